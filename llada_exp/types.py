@@ -1,0 +1,188 @@
+"""The values that cross a seam of the project: frozen, standard library only.
+
+Knows no tensor, no tokenizer and no HTTP.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Remasking = Literal["low_confidence", "random"]
+EosConfidence = Literal["allow", "last", "forbid"]
+FinishReason = Literal["stop", "length", "abort"]
+
+RULES = ("fixed", "threshold")
+CACHES = ("none",)
+REMASKING = ("low_confidence", "random")
+EOS_CONFIDENCE = ("allow", "last", "forbid")
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class DecodingParams:
+    """How one request is decoded. The defaults are exact: one token a step, no cache, greedy.
+
+    max_tokens:     answer tokens at most; the canvas is this, rounded up to whole blocks.
+    block_length:   positions of a block; blocks are decoded left to right.
+    rule:           which candidates become tokens in a step, see `llada_exp.rules`.
+    steps:          `fixed`: denoising steps over the whole canvas; None = one token a step.
+    tokens_per_step: `fixed`: tokens committed in each step, instead of `steps`.
+    threshold:      `threshold`: a candidate of at least this confidence is committed.
+    cache:          which K/V are kept between steps, see `llada_exp.caches`.
+    remasking:      confidence of a candidate: its probability, or a uniform number.
+    temperature, top_p, top_k: sampling of candidates; temperature 0 is greedy, top_k 0 is off.
+    cfg_scale:      classifier-free guidance; above 0 the request costs two rows.
+    seed:           of this request's own random numbers.
+    stop:           strings that end the answer and are cut from it.
+    ignore_eos:     decode the whole canvas whatever it holds (benchmarks of fixed length).
+    early_eos:      finish inside a block once all before its first EOS is committed (same text).
+    eos_confidence: `last` commits EOS only when nothing else is left, `forbid` never.
+    ban_ids:        never emit the mask or ids without text; False reproduces reference vectors.
+
+    Raises ValueError that names the field and what is allowed.
+    """
+
+    max_tokens: int = 128
+    block_length: int = 32
+    rule: str = "fixed"
+    steps: int | None = None
+    tokens_per_step: int | None = None
+    threshold: float = 0.9
+    cache: str = "none"
+    remasking: Remasking = "low_confidence"
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    cfg_scale: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    early_eos: bool = True
+    eos_confidence: EosConfidence = "allow"
+    ban_ids: bool = True
+
+    def __post_init__(self) -> None:
+        _integer(self, "max_tokens", 1)
+        _integer(self, "block_length", 1)
+        _integer(self, "steps", 1, optional=True)
+        _integer(self, "tokens_per_step", 1, optional=True)
+        _integer(self, "top_k", 0)
+        _integer(self, "seed", 0, MAX_SEED)
+        _number(self, "threshold", 0.0, 1.0)
+        _number(self, "temperature", 0.0, 100.0)
+        _number(self, "top_p", 0.0, 1.0, open_low=True)
+        _number(self, "cfg_scale", 0.0, 1000.0)
+        _one_of(self, "rule", RULES)
+        _one_of(self, "cache", CACHES)
+        _one_of(self, "remasking", REMASKING)
+        _one_of(self, "eos_confidence", EOS_CONFIDENCE)
+        for name in ("ignore_eos", "early_eos", "ban_ids"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if self.steps is not None and self.tokens_per_step is not None:
+            raise ValueError("steps and tokens_per_step contradict each other: give one of them")
+        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+            raise ValueError(f"stop is {self.stop!r}; expected non-empty strings")
+        object.__setattr__(self, "stop", tuple(self.stop))
+
+    @property
+    def canvas_length(self) -> int:
+        """G: generated positions, whole blocks."""
+        return self.num_blocks * self.block_length
+
+    @property
+    def num_blocks(self) -> int:
+        """K."""
+        return -(-self.max_tokens // self.block_length)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the batch that the request occupies."""
+        return 2 if self.cfg_scale > 0 else 1
+
+
+def _integer(obj: Any, name: str, low: int, high: int | None = None, optional: bool = False) -> None:
+    value = getattr(obj, name)
+    if value is None and optional:
+        return
+    bounds = f">= {low}" if high is None else f"from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high and value > high):
+        raise ValueError(f"{name} is {value!r}; expected an integer {bounds}")
+
+
+def _number(obj: Any, name: str, low: float, high: float, open_low: bool = False) -> None:
+    value = getattr(obj, name)
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not low <= value <= high or (open_low and value == low):
+        above = "above" if open_low else "from"
+        raise ValueError(f"{name} is {value!r}; expected a number {above} {low:g} to {high:g}")
+
+
+def _one_of(obj: Any, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(obj, name)
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+
+
+DECODING_FIELDS = tuple(f.name for f in fields(DecodingParams))
+
+
+@dataclass(frozen=True)
+class BlockCommit:
+    """What one step committed for one request.
+
+    positions: indices into the answer (0 = first generated position), ascending.
+    token_ids, confidences: one per position; confidence is the candidate's probability.
+    step: the request's own step number (its NFE before this step).
+    """
+
+    request_id: str
+    step: int
+    positions: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    confidences: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RequestOutput:
+    """A finished request.
+
+    token_ids: the answer up to and including EOS or the token that completed a stop string;
+               never the prompt, padding or what stands after EOS.
+    text:      decoded by the text layer; "" as it leaves the engine, which knows no tokenizer.
+    nfe:       forward passes in which the request took part (a guided pair counts once).
+    num_positions: positions forwarded for it, over all its passes.
+    queue_ms, ttft_ms, e2el_ms: from add_request to first pass, first committed text, finish.
+    """
+
+    request_id: str
+    prompt_tokens: int
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    nfe: int
+    num_positions: int
+    queue_ms: float
+    ttft_ms: float | None
+    e2el_ms: float
+    text: str = ""
+
+    @property
+    def tpf(self) -> float:
+        """Tokens per forward."""
+        return len(self.token_ids) / max(self.nfe, 1)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a step changed for one request.
+
+    token_ids: answer ids released by this step: the committed prefix, as far as it grew. Their
+               concatenation over a request's life is `RequestOutput.token_ids`.
+    output:    set on the last one.
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    output: RequestOutput | None = None
