@@ -1,0 +1,115 @@
+"""Where weights and tokenizer come from: the embedded model, a Hugging Face folder, a DCP folder.
+
+Knows no engine, server or configuration file; `load_model` is the one way in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from llada_exp.checkpoints.hf import load_hf
+from llada_exp.checkpoints.tiny import tiny_folder
+from llada_exp.models.base import ModelShape, SpecialIds
+from llada_exp.models.llada import LLaDA
+from llada_exp.text import Tokenizer
+
+SOURCES = ("tiny", "hf", "dcp")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for inference, with the tokenizer that belongs to it.
+
+    source, path: where it came from (path is the folder or hub id as given; the package's own for
+                  the embedded model).
+    name:         what to call it.
+    """
+
+    model: LLaDA
+    tokenizer: Tokenizer
+    source: str
+    path: str
+    name: str
+
+    @property
+    def special(self) -> SpecialIds:
+        return self.model.special
+
+    @property
+    def shape(self) -> ModelShape:
+        return self.model.shape
+
+    @torch.inference_mode()
+    def logits(self, ids: Tensor) -> Tensor:
+        """ids int64 [N, T] -> logits float32 [N, T, V]: a plain full forward."""
+        return self.model.logits(ids)
+
+
+def load_model(
+    source: str = "tiny",
+    path: str | Path | None = None,
+    base: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    name: str | None = None,
+) -> LoadedModel:
+    """Load a model and its tokenizer.
+
+    source: "tiny" (embedded), "hf" (`path`: folder or hub id), "dcp" (`path`: a
+            torch.distributed.checkpoint folder; `base`: folder or hub id of config and tokenizer,
+            where the training run does not hold them).
+    device: "cpu", "cuda", "cuda:N" or "auto" (a GPU where there is one).
+    dtype:  "float32", "bfloat16", "float16" or "auto" (bfloat16 on a GPU, float32 on the CPU).
+    name:   what to call it; by default "tiny", or the last part of `path`.
+
+    Raises ValueError naming the argument and what is allowed, or the file, found and expected.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"source is {source!r}; expected one of {', '.join(SOURCES)}")
+    if source == "tiny" and path is not None:
+        raise ValueError(f"path is {str(path)!r}; source='tiny' has its own: use source='hf' for a folder")
+    if source != "tiny" and not path:
+        raise ValueError(
+            f"path is {path!r}; source={source!r} needs a folder" + " or hub id" * (source == "hf")
+        )
+    if source != "dcp" and base is not None:
+        raise ValueError(f"base is {str(base)!r}; only source='dcp' takes one")
+    target = _device(device)
+    kind = _dtype(dtype, target)
+    if source == "dcp":
+        from llada_exp.checkpoints.dcp import load_dcp
+
+        assert path is not None
+        model, tokenizer = load_dcp(path, target, kind, base)
+    else:
+        path = path or tiny_folder()
+        model, tokenizer = load_hf(path, target, kind)
+    default = "tiny" if source == "tiny" else Path(path).name or str(path)
+    return LoadedModel(model, tokenizer, source, str(path), name or default)
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device is {device!r}; expected cpu, cuda, cuda:N or auto") from None
+    if target.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; expected cpu, cuda, cuda:N or auto")
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {device!r}; this machine has {torch.cuda.device_count()} CUDA devices")
+    return target
+
+
+def _dtype(dtype: str, device: torch.device) -> torch.dtype:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if dtype == "auto":
+        dtype = "bfloat16" if device.type == "cuda" else "float32"
+    return getattr(torch, dtype)

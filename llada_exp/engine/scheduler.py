@@ -44,7 +44,8 @@ class Scheduler:
         """Raises ValueError where the request can never be admitted."""
         if num_rows > self.num_rows:
             raise ValueError(f"the request needs {num_rows} rows; batch_size is {self.num_rows}")
-        assert request_id not in self._waiting and request_id not in self._running
+        assert request_id not in self._waiting
+        assert request_id not in self._running
         self._waiting[request_id] = num_rows
 
     def remove(self, request_id: str) -> None:
@@ -68,7 +69,8 @@ class Scheduler:
     def choose(self, costs: Mapping[str, int]) -> list[str]:
         """Running requests of the next step, given the positions each would forward. Those left
         out come first in the next one."""
-        chosen, used = [], 0
+        chosen: list[str] = []
+        used = 0
         for request_id in self._running:
             cost = costs[request_id]
             if chosen and used + cost > self.max_positions:

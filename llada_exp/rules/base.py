@@ -69,8 +69,8 @@ def uniforms(seed: int, positions: np.ndarray, step: int, stream: int) -> np.nda
     batch and on any device. Mixing is SplitMix64 (Steele et al., OOPSLA 2014).
     """
     with np.errstate(over="ignore"):
-        state = np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(stream)
-        state = _mix(np.asarray([state], dtype=np.uint64)) + np.uint64(step)
+        state = np.array([seed], dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(stream)
+        state = _mix(state) + np.uint64(step)
         state = _mix(state) + positions.astype(np.uint64)
         bits = _mix(_mix(state) + np.uint64(0x9E3779B97F4A7C15))
     return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53

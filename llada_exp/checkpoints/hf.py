@@ -1,0 +1,141 @@
+"""A Hugging Face folder (config.json, safetensors, tokenizer) into the native LLaDA.
+
+Weights are read tensor by tensor into a model that is already in its place and dtype, so that the
+host needs the resident model and, at most, the pages of one shard. No remote code, no pickle: .bin
+and .pt files are refused. Every check is made before the first weight is read.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from llada_exp.checkpoints.common import (
+    FLOAT_KINDS,
+    Place,
+    Shape,
+    compare_tensors,
+    empty_model,
+    expected_shapes,
+    read_config,
+    read_json,
+    some,
+    special_ids,
+)
+from llada_exp.models.llada import LLaDA
+from llada_exp.text import Tokenizer
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
+
+
+def load_hf(
+    source: str | Path, device: torch.device, dtype: torch.dtype, tokenizer_folder: Path | None = None
+) -> tuple[LLaDA, Tokenizer]:
+    """Read a local folder, or a hub id, into a model on `device` in `dtype`, and its tokenizer.
+
+    Raises ValueError naming the file, what was found and what was expected.
+    """
+    folder = resolve_folder(source)
+    config = read_config(folder)
+    tokenizer = Tokenizer(tokenizer_folder or folder)
+    special = special_ids(config, tokenizer, str(folder))
+    places = locate_tensors(folder)
+    compare_tensors(folder, expected_shapes(config), places)
+    model = empty_model(config, device, dtype)
+    read_tensors(model, places)
+    model.set_special(special)
+    return model, tokenizer
+
+
+def resolve_folder(source: str | Path) -> Path:
+    """The local folder of `source`, fetched first where it is a hub id. Raises ValueError."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ValueError(f"{path}: is a file; expected the folder that holds it")
+    if not _HUB_ID.fullmatch(str(source)):
+        raise ValueError(f"{path}: no such folder")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=_HUB_FILES))
+    except Exception as error:  # the client's errors have no common base: network, http, cache, names
+        reason = str(error).strip().splitlines()[:1]
+        raise ValueError(
+            f"{source}: neither a local folder nor reachable as a hub id: {''.join(reason)}"
+        ) from error
+
+
+def locate_tensors(folder: Path) -> dict[str, Place]:
+    """Tensor name -> its file and shape, from the headers alone. Raises ValueError as `load_hf`."""
+    if (folder / "adapter_config.json").exists():
+        raise ValueError(f"{folder}: holds a LoRA adapter; expected whole weights: merge it into its base")
+    if (folder / _SINGLE).is_file():
+        return {name: (folder / _SINGLE, shape) for name, shape in read_header(folder / _SINGLE).items()}
+    if (folder / _INDEX).is_file():
+        return _locate_shards(folder)
+    pickles = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+    if pickles:
+        raise ValueError(
+            f"{folder}: holds {some(pickles)}, which are pickles and can run code; expected {_SINGLE}, "
+            f"or shards with {_INDEX}: convert to safetensors"
+        )
+    raise ValueError(f"{folder}: expected {_SINGLE}, or shards with {_INDEX}; found neither")
+
+
+def _locate_shards(folder: Path) -> dict[str, Place]:
+    index = folder / _INDEX
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+        raise ValueError(f"{index}: weight_map is missing or malformed; expected tensor names to file names")
+    places: dict[str, Place] = {}
+    for shard in sorted(set(weight_map.values())):
+        path = folder / shard
+        if Path(shard).name != shard or path.suffix != ".safetensors":
+            raise ValueError(f"{index}: names {shard!r}; expected safetensors files beside it")
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; {index.name} expects this shard")
+        shapes = read_header(path)
+        listed = {name for name, file in weight_map.items() if file == shard}
+        if listed != shapes.keys():
+            raise ValueError(
+                f"{path}: missing: {some(listed - shapes.keys())}; not expected: "
+                f"{some(shapes.keys() - listed)} (by {index.name})"
+            )
+        places.update({name: (path, shape) for name, shape in shapes.items()})
+    return places
+
+
+def read_header(path: Path) -> dict[str, Shape]:
+    """Tensor name -> shape. Raises ValueError for a broken or half-written file and for tensors that
+    are not floating point."""
+    shapes = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                tensor = file.get_slice(name)
+                if tensor.get_dtype() not in FLOAT_KINDS:
+                    raise ValueError(
+                        f"{path}: {name} is {tensor.get_dtype()}; expected one of {', '.join(FLOAT_KINDS)}"
+                    )
+                shapes[name] = tuple(tensor.get_shape())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file (half-written?): {error}") from error
+    return shapes
+
+
+@torch.no_grad()
+def read_tensors(model: LLaDA, places: dict[str, Place]) -> None:
+    """Copy every tensor into the model's parameter of that name, file by file, cast on the way."""
+    parameters = dict(model.named_parameters())
+    for path in sorted({path for path, _ in places.values()}):
+        with safe_open(path, framework="pt") as file:
+            for name in (n for n, (p, _) in places.items() if p == path):
+                parameters[name].copy_(file.get_tensor(name))
