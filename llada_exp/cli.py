@@ -28,20 +28,31 @@ def run_app(task: Callable[[Any], int], config_name: str, keys: Iterable[str]) -
 
     full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints and exits by itself
-    code = 0
+    result: list[int | BaseException] = []
 
     def remember(cfg: Any) -> None:
-        nonlocal code
-        code = task(cfg)
+        try:
+            result.append(task(cfg))
+        except Exception as error:  # past Hydra, which would print a line of its own
+            result.append(error)
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(remember)()
+        code = _outcome(result)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if full:
             raise
         print(f"error: {explain(error, keys)}", file=sys.stderr)
         code = USAGE_ERROR
     sys.exit(code)
+
+
+def _outcome(result: list[int | BaseException]) -> int:
+    """The task's exit code, or its exception. Nothing: Hydra only showed something, as for --cfg."""
+    last = result[-1] if result else 0
+    if isinstance(last, BaseException):
+        raise last
+    return last
 
 
 def explain(error: Exception, keys: Iterable[str]) -> str:
@@ -51,6 +62,8 @@ def explain(error: Exception, keys: Iterable[str]) -> str:
         group, _, choice = missing.rpartition("/")
         return f"{group} is {choice!r}; expected one of {', '.join(sorted(options))}"
     text = str(error)
+    if type(error).__name__ == "OverrideParseException":
+        return f"cannot read {getattr(error, 'override', '')!r}; write key=value"
     unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     if unknown:
         return unknown_key_message(unknown.group(1).split("@")[0], keys)

@@ -103,9 +103,9 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that `name` was probably meant to be."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.6)
-    return close[0] if close else None
+    """The known name that `name` was probably meant to be; two, where it might be either."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.6)
+    return " or ".join(close) if close else None
 
 
 def unknown_key_message(key: str, known: Iterable[str]) -> str:

@@ -69,7 +69,7 @@ def check_extras(extras: Mapping[str, Any], known: Iterable[str], ignore_unknown
             _check_inert(name, value)
         elif not ignore_unknown:
             guess = nearest(name, [*known, *INERT])
-            hint = f"; did you mean {guess!r}?" if guess else ""
+            hint = f"; did you mean {guess}?" if guess else ""
             raise bad_request(f"unknown field {name!r}{hint}", name, "unknown_field")
 
 

@@ -111,7 +111,7 @@ class Reply:
             for c in choices
             if c.done is not None
         ]
-        nfe = sum(part["nfe"] for part in parts)
+        nfe = sum(c.done["nfe"] for c in choices if c.done is not None)
         tokens = sum(c.num_tokens for c in choices)
         return {
             "seed": self.decoding["seed"],

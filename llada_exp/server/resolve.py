@@ -120,7 +120,8 @@ def _aliases(request: Generation, named: Mapping[str, Any]) -> dict[str, str]:
         if alias == "use_cache" and request.use_cache and other != "none":
             continue  # "some cache": the one that is named
         if other != value:
-            raise bad_request(f"{alias} means {name}={value}, but {name} is {other!r}", alias, "contradiction")
+            message = f"{alias} means {name}={value}, but {name} is {other!r}"
+            raise bad_request(message, alias, "contradiction")
         result[name] = value
     return result
 
@@ -141,9 +142,8 @@ def _rule(named: Mapping[str, Any], preset: DecodingParams) -> str:
     if rule := named.get("rule"):
         for name in implied:
             if rule in ("fixed", "threshold", "factor") and RULE_OF_FIELD[name] != rule:
-                raise bad_request(
-                    f"{name} belongs to rule={RULE_OF_FIELD[name]}, but rule is {rule!r}", name, "contradiction"
-                )
+                message = f"{name} belongs to rule={RULE_OF_FIELD[name]}, but rule is {rule!r}"
+                raise bad_request(message, name, "contradiction")
         return str(rule)
     if len(implied) == 2:
         raise bad_request(
