@@ -1,7 +1,7 @@
 """The quality gate: what a decoding setting costs on the embedded model, paired with vanilla.
 
     python -m llada_exp.evals.gate model=tiny
-    python -m llada_exp.evals.gate num_problems=500 kinds=[long] 'settings.mine={rule: threshold, threshold: 0.8}'
+    python -m llada_exp.evals.gate num_problems=500 kinds=[long] '+settings.half={steps: 32}'
 
 Runs the engine in this process, over problems with known answers that training never saw. The
 embedded model is small: its accuracy tells a sound decoder from a broken one, and its speed says
