@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tqdm import tqdm
 
@@ -57,7 +58,9 @@ class Engine(engine.Engine):
     ) -> list[RequestOutput]:
         """Like `generate`, for one conversation (a list of {"role", "content"}) or a list of them,
         through the tokenizer's chat template."""
-        many = [conversations] if conversations and isinstance(conversations[0], Mapping) else conversations
+        many: Any = conversations
+        if conversations and isinstance(conversations[0], Mapping):
+            many = [conversations]
         return self._run([self.tokenizer.encode_chat(m) for m in many], params, progress)
 
     def _run(
