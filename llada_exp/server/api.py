@@ -14,7 +14,8 @@ from fastapi import Request
 
 from llada_exp.server.errors import ApiError
 from llada_exp.server.loop import EngineLoop, step_aside
-from llada_exp.server.shared import FAILED, READY, STARTING, Shared, exit_with
+from llada_exp.server.processes import exit_with
+from llada_exp.server.shared import FAILED, READY, STARTING, Shared
 from llada_exp.server.spec import OpenSpec
 from llada_exp.server.worker import Backend
 from llada_exp.settings import ServeSettings

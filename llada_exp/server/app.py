@@ -14,23 +14,19 @@ import contextlib
 import logging
 import os
 import random
-import signal
 import sys
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from multiprocessing import get_context, resource_tracker
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from litserve import LitServer
-from litserve.connector import check_cuda_with_nvidia_smi
 from litserve.server import response_queue_to_buffer
 from litserve.transport.factory import create_transport_from_config
 
@@ -40,8 +36,16 @@ from llada_exp.server.exchange import Exchange
 from llada_exp.server.info import SAMPLE_QUESTION, curl_line, local_url, own_health, public_url, write_info
 from llada_exp.server.loop import STOP
 from llada_exp.server.net import RequestId, bind
+from llada_exp.server.processes import (
+    HttpThread,
+    StopSignals,
+    end_processes,
+    pick_device,
+    signals_held,
+    start_manager,
+)
 from llada_exp.server.resolve import fresh_seed
-from llada_exp.server.shared import FAILED, STARTING, Shared, exit_with
+from llada_exp.server.shared import FAILED, STARTING, Shared
 from llada_exp.server.status import batch_stats, overall
 from llada_exp.settings import ServeSettings
 
@@ -72,7 +76,7 @@ class Server(LitServer):
         self.exchange: Exchange
         self.shared: Shared
         self._seeds = random.Random(settings.seed) if settings.seed is not None else None
-        self._signals = 0
+        self._signals = StopSignals()
         self._draining = False
         self._was_ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -132,7 +136,7 @@ class Server(LitServer):
         http: HttpThread | None = None
         manager: SyncManager | None = None
         code = 1
-        with self._signal_handlers():
+        with self._signals:
             try:
                 manager = self._init_manager(1)
                 self._launch()
@@ -146,10 +150,8 @@ class Server(LitServer):
         return code
 
     def _init_manager(self, num_api_servers: int) -> SyncManager:
-        """As LitServe's, from a manager that no signal to the group reaches and that ends with us."""
-        manager = SyncManager(ctx=get_context("fork"))
-        with signals_held():
-            manager.start(initializer=exit_with, initargs=(os.getpid(),))
+        """As LitServe's, from a manager of our own making."""
+        manager = start_manager()
         self.transport_config.manager = manager
         self.transport_config.num_consumers = num_api_servers
         self.workers_setup_status = manager.dict()
@@ -167,6 +169,8 @@ class Server(LitServer):
         """None of LitServe's own: `OpenSpec` has every route."""
 
     def _launch(self) -> None:
+        # Threads that spin at a barrier make small steps many times slower where cores are shared.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         resource_tracker.ensure_running()  # its start unblocks the signals held below
         with signals_held():
             self.inference_workers = self.launch_inference_worker(self.api)
@@ -190,7 +194,7 @@ class Server(LitServer):
 
     def _supervise(self, host: str, port: int, http: HttpThread) -> int:
         """The main thread's life: announce, restart dead workers, drain when told. The exit code."""
-        while not self._signals:
+        while not self._signals.count:
             time.sleep(TICK_S)
             if not http.is_alive():
                 raise StartError("the HTTP server ended unexpectedly")
@@ -235,10 +239,10 @@ class Server(LitServer):
         if busy:
             print(f"stopping: finishing {busy} requests; again to stop now", file=sys.stderr, flush=True)
         while self.exchange.num_pending + self.exchange.num_processing:
-            if self._signals > 1 or time.monotonic() > until:
+            if self._signals.count > 1 or time.monotonic() > until:
                 break
             time.sleep(TICK_S / 2)
-        return FORCED if self._signals > 1 else 0
+        return FORCED if self._signals.count > 1 else 0
 
     def _shut_down(self, manager: SyncManager | None, http: HttpThread | None) -> None:
         """Give up what is left, then end HTTP, workers and manager, in this order."""
@@ -255,18 +259,12 @@ class Server(LitServer):
             manager.shutdown()
 
     def _end_workers(self) -> None:
-        alive = [process for process in self.inference_workers if process.is_alive()]
-        if self._was_ready and self._signals < 2:
-            with contextlib.suppress(EOFError, OSError):
-                for _ in alive:
-                    self._get_request_queue(self.api.api_path).put(STOP)
-            until = time.monotonic() + STOP_WORKER_S
-            for process in alive:
-                process.join(max(0.0, until - time.monotonic()))
-        for process in alive:
-            if process.is_alive():
-                process.kill()  # it ignores SIGTERM, and is past asking
-            process.join()
+        def ask() -> None:
+            for _ in self.inference_workers:
+                self._get_request_queue(self.api.api_path).put(STOP)
+
+        patient = self._was_ready and self._signals.count < 2
+        end_processes(self.inference_workers, ask, STOP_WORKER_S if patient else 0.0)
 
     def _mark(self, host: str, port: int, status: str) -> None:
         """Write the server-info file, where one is wanted and the server ever was ready."""
@@ -293,56 +291,3 @@ class Server(LitServer):
 
     def _alive(self) -> set[int]:
         return {process.pid for process in self.inference_workers if process.is_alive() and process.pid}
-
-    @contextmanager
-    def _signal_handlers(self) -> Iterator[None]:
-        """SIGTERM and SIGINT mean drain, whatever a launcher had installed before."""
-
-        def note(signum: int, frame: Any) -> None:
-            self._signals += 1
-
-        before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
-
-
-class HttpThread(threading.Thread):
-    """uvicorn, beside the main thread."""
-
-    def __init__(self, app: FastAPI, sock: socket) -> None:
-        super().__init__(name="http", daemon=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        self._server = uvicorn.Server(config)
-        self._sock = sock
-        self.start()
-
-    def run(self) -> None:
-        self._server.run(sockets=[self._sock])
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Processes started inside never get SIGTERM or SIGINT: a signal to the group is ours to handle.
-    Those that come meanwhile reach us afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def pick_device(device: str) -> str:
-    """auto: a GPU where torch can use one. torch is imported only on machines that have a GPU."""
-    if device != "auto":
-        return device
-    if check_cuda_with_nvidia_smi() == 0:
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

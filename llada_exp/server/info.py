@@ -7,11 +7,12 @@ import json
 import os
 import shlex
 import socket
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-SAMPLE_QUESTION = "What is 2 + 3?"
+SAMPLE_QUESTION = "What is 47 + 8?"
 
 
 def public_url(host: str, port: int) -> str:

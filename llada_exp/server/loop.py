@@ -72,7 +72,10 @@ class EngineLoop(LitLoop):
 
 
 class Turn:
-    """One worker's life, a turn at a time: cancel, pull, step, report."""
+    """One worker's life, a turn at a time: cancel, pull, step, report, send.
+
+    Figures are reported before answers are sent, so that whoever has an answer finds it counted.
+    """
 
     def __init__(self, worker: Worker, queue: Any, send: Any, shared: Shared, max_wait_s: float) -> None:
         self.worker = worker
@@ -83,6 +86,7 @@ class Turn:
         self.cancelled: CancelReader = shared.reader()
         self.max_wait_s = max_wait_s
         self._reported = 0.0
+        self._outbox: list[tuple[int, Message]] = []
 
     def run(self) -> bool:
         """False: the worker is to end."""
@@ -91,11 +95,13 @@ class Turn:
         if self.engine.has_work():
             self.worker.step()
         self._report()
+        self._flush()
         if self.worker.num_failed_steps >= MAX_FAILED_STEPS:
             logger.error("%d steps in a row failed; the worker ends", MAX_FAILED_STEPS)
             return False
         if not go_on:
             self.worker.fail_all(503, "the server is stopping")
+            self._flush()
         return go_on
 
     def _pull_first(self) -> bool:
@@ -130,12 +136,22 @@ class Turn:
             return False
         queue_id, uid, _, job = item
         if not self.cancelled.take({uid}):
-            self.worker.add(uid, job, partial(self.send, queue_id))
+            self.worker.add(uid, job, partial(self._put, queue_id))
+            self._flush()
         return True
+
+    def _put(self, queue_id: int, message: Message) -> None:
+        self._outbox.append((queue_id, message))
+
+    def _flush(self) -> None:
+        for queue_id, message in self._outbox:
+            self.send(queue_id, message)
+        self._outbox.clear()
 
     def _report(self) -> None:
         now = time.monotonic()
-        if now - self._reported < REPORT_S:
+        ended = any(message["kind"] in ("done", "failed") for _, message in self._outbox)
+        if not ended and now - self._reported < REPORT_S:
             return
         self._reported = now
         self.shared.report(self.worker.worker_id, state=READY, engine=self.engine.stats())

@@ -140,6 +140,12 @@ def _invalid(error: ValidationError) -> ApiError:
     first = max(problems, key=lambda p: (p["loc"][0] == problems[0]["loc"][0], _depth(p)))
     names = [str(x) if isinstance(x, str) else f"[{x}]" for x in first["loc"] if _is_place(x)]
     place = "".join(n if n.startswith("[") or i == 0 else f".{n}" for i, n in enumerate(names))
+    if first["loc"][0] == "prompt" and first["type"] != "missing":
+        return bad_request(
+            f"{place}: expected a non-empty text, list of texts, list of token ids, or list of such lists",
+            place,
+            "invalid_value",
+        )
     value = repr(first.get("input"))
     shown = f" (got {value[:80]})" if first["type"] != "missing" else ""
     return bad_request(f"{place}: {first['msg']}{shown}", place, "invalid_value")

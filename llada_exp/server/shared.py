@@ -5,9 +5,7 @@ Made in the main process from one manager, then pickled into every worker.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
 import time
 from collections.abc import Iterable
 from multiprocessing import get_context
@@ -69,16 +67,3 @@ class CancelReader:
             self._uids.discard(uid)
             self._shared._cancelled.pop(uid, None)
         return mine
-
-
-def exit_with(parent: int) -> None:
-    """End this process soon after `parent` is gone, however it went. A manager or a worker would
-    otherwise outlive a killed server and keep its memory and its port."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    with contextlib.suppress(RuntimeError):
-        threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
