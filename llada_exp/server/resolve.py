@@ -111,7 +111,8 @@ def _aliases(request: Generation, named: Mapping[str, Any]) -> dict[str, str]:
     if request.use_dual_cache:
         meanings.append(("use_dual_cache", "cache", "dual"))
         if request.use_cache is False:
-            raise bad_request("use_dual_cache is true and use_cache is false: a contradiction", "use_cache")
+            message = "use_dual_cache is true and use_cache is false"
+            raise bad_request(message, "use_cache", "contradiction")
     elif request.use_cache is not None:
         meanings.append(("use_cache", "cache", "prefix" if request.use_cache else "none"))
     result: dict[str, str] = {}
