@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import secrets
@@ -33,9 +32,13 @@ Build = Callable[[ServeSettings, str], Backend]
 
 def load_backend(settings: ServeSettings, device: str) -> Backend:
     """The configured model and an engine for it."""
+    import torch
+
     from llada_exp.checkpoints import load_model
     from llada_exp.engine.engine import Engine
 
+    if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
     model = settings.model
     loaded = load_model(
         source=model.source,
@@ -68,7 +71,6 @@ class ModelAPI(ls.LitAPI):
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
         try:
-            self._share_cores(device)
             self.backend = self.build(self.settings, device)
         except Exception as error:
             if not isinstance(error, ValueError | OSError):
@@ -87,11 +89,3 @@ class ModelAPI(ls.LitAPI):
         good = secrets.compare_digest(given.strip().encode(), expected.encode())
         if scheme.lower() != "bearer" or not good:
             raise ApiError(401, "wrong or missing API key; send it as a Bearer token", code="invalid_api_key")
-
-    def _share_cores(self, device: str) -> None:
-        """Several workers on one CPU: a share of the cores each, or they trip over one another."""
-        if device == "cpu" and self.settings.workers > 1:
-            with contextlib.suppress(ImportError):
-                import torch
-
-                torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.settings.workers))

@@ -8,13 +8,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import httpx
 import openai
 import psutil
 import pytest
 
-from llada_exp.jobs import ServerFailed, running_server
+from llada_exp.jobs import ServerFailed, ServerHandle, running_server
 from tests.server.conftest import FAKE, ROOT, say
 
 CHAT = "/v1/chat/completions"
@@ -44,16 +45,36 @@ def wait_for(condition, within_s=5.0):
     return False
 
 
+@dataclass
+class Own:
+    """A server that the test may break. send: a request in the background."""
+
+    handle: ServerHandle
+    http: httpx.Client
+    pool: ThreadPoolExecutor
+
+    @property
+    def pid(self):
+        return self.handle.pid
+
+    def send(self, text, **fields):
+        return self.pool.submit(post, self.http, text, **fields)
+
+    def wait_processing(self, count):
+        assert wait_for(lambda: self.http.get("/batch/stats").json()["currently_processing"] == count)
+
+    def wait_end(self, within_s):
+        return self.handle.process.wait(within_s)
+
+
 @contextmanager
-def own_server(*overrides, env=None):
-    """A server that the test may break, with a client and a pool of threads."""
+def own_server(*overrides, **kinds):
     with (
-        running_server(overrides, command=FAKE, env=env, start_timeout_s=60) as handle,
+        running_server(overrides, command=FAKE, start_timeout_s=60, **kinds) as handle,
         httpx.Client(base_url=handle.url, timeout=20) as http,
         ThreadPoolExecutor(8) as pool,
     ):
-        handle.post = lambda text, **fields: pool.submit(http.post, CHAT, json=say(text, **fields))  # type: ignore[misc]
-        yield handle, http
+        yield Own(handle, http, pool)
 
 
 def post(http, text, **fields):
@@ -114,9 +135,10 @@ def test_sixty_requests_at_once_are_queued_and_answered(fake):
 
 
 def test_kill_of_a_busy_worker_is_a_503_and_the_next_request_is_answered():
-    with own_server("batch_size=4") as (server, http):
-        waiting = [server.post("hang"), server.post("hang", stream=True)]
-        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 2)
+    with own_server("batch_size=4") as server:
+        http = server.http
+        waiting = [server.send("hang"), server.send("hang", stream=True)]
+        server.wait_processing(2)
         killed = time.monotonic()
         os.kill(worker_pid(http), signal.SIGKILL)
         answers = [w.result() for w in waiting]
@@ -129,14 +151,16 @@ def test_kill_of_a_busy_worker_is_a_503_and_the_next_request_is_answered():
 
 def test_a_request_that_an_idle_killed_worker_swallowed_is_answered():
     """A dead worker's last `get` is still served by the queue's process, and takes an item with it."""
-    with own_server("batch_size=4") as (_, http):
+    with own_server("batch_size=4") as server:
+        http = server.http
         for _ in range(3):
             os.kill(worker_pid(http), signal.SIGKILL)
             assert post(http, "anybody there").status_code == 200
 
 
 def test_a_worker_whose_steps_keep_failing_is_replaced():
-    with own_server("batch_size=1") as (_, http):
+    with own_server("batch_size=1") as server:
+        http = server.http
         pid = worker_pid(http)
         assert [post(http, "crash").status_code for _ in range(3)] == [500] * 3
         assert post(http, "fine").status_code == 200
@@ -146,25 +170,25 @@ def test_a_worker_whose_steps_keep_failing_is_replaced():
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("to_group", [False, True])
 def test_a_stop_signal_finishes_what_is_in_flight_and_leaves_no_orphan(signum, to_group, tmp_path):
-    with running_server(["batch_size=2"], command=FAKE, folder=tmp_path, start_timeout_s=60) as server:
+    with own_server("batch_size=2", folder=tmp_path) as server:
         found = processes(server.pid)
-        with httpx.Client(base_url=server.url, timeout=20) as http, ThreadPoolExecutor(3) as pool:
-            waiting = [pool.submit(post, http, f"slow text {i}", seed=0) for i in range(3)]
-            assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 2)
-            os.killpg(server.pid, signum) if to_group else os.kill(server.pid, signum)
-            answers = [w.result() for w in waiting]
+        waiting = [server.send(f"slow text {i}", seed=0) for i in range(3)]
+        server.wait_processing(2)
+        os.killpg(server.pid, signum) if to_group else os.kill(server.pid, signum)
+        answers = [w.result() for w in waiting]
         assert [a.json()["choices"][0]["message"]["content"] for a in answers] == [
             f"slow text {i} @0" for i in range(3)
         ]
-        assert server.process.wait(10) == 0
+        assert server.wait_end(10) == 0
         assert gone(found) == []
         assert json.loads((tmp_path / "server.json").read_text())["status"] == "stopped"
 
 
 def test_while_draining_new_requests_are_refused_and_health_says_so():
-    with own_server() as (server, http):
-        waiting = server.post("slow " + "text " * 20)
-        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 1)
+    with own_server() as server:
+        http = server.http
+        waiting = server.send("slow " + "text " * 20)
+        server.wait_processing(1)
         os.kill(server.pid, signal.SIGTERM)
         assert wait_for(lambda: http.get("/health").status_code == 503)
         assert http.get("/health").json()["status"] == "draining"
@@ -175,33 +199,33 @@ def test_while_draining_new_requests_are_refused_and_health_says_so():
 
 
 def test_a_second_signal_ends_at_once_and_tells_who_waits():
-    with own_server() as (server, http):
+    with own_server() as server:
         found = processes(server.pid)
-        waiting = server.post("hang")
-        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 1)
+        waiting = server.send("hang")
+        server.wait_processing(1)
         os.kill(server.pid, signal.SIGINT)
         time.sleep(0.3)
         os.kill(server.pid, signal.SIGINT)
         assert waiting.result().status_code == 503
-        assert server.process.wait(5) == 130
+        assert server.wait_end(5) == 130
         assert gone(found) == []
 
 
 def test_the_drain_has_a_limit():
-    with own_server("server.drain_seconds=0.5") as (server, http):
-        waiting = server.post("hang")
-        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 1)
+    with own_server("server.drain_seconds=0.5") as server:
+        waiting = server.send("hang")
+        server.wait_processing(1)
         os.kill(server.pid, signal.SIGTERM)
         assert waiting.result().status_code == 503
-        assert server.process.wait(10) == 0
+        assert server.wait_end(10) == 0
 
 
 def test_a_killed_server_takes_its_processes_along():
-    with own_server() as (server, _):
+    with own_server() as server:
         found = processes(server.pid)
         assert len(found) >= 3
         os.kill(server.pid, signal.SIGKILL)
-        server.process.wait(5)
+        server.wait_end(5)
         assert gone(found[1:]) == []
 
 
@@ -241,8 +265,9 @@ def listening(pid):
 
 
 def test_two_workers_share_a_burst():
-    with own_server("workers=2", "batch_size=2") as (server, http):
-        waiting = [server.post(f"slow text {i}") for i in range(4)]
+    with own_server("workers=2", "batch_size=2") as server:
+        http = server.http
+        waiting = [server.send(f"slow text {i}") for i in range(4)]
         assert [w.result().status_code for w in waiting] == [200] * 4
         engines = [w["engine"] for w in http.get("/batch/stats").json()["workers"]]
         assert [bool(e["batch_size_histogram"]) for e in engines] == [True, True]
@@ -250,8 +275,9 @@ def test_two_workers_share_a_burst():
 
 def test_a_key_is_asked_for_only_where_one_is_set(fake_http):
     assert post(fake_http, "x").status_code == 200
-    assert fake_http.get("/v1/models", headers={"authorization": "Bearer "}).status_code == 200
-    with own_server(env={"LLADA_API_KEY": "sesame"}) as (_, http):
+    assert fake_http.get("/v1/models", headers={"authorization": "Bearer"}).status_code == 200
+    with own_server(env={"LLADA_API_KEY": "sesame"}) as server:
+        http = server.http
         refused = post(http, "x")
         assert refused.status_code == 401
         assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
@@ -264,7 +290,8 @@ def test_mode_streaming_does_not_wait_and_batch_does():
     took = {}
     for mode in ("batch", "streaming"):
         wait = "1.0" if mode == "batch" else "0.0"
-        with own_server(f"mode={mode}", f"max_wait_time={wait}") as (_, http):
+        with own_server(f"mode={mode}", f"max_wait_time={wait}") as server:
+            http = server.http
             start = time.monotonic()
             assert post(http, "x").status_code == 200
             took[mode] = time.monotonic() - start

@@ -1,0 +1,176 @@
+"""The API side's books, without processes: who waits, whose worker died, what was swallowed."""
+
+import asyncio
+import pickle
+from queue import Queue
+
+import pytest
+
+from llada_exp.server import exchange as module
+from llada_exp.server.exchange import Exchange
+from llada_exp.server.info import public_url, write_info
+from llada_exp.server.status import Names, overall
+from llada_exp.settings import ModelSettings
+from llada_exp.types import DecodingParams
+
+JOB = {"kind": "text", "prompt": "x", "params": DecodingParams(), "stream": False}
+
+
+class Marks:
+    def __init__(self):
+        self.cancelled = []
+
+    def cancel(self, uids):
+        self.cancelled += uids
+
+    def forget(self, older_than_s):
+        pass
+
+
+class Desk:
+    """An exchange, its queue, and a hand to play the workers."""
+
+    def __init__(self):
+        self.queue = Queue()
+        self.marks = Marks()
+        self.alive = {1, 2}
+        self.buffer = {}
+        self.exchange = Exchange(self.queue, self.buffer, self.marks, lambda: self.alive)
+
+    def message(self, uid, kind, pid=1, **more):
+        item = self.buffer.get(uid)
+        if item is not None:
+            item.response_queue.append(({"kind": kind, "uid": uid, "pid": pid, **more}, "OK"))
+            item.event.set()
+
+
+def played(play):
+    async def run():
+        return await asyncio.wait_for(play(Desk()), 10)
+
+    return asyncio.run(run())
+
+
+def test_messages_come_with_the_index_of_their_job():
+    async def play(desk):
+        flight = desk.exchange.open([JOB, JOB])
+        desk.message(flight.uids[1], "admitted")
+        assert await flight.next() == (1, {"kind": "admitted", "uid": flight.uids[1], "pid": 1})
+        assert (desk.exchange.num_pending, desk.exchange.num_processing) == (1, 1)
+
+    played(play)
+
+
+def test_a_closed_flight_leaves_nothing_behind_and_cancels_what_runs():
+    """LitServe's own buffer leaks an entry per request."""
+
+    async def play(desk):
+        flight = desk.exchange.open([JOB, JOB])
+        desk.message(flight.uids[0], "done")
+        await flight.next()
+        flight.close()
+        assert desk.buffer == {}
+        assert desk.marks.cancelled == [flight.uids[1]]
+        assert (desk.exchange.num_pending, desk.exchange.num_processing) == (0, 0)
+        flight.close()
+        assert desk.exchange.counters["cancelled"] == 1
+
+    played(play)
+
+
+def test_a_job_that_two_workers_took_is_answered_by_the_first_alone():
+    async def play(desk):
+        flight = desk.exchange.open([JOB])
+        (uid,) = flight.uids
+        desk.message(uid, "admitted", pid=1)
+        desk.message(uid, "piece", pid=2, text="wrong")
+        desk.message(uid, "piece", pid=1, text="right")
+        assert [(await flight.next())[1].get("text") for _ in range(2)] == [None, "right"]
+
+    played(play)
+
+
+@pytest.fixture
+def fast_watch(monkeypatch):
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    monkeypatch.setattr(module, "LOST_S", 0.05)
+
+
+def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
+    async def play(desk):
+        watch = asyncio.create_task(desk.exchange.watch())
+        theirs, others = desk.exchange.open([JOB]), desk.exchange.open([JOB])
+        desk.message(theirs.uids[0], "admitted", pid=1)
+        desk.message(others.uids[0], "admitted", pid=2)
+        await theirs.next()
+        await others.next()
+        desk.alive = {2}
+        _, failed = await theirs.next()
+        assert (failed["kind"], failed["status"]) == ("failed", 503)
+        assert others.uids[0] in desk.buffer
+        watch.cancel()
+
+    played(play)
+
+
+def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
+    async def play(desk):
+        watch = asyncio.create_task(desk.exchange.watch())
+        desk.exchange.open([JOB])
+        await asyncio.sleep(0.2)
+        assert desk.exchange.counters["resubmitted"] == 0, "it waits in the queue: that is no loss"
+        desk.queue.get_nowait()
+        await asyncio.sleep(0.2)
+        assert desk.exchange.counters["resubmitted"] >= 1
+        assert desk.queue.qsize() == 1
+        watch.cancel()
+
+    played(play)
+
+
+def test_a_job_can_be_pickled():
+    assert pickle.loads(pickle.dumps(JOB)) == JOB
+
+
+@pytest.mark.parametrize(
+    ("kinds", "workers", "draining", "expected"),
+    [
+        ([], 1, False, "starting"),
+        (["starting"], 1, False, "starting"),
+        (["ready"], 1, False, "ready"),
+        (["ready", "starting"], 2, False, "starting"),
+        (["ready", "failed"], 2, False, "degraded"),
+        (["ready"], 1, True, "draining"),
+    ],
+)
+def test_health_says_what_is_true(kinds, workers, draining, expected):
+    states = {i: {"state": kind} for i, kind in enumerate(kinds)}
+    assert overall(states, workers, draining) == expected
+
+
+def test_a_model_answers_to_its_name_its_hub_id_and_their_spellings():
+    names = Names(ModelSettings("hf", "GSAI-ML/LLaDA-8B-Instruct", None, "llada-8b-instruct"))
+    for name in (
+        None,
+        "llada-8b-instruct",
+        "LLaDA-8B-Instruct",
+        "llada_8b_instruct",
+        "GSAI-ML/LLaDA-8B-Instruct",
+    ):
+        names.check(name)
+    Names(ModelSettings("tiny", None, None, "llada-tiny")).check("tiny")
+
+
+def test_urls_are_ones_that_others_can_use():
+    assert public_url("127.0.0.1", 80) == "http://127.0.0.1:80"
+    assert public_url("::1", 80) == "http://[::1]:80"
+    assert "0.0.0.0" not in public_url("0.0.0.0", 80)
+
+
+def test_an_info_file_is_whole_or_absent(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_info(path, {"x": 1})
+    with pytest.raises(TypeError):
+        write_info(path, {"x": object()})
+    assert path.read_text() == '{\n  "x": 1\n}\n'
+    assert [p.name for p in path.parent.iterdir()] == ["b.json"]

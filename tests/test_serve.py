@@ -1,0 +1,118 @@
+"""The command line as a newcomer meets it: help, mistakes, the ready line and the line to paste."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from llada_exp.jobs import running_server
+from tests.server.conftest import FAKE, REFERENCE, ROOT
+
+SERVE = (sys.executable, "-m", "llada_exp.serve")
+
+
+def run(*arguments, cwd, command=SERVE):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_help_is_made_for_people(tmp_path):
+    done = run("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for words in ("batch_size=16 mode=batch", "mode=streaming", "model=llada_8b_instruct", "port 0"):
+        assert words in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 110
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cfg_job_prints_the_composed_configuration(tmp_path):
+    done = run("--cfg", "job", "batch_size=3", "mode=streaming", cwd=tmp_path)
+    assert done.returncode == 0
+    assert {"batch_size: 3", "mode: streaming", "  source: tiny"} <= set(done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["batch_size=0"], "batch_size is 0; expected an integer from 1 to 4096"),
+        (["mode=foo"], "mode is 'foo'; expected one of batch, streaming"),
+        (["batch_sise=4"], "unknown key batch_sise; did you mean batch_size?"),
+        (["+wibble=4"], "unknown key wibble; known keys: "),
+        (["decoding.treshold=1"], "unknown key decoding.treshold; did you mean decoding.threshold"),
+        (["port=x"], "port is 'x'; expected an integer"),
+        (["model=hf"], "model.path is not set"),
+        (["model=gpt"], "model is 'gpt'; expected one of dcp, hf, llada_1_5"),
+        (["nonsense"], "cannot read 'nonsense'; write key=value"),
+        (["host=no.such.host.invalid"], "host is 'no.such.host.invalid'; it cannot be resolved"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_traceback(overrides, words, tmp_path):
+    done = run(*overrides, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_a_port_in_use_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(f"port={port}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"port is {port}; it is in use on 127.0.0.1" in done.stderr
+
+
+def test_a_model_folder_that_is_not_there_is_one_line(tmp_path):
+    done = run("model=hf", f"model.path={tmp_path / 'nowhere'}", "port=0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the model does not load: ")
+    assert "nowhere" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mode", ["batch", "streaming"])
+def test_the_ready_line_has_the_url_and_the_next_one_can_be_pasted(mode, tmp_path):
+    with running_server([f"mode={mode}"], command=FAKE, folder=tmp_path) as server:
+        ready, curl = (tmp_path / "server.log").read_text().splitlines()[:2]
+        assert re.match(rf"ready: {server.url} .*mode={mode}", ready)
+        done = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30)
+        answer = json.loads(done.stdout)
+        assert answer["choices"][0]["message"]["content"].startswith("What is 47 + 8?")
+
+
+def test_server_info_and_the_run_folder(tmp_path):
+    path = tmp_path / "server.json"
+    with running_server(["batch_size=3"], command=FAKE, folder=tmp_path) as server:
+        info = json.loads(path.read_text())
+        assert info["url"] == f"http://{info['host']}:{info['port']}" == server.url
+        assert info["pid"] == server.pid
+        assert (info["model"], info["mode"], info["status"]) == ("llada-tiny", "batch", "ready")
+        assert len(info["instance_id"]) == 32
+        assert info["started"] > 0
+        assert "batch_size: 3" in (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
+    stopped = json.loads(path.read_text())
+    assert stopped == info | {"status": "stopped"}
+    assert [p.name for p in tmp_path.glob(".server.json*")] == [], "no half-written draft stays"
+
+
+def test_the_server_does_not_change_directory(tmp_path):
+    """A relative path of a model or a server-info file means what it says."""
+    os.symlink(REFERENCE, tmp_path / "model")
+    overrides = ["model=hf", "model.path=model", "port=0", "server_info=here/info.json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*SERVE, *overrides], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline().startswith("ready: ")
+        assert (tmp_path / "here" / "info.json").is_file()
+    finally:
+        process.terminate()
+        process.stdout.close()
+        assert process.wait(20) == 0
