@@ -69,16 +69,16 @@ class BatchMaker:
         rng = random.Random(f"{self.seed} {number}")
         noise = np.random.default_rng((self.seed, number))
         kind = rng.choices(list(mix), list(mix.values()))[0]
-        if kind == "drill":
-            rows = self._drills(rng, noise)
-        else:
-            rows = self._answers(kind, rng, noise)
+        rows = self._drills(rng, noise) if kind == "drill" else self._answers(kind, rng, noise)
         targets = np.stack([row.targets for row in rows])
         masked = np.stack([row.masked for row in rows])
         ids = np.where(masked, self._mask, targets)
         weights = np.stack([row.weights for row in rows]) * masked
         return Batch(
-            kind, torch.from_numpy(ids), torch.from_numpy(targets), torch.from_numpy(weights.astype(np.float32))
+            kind,
+            torch.from_numpy(ids),
+            torch.from_numpy(targets),
+            torch.from_numpy(weights.astype(np.float32)),
         )
 
     def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
@@ -128,9 +128,7 @@ class BatchMaker:
         last_newline = np.maximum.accumulate(np.where(targets == self._newline, places, -1))
         return (opened > 0) & (last_equals > last_newline)
 
-    def _mask_answer(
-        self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator
-    ) -> np.ndarray:
+    def _mask_answer(self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator) -> np.ndarray:
         length = len(digit)
         masked = np.zeros(length, dtype=bool)
         if noise.random() < 0.25:  # LLaDA's: every answer token alike
@@ -144,7 +142,10 @@ class BatchMaker:
         cut = int(noise.integers(block, stop))
         inside = np.zeros(length, dtype=bool)
         inside[cut:stop] = True
-        known_text, known_digits = noise.choice([0.0, 1.0, noise.random()]), noise.choice([0.0, 0.0, noise.random()])
+        known_text, known_digits = (
+            noise.choice([0.0, 1.0, noise.random()]),
+            noise.choice([0.0, 0.0, noise.random()]),
+        )
         known = np.where(digit, known_digits, known_text)
         masked |= inside & (noise.random(length) >= known)
         if noise.random() < 0.2:  # a few places before the cut are open still

@@ -70,7 +70,11 @@ class Learner:
 
     def step(self, mix: dict[str, float], muon_lr: float, adam_lr: float) -> StepReport:
         first = self.num_steps * self.micro
-        parts = list(self._threads.map(lambda n: self._part(self.maker.batch(n, mix)), range(first, first + self.micro)))
+        parts = list(
+            self._threads.map(
+                lambda n: self._part(self.maker.batch(n, mix)), range(first, first + self.micro)
+            )
+        )
         for place, param in enumerate(self.params.values()):
             param.grad = sum(part[0][place] for part in parts) / self.micro  # type: ignore[assignment]
         for optimizer, lr in ((self.muon, muon_lr), (self.adam, adam_lr)):

@@ -110,7 +110,9 @@ def _sum_question(rng: random.Random, start: int, steps: list[int]) -> str:
     words = rng.random() < 0.15
     names = ("plus", "minus") if words else ("+", "-")
     text = f"{start}" + "".join(f" {names[step < 0]} {abs(step)}" for step in steps)
-    form = rng.choice(("What is {}?", "What is {}?", "Calculate {}.", "How much is {}?", "{} = ?", "{}=?", "{}"))
+    form = rng.choice(
+        ("What is {}?", "What is {}?", "Calculate {}.", "How much is {}?", "{} = ?", "{}=?", "{}")
+    )
     text = form.format(text)
     return text.replace(" + ", "+").replace(" - ", "-") if rng.random() < 0.15 else text
 
@@ -145,7 +147,9 @@ def _draw(kind: str, rng: random.Random) -> Problem:
             steps = _draw_steps(rng, start, 2)
         else:
             steps = _draw_steps(rng, start, 1, largest=99)
-        ask = _sum_question(rng, start, steps) if rng.random() < 0.5 else _story(rng, start, steps, days=False)
+        ask = (
+            _sum_question(rng, start, steps) if rng.random() < 0.5 else _story(rng, start, steps, days=False)
+        )
         question, lines = ask, work_lines(start, steps)
     else:
         raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")

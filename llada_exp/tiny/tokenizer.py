@@ -58,9 +58,7 @@ def build_tokenizer(seed: int = 0, samples: int = 4000, max_vocab: int = 700) ->
 
 def chat_prompt(user: str) -> str:
     """One user turn and the assistant's header, as the chat template writes them."""
-    return (
-        f"{BOS}{HEADER}user{HEADER_END}\n\n{user.strip()}{EOT}{HEADER}assistant{HEADER_END}\n\n"
-    )
+    return f"{BOS}{HEADER}user{HEADER_END}\n\n{user.strip()}{EOT}{HEADER}assistant{HEADER_END}\n\n"
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -135,7 +135,9 @@ class Run:
         args, weights = self.args, self.learner.average
         info = {"step": self.learner.num_steps, "seconds": self.seconds, "tokens": self.num_tokens}
         folders.write_resume(args.run, self.learner.state(), info)
-        shown = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("run", "out")}
+        shown = {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("run", "out")
+        }
         folders.write_step(args.run, self.config, self.tokenizer, weights, {**info, "arguments": shown})
         folders.prune_steps(args.run, args.keep)
         folders.write_model(args.out or args.run / "model", self.config, self.tokenizer, weights)
@@ -163,7 +165,9 @@ def main(argv: list[str] | None = None) -> None:
             if time.monotonic() - shown_at > 30 or run.progress >= 1:
                 shown_at = time.monotonic()
                 bar.update(min(100.0, 100 * run.progress) - bar.n)
-                means = {k: [round(sum(x) / len(x), 4) for x in zip(*v, strict=True)] for k, v in seen.items()}
+                means = {
+                    k: [round(sum(x) / len(x), 4) for x in zip(*v, strict=True)] for k, v in seen.items()
+                }
                 speed = run.num_tokens / max(run.seconds, 1e-9)
                 tqdm.write(f"step {run.learner.num_steps} {run.seconds:.0f}s {speed:.0f} tok/s {means}")
                 seen = {}
