@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from llada_exp.tiny import tasks
-from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt
+from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
 
 BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
@@ -55,8 +55,8 @@ class BatchMaker:
         self.tokenizer = tokenizer
         self.seed = seed
         self.tokens_per_batch = tokens_per_batch
-        self._mask = tokenizer.token_to_id(MASK)
-        self._eot, self._eos = tokenizer.token_to_id(EOT), tokenizer.token_to_id(EOS)
+        self._mask = token_id(tokenizer, MASK)
+        self._eot, self._eos = token_id(tokenizer, EOT), token_id(tokenizer, EOS)
         ids = tokenizer.get_vocab()
         self._digits = np.array([ids[str(digit)] for digit in range(10)])
         self._equals, self._newline, self._colon = ids["Ġ=Ġ"], ids["Ċ"], ids[":Ġ"]

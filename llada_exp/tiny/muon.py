@@ -44,11 +44,12 @@ class Muon(torch.optim.Optimizer):
             for shape, params in shapes.items():
                 updates = []
                 for param in params:
-                    state = self.state[param]
+                    state, grad = self.state[param], param.grad
+                    assert grad is not None
                     if "momentum" not in state:
                         state["momentum"] = torch.zeros_like(param)
-                    state["momentum"].lerp_(param.grad, 1 - group["momentum"])
-                    updates.append(param.grad.lerp(state["momentum"], group["momentum"]))
+                    state["momentum"].lerp_(grad, 1 - group["momentum"])
+                    updates.append(grad.lerp(state["momentum"], group["momentum"]))
                 scale = -group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 for param, update in zip(params, orthogonalise(torch.stack(updates)), strict=True):
                     param.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=scale)

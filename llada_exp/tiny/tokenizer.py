@@ -18,7 +18,7 @@ BOS, EOS, MASK = "<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"
 HEADER, HEADER_END, EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
 SPECIAL = (BOS, EOS, HEADER, HEADER_END, EOT, MASK)
 
-# Byte for byte LLaDA-8B-Instruct's, up to the generation prompt, which that one appends always.
+# LLaDA-8B-Instruct's, but for the generation prompt, which that one appends always.
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% set c = '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n'"
     " + m['content'] | trim + '<|eot_id|>' %}{% if loop.first %}{{ bos_token + c }}{% else %}{{ c }}"
@@ -59,6 +59,13 @@ def build_tokenizer(seed: int = 0, samples: int = 4000, max_vocab: int = 700) ->
 def chat_prompt(user: str) -> str:
     """One user turn and the assistant's header, as the chat template writes them."""
     return f"{BOS}{HEADER}user{HEADER_END}\n\n{user.strip()}{EOT}{HEADER}assistant{HEADER_END}\n\n"
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that must be there."""
+    found = tokenizer.token_to_id(token)
+    assert found is not None, f"the tokenizer has no {token}"
+    return int(found)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -20,11 +20,10 @@ from tqdm import tqdm
 from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.tiny import folders, tasks
 from llada_exp.tiny.data import BatchMaker
-from llada_exp.tiny.decode import decode
+from llada_exp.tiny.evaluate import evaluate
 from llada_exp.tiny.learner import Learner, StepReport
-from llada_exp.tiny.tokenizer import EOS, MASK, build_tokenizer, chat_prompt
+from llada_exp.tiny.tokenizer import EOS, MASK, build_tokenizer, token_id
 
-CANVAS = {"short": 64, "long": 128}
 # Until this share of the run, this mix of batches.
 STAGES: tuple[tuple[float, dict[str, float]], ...] = (
     (0.08, {"drill": 0.8, "short": 0.2}),
@@ -42,18 +41,6 @@ def rate_at(progress: float, step: int, decay_from: float) -> float:
     """The learning rate's factor: a short warm-up, a plateau, a straight fall to zero."""
     warm = min(1.0, (step + 1) / 40)
     return warm * min(1.0, max(0.0, (1 - progress) / (1 - decay_from)))
-
-
-def evaluate(
-    model: LLaDA, maker: BatchMaker, kind: str, problems: list[tasks.Problem], threshold: float | None
-) -> dict[str, Any]:
-    """Accuracy on problems, with the forwards of a row that an answer took."""
-    prompts = [maker.tokenizer.encode(chat_prompt(tasks.prompt_text(p))).ids for p in problems]
-    answers, forwards = decode(model, prompts, CANVAS[kind], threshold)
-    texts = [maker.tokenizer.decode(answer) for answer in answers]
-    right = sum(tasks.is_correct(p, text) for p, text in zip(problems, texts, strict=True))
-    return {"kind": kind, "threshold": threshold, "n": len(problems), "right": right,
-            "accuracy": right / len(problems), "forwards_per_answer": forwards / len(problems)}  # fmt: skip
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -100,7 +87,7 @@ class Run:
         self.config = LLaDAConfig(
             d_model=args.d_model, n_layers=args.layers, n_heads=args.heads, mlp_hidden_size=args.mlp,
             vocab_size=vocab, max_sequence_length=4096, rope_theta=500000.0, rms_norm_eps=1e-5,
-            mask_token_id=self.tokenizer.token_to_id(MASK), eos_token_id=self.tokenizer.token_to_id(EOS),
+            mask_token_id=token_id(self.tokenizer, MASK), eos_token_id=token_id(self.tokenizer, EOS),
         )  # fmt: skip
         self.learner = Learner(self.config, self.maker, args.seed, args.micro)
         self.seconds, self.num_tokens = 0.0, 0
@@ -145,8 +132,8 @@ class Run:
             return
         model = self.averaged()
         for kind in tasks.KINDS:
-            found = evaluate(model, self.maker, kind, tasks.held_out(kind, args.eval_n), 0.9)
-            log(f"step {info['step']} {found}")
+            found = evaluate(model, self.tokenizer, kind, args.eval_n, threshold=0.9)
+            log(f"step {info['step']} {json.dumps(found)}")
 
 
 def main(argv: list[str] | None = None) -> None:
