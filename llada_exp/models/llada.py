@@ -257,7 +257,8 @@ class LLaDA(nn.Module):
         cos, sin = self._rope_tables()
         cos, sin = cos[positions].unsqueeze(1), sin[positions].unsqueeze(1)
         x = transformer["wte"](ids)
-        for layer, block in enumerate(transformer["blocks"]):  # type: ignore[arg-type]
+        layers: nn.ModuleList = transformer["blocks"]  # type: ignore[assignment]
+        for layer, block in enumerate(layers):
             x = block(x, cos, sin, layer, attend)
         return transformer["ln_f"](x)
 
@@ -275,7 +276,7 @@ class LLaDA(nn.Module):
         n_rows, length = ids.shape
         if length > self.config.max_sequence_length:
             raise ValueError(f"T is {length}; the model's maximum is {self.config.max_sequence_length}")
-        if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.config.vocab_size):
+        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size):
             raise ValueError(f"ids must be from 0 to {self.config.vocab_size - 1}")
         ids = ids.to(self.device)
         positions = torch.arange(length, device=self.device).repeat(n_rows)

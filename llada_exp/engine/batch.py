@@ -1,0 +1,208 @@
+"""Rows in flight -> tensors of one step, packed without masks; the only place that knows padding.
+
+Tokens of all rows stand one after the other; token rows and head rows are padded to multiples of
+16, because small matrix products on a CPU run other kernels and give other bits: with this, and
+attention over each row's own keys, a row's logits are bit-equal to running alone (measured in
+tests/engine/test_invariance.py).
+
+Letters: M packed tokens (padded), m masked positions of the current blocks, n requests, B block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llada_exp.caches import Pass
+from llada_exp.engine.request import Request
+from llada_exp.models.base import SpecialIds
+from llada_exp.rules.base import RANK_STREAM, TOKEN_STREAM, RowState, uniforms
+from llada_exp.rules.candidates import PositionParams
+
+PAD = 16
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One row's tokens among the packed ones.
+
+    start, stop: packed [start, stop). first: row position of the first of them.
+    keys:  the row's first so many positions are seen. whole: they are all in this segment.
+    slot:  where the row's K/V are kept, or None.
+    """
+
+    start: int
+    stop: int
+    first: int = 0
+    keys: int = 0
+    whole: bool = True
+    slot: int | None = None
+
+
+@dataclass
+class Batch:
+    """One step's tensors.
+
+    ids, positions: int64 [M]. segments: one per row, guided requests have two.
+    head: int64 [m padded], packed indices where logits are wanted; the unguided twins of the
+          guided requests' follow in `uncond_head`, with `guided` int64 their places in `head`.
+    place: int64 [2, m], (request, position in block) of each masked position.
+    """
+
+    requests: list[Request]
+    ids: Tensor
+    positions: Tensor
+    segments: list[Segment]
+    head: Tensor
+    uncond_head: Tensor | None
+    guided: Tensor
+    scale: Tensor
+    place: Tensor
+    num_masked: int
+    num_tokens: int
+    sampling: PositionParams
+    rank_uniform: Tensor | None
+    rows: list[RowState]
+
+    @property
+    def num_positions(self) -> int:
+        """Positions computed, padding included."""
+        return len(self.ids)
+
+
+def round_up(count: int, multiple: int = PAD) -> int:
+    return -(-count // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Work:
+    """One request's pass in this step; `slots` are those of its rows, empty where nothing is kept."""
+
+    request: Request
+    row_pass: Pass
+    slots: tuple[int, ...] = ()
+
+
+def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Batch:
+    """Pack the requests' rows for one step."""
+    pack = _Packer(special)
+    for item in work:
+        pack.add(item)
+    packed = np.full((2, round_up(pack.offset)), special.mask, dtype=np.int64)
+    packed[0, : pack.offset] = np.concatenate(pack.ids)
+    packed[1] = 0
+    packed[1, : pack.offset] = np.concatenate(
+        [np.arange(s.first, s.first + s.stop - s.start) for s in pack.segments]
+    )
+    tokens = torch.from_numpy(packed).to(device)
+    requests = [item.request for item in work]
+    return Batch(
+        requests=requests,
+        ids=tokens[0],
+        positions=tokens[1],
+        segments=pack.segments,
+        head=_padded(pack.head, device),
+        uncond_head=_padded(pack.uncond_head, device) if pack.uncond_head else None,
+        guided=torch.from_numpy(np.concatenate(pack.guided or [np.zeros(0, np.int64)])).to(device),
+        scale=torch.from_numpy(np.concatenate(pack.scales or [np.zeros(0, np.float32)])).to(device),
+        place=torch.from_numpy(_places(requests)).to(device),
+        num_masked=pack.num_masked,
+        num_tokens=pack.offset,
+        sampling=_sampling(requests, round_up(pack.num_masked), device),
+        rank_uniform=_rank_uniforms(requests, device),
+        rows=[RowState(r.params, r.block_masks, r.block_step) for r in requests],
+    )
+
+
+class _Packer:
+    """Lays rows one after the other; a guided request's blind twin follows it."""
+
+    def __init__(self, special: SpecialIds) -> None:
+        self.mask = special.mask
+        self.ids: list[np.ndarray] = []
+        self.segments: list[Segment] = []
+        self.head: list[np.ndarray] = []
+        self.uncond_head: list[np.ndarray] = []
+        self.guided: list[np.ndarray] = []
+        self.scales: list[np.ndarray] = []
+        self.offset = 0
+        self.num_masked = 0
+
+    def add(self, work: Work) -> None:
+        request, own = work.request, work.row_pass
+        wanted = request.prompt_length + request.open_positions - own.start
+        self.head.append(self.offset + wanted)
+        slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
+        self._row(request.canvas, own, slots[0])
+        if request.params.cfg_scale > 0:
+            blind = request.canvas.copy()
+            blind[: request.prompt_length] = self.mask
+            self.uncond_head.append(self.offset + wanted)
+            self.guided.append(self.num_masked + np.arange(len(wanted)))
+            self.scales.append(np.full(len(wanted), request.params.cfg_scale, dtype=np.float32))
+            self._row(blind, own, slots[1])
+        self.num_masked += len(wanted)
+
+    def _row(self, canvas: np.ndarray, own: Pass, slot: int | None) -> None:
+        stop = self.offset + own.num_positions
+        self.ids.append(canvas[own.start : own.stop])
+        self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot))
+        self.offset = stop
+
+
+def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
+    flat = np.concatenate(indices)
+    return torch.from_numpy(np.pad(flat, (0, round_up(len(flat)) - len(flat)), mode="edge")).to(device)
+
+
+def _places(requests: Sequence[Request]) -> np.ndarray:
+    rows = [np.full(len(r.open_positions), i) for i, r in enumerate(requests)]
+    columns = [r.open_positions - r.block_start for r in requests]
+    return np.stack([np.concatenate(rows), np.concatenate(columns)])
+
+
+def _sampling(requests: Sequence[Request], padded: int, device: torch.device) -> PositionParams:
+    """Per masked position, padded by repeating the last one's parameters."""
+    counts = np.array([len(r.open_positions) for r in requests])
+    source = np.repeat(np.arange(len(requests)), counts)
+    source = np.pad(source, (0, padded - len(source)), mode="edge")
+    params = [r.params for r in requests]
+
+    def column(values: list[float], dtype: type) -> Tensor:
+        return torch.from_numpy(np.array(values, dtype=dtype)[source]).to(device)
+
+    is_sampled = np.array([p.temperature > 0 for p in params])[source]
+    is_sampled[counts.sum() :] = False
+    uniform = np.full(padded, 0.5)
+    if is_sampled.any():
+        draws = [uniforms(r.params.seed, r.open_positions, r.nfe, TOKEN_STREAM) for r in requests]
+        uniform[: counts.sum()] = np.concatenate(draws)
+    return PositionParams(
+        temperature=column([p.temperature or 1.0 for p in params], np.float32),
+        top_p=column([p.top_p for p in params], np.float32),
+        top_k=column([p.top_k for p in params], np.int64),
+        uniform=torch.from_numpy(uniform).to(device),
+        ban=column([p.ban_ids for p in params], np.bool_),
+        no_eos=column([p.eos_confidence == "forbid" for p in params], np.bool_),
+        sampled=tuple(np.flatnonzero(is_sampled).tolist()),
+        any_no_eos=any(p.eos_confidence == "forbid" for p in params),
+        all_ban=all(p.ban_ids for p in params),
+        any_cut=any(p.temperature > 0 and (p.top_k > 0 or p.top_p < 1) for p in params),
+    )
+
+
+def _rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor | None:
+    """float32 [m]: the random confidence of `remasking = random` positions, NaN elsewhere."""
+    if all(r.params.remasking == "low_confidence" for r in requests):
+        return None
+    draws = [
+        uniforms(r.params.seed, r.open_positions, r.nfe, RANK_STREAM)
+        if r.params.remasking == "random"
+        else np.full(len(r.open_positions), np.nan)
+        for r in requests
+    ]
+    return torch.from_numpy(np.concatenate(draws).astype(np.float32)).to(device)

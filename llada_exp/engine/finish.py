@@ -1,0 +1,39 @@
+"""When is a request done, and with which tokens. Pure functions of its committed prefix.
+
+A committed token never changes, and what stands before the first EOS cannot depend on what comes
+after it is released: so finishing early gives exactly the text of decoding the whole canvas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llada_exp.engine.request import Request
+from llada_exp.types import FinishReason
+
+
+def finished(request: Request, ends: Sequence[int]) -> tuple[int, FinishReason] | None:
+    """(number of answer tokens, reason) once nothing can change them any more, else None."""
+    visible, ended = visible_length(request, ends)
+    if request.find_stop is not None:
+        text_length = visible - 1 if ended else visible
+        if (cut := request.find_stop(request.answer[:text_length].tolist())) is not None:
+            return cut, "stop"
+    at_block_start = request.block_step == 0
+    if ended and (request.params.early_eos or at_block_start):
+        return visible, "stop"
+    if visible >= request.params.max_tokens and not ended:
+        return request.params.max_tokens, "length"
+    return None
+
+
+def visible_length(request: Request, ends: Sequence[int]) -> tuple[int, bool]:
+    """Length of the committed prefix up to `max_tokens` and through its first end id, and whether
+    such an end is in it. `ignore_eos` sees no end."""
+    visible = min(request.prefix, request.params.max_tokens)
+    if request.params.ignore_eos:
+        return visible, False
+    hits = np.flatnonzero(np.isin(request.answer[:visible], ends))
+    return (int(hits[0]) + 1, True) if len(hits) else (visible, False)

@@ -1,0 +1,68 @@
+"""Uncertainty of scores: intervals of a proportion, and paired comparison of two runs.
+
+Works on lists of right and wrong; knows no model and no benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share of n with its 95 % interval (Wilson, 1927)."""
+
+    num_correct: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.num_correct / self.n
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Run b against run a on the same problems.
+
+    difference: accuracy(b) - accuracy(a), with its 95 % bootstrap interval.
+    gained, lost: problems that only b, or only a, has right.
+    p_value: two-sided exact McNemar test (McNemar, 1947).
+    """
+
+    difference: float
+    low: float
+    high: float
+    gained: int
+    lost: int
+    p_value: float
+
+
+def proportion(correct: Sequence[bool]) -> Proportion:
+    """Raises ValueError where there is nothing to count."""
+    if not correct:
+        raise ValueError("no problems: a proportion needs at least one")
+    from scipy.stats import binomtest
+
+    result = binomtest(sum(correct), len(correct))
+    interval = result.proportion_ci(0.95, method="wilson")
+    return Proportion(sum(correct), len(correct), float(interval.low), float(interval.high))
+
+
+def paired(a: Sequence[bool], b: Sequence[bool], seed: int = 0, num_resamples: int = 10_000) -> Paired:
+    """Raises ValueError where the runs are not of the same problems."""
+    if len(a) != len(b) or not a:
+        raise ValueError(f"a paired comparison needs the same problems; got {len(a)} and {len(b)}")
+    import numpy as np
+    from scipy.stats import binomtest
+
+    gains = np.asarray(b, dtype=np.int8) - np.asarray(a, dtype=np.int8)
+    gained, lost = int((gains > 0).sum()), int((gains < 0).sum())
+    # A resample of n differences in {-1, 0, 1} is a multinomial draw of their counts.
+    shares = np.array([lost, len(a) - gained - lost, gained]) / len(a)
+    draws = np.random.default_rng(seed).multinomial(len(a), shares, size=num_resamples)
+    low, high = np.percentile((draws[:, 2] - draws[:, 0]) / len(a), [2.5, 97.5])
+    p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    return Paired(float(gains.mean()), float(low), float(high), gained, lost, float(p_value))

@@ -1,0 +1,109 @@
+"""The offline API: prompts in, texts out, in one process and without a server.
+
+    from llada_exp import DecodingParams, Engine, load_model
+    outputs = Engine(load_model(), batch_size=16).generate(["..."], DecodingParams(max_tokens=64))
+
+Joins the engine (token ids) with the text layer (tokenizer, stop strings); knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tqdm import tqdm
+
+from llada_exp import engine
+from llada_exp.checkpoints import LoadedModel
+from llada_exp.text import StopStrings, TextStream
+from llada_exp.types import DecodingParams, RequestOutput
+
+Prompt = str | Sequence[int]
+Messages = Sequence[Mapping[str, object]]
+
+
+class Engine(engine.Engine):
+    """An engine with a tokenizer. batch_size: rows in flight."""
+
+    def __init__(self, model: LoadedModel, *, batch_size: int = 16, max_positions: int | None = None) -> None:
+        super().__init__(model.model, batch_size=batch_size, max_positions=max_positions)
+        self.tokenizer = model.tokenizer
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        params: DecodingParams | Sequence[DecodingParams] | None = None,
+        *,
+        progress: bool = False,
+    ) -> list[RequestOutput]:
+        """Answers in the order of the prompts; each depends on its own prompt and params alone.
+
+        prompts: raw texts (BOS is added where the tokenizer has one) or lists of token ids.
+        params:  one for all, or one per prompt; default: exact greedy decoding.
+        progress: show a bar on stderr.
+        Raises ValueError as `add_request` does, before anything is decoded.
+        """
+        if isinstance(prompts, str):
+            raise ValueError("prompts is a string; expected a list of prompts")
+        ids = [self.tokenizer.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
+        return self._run(ids, params, progress)
+
+    def chat(
+        self,
+        conversations: Messages | Sequence[Messages],
+        params: DecodingParams | Sequence[DecodingParams] | None = None,
+        *,
+        progress: bool = False,
+    ) -> list[RequestOutput]:
+        """Like `generate`, for one conversation (a list of {"role", "content"}) or a list of them,
+        through the tokenizer's chat template."""
+        many: Any = conversations
+        if conversations and isinstance(conversations[0], Mapping):
+            many = [conversations]
+        return self._run([self.tokenizer.encode_chat(m) for m in many], params, progress)
+
+    def _run(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: DecodingParams | Sequence[DecodingParams] | None,
+        progress: bool,
+    ) -> list[RequestOutput]:
+        if self.has_work():
+            raise ValueError("the engine is in use: finish or abort its requests first")
+        each = _per_prompt(params, len(prompts))
+        try:
+            names = [self._add(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+            outputs = self._drain(len(names), progress)
+        finally:
+            self.abort_all()
+        return [
+            replace(outputs[name], text=self._text(outputs[name], own))
+            for name, own in zip(names, each, strict=True)
+        ]
+
+    def _add(self, prompt: Sequence[int], params: DecodingParams) -> str:
+        find_stop = StopStrings(self.tokenizer, params.stop) if params.stop else None
+        return self.add_request(prompt, params, find_stop=find_stop)
+
+    def _drain(self, total: int, progress: bool) -> dict[str, RequestOutput]:
+        outputs: dict[str, RequestOutput] = {}
+        with tqdm(total=total, unit="prompt", disable=not progress) as bar:
+            while self.has_work():
+                for item in self.step():
+                    if item.output is not None:
+                        outputs[item.request_id] = item.output
+                        bar.update()
+        return outputs
+
+    def _text(self, output: RequestOutput, params: DecodingParams) -> str:
+        stream = TextStream(self.tokenizer, params.stop)
+        return stream.push(output.token_ids) + stream.finish()
+
+
+def _per_prompt(params: DecodingParams | Sequence[DecodingParams] | None, count: int) -> list[DecodingParams]:
+    if params is None or isinstance(params, DecodingParams):
+        return [params or DecodingParams()] * count
+    if len(params) != count:
+        raise ValueError(f"params has {len(params)} entries; expected one, or one per prompt ({count})")
+    return list(params)

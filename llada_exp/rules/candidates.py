@@ -1,0 +1,108 @@
+"""From logits of masked positions to candidates: token, confidence, order.
+
+Rows are independent of each other bit by bit: every operation reduces within one row of logits,
+and callers pad the number of rows (see engine/batch.py), because reductions over a single row are
+split over threads and come out with other bits. Knows no block and no request.
+
+Letters: m masked positions (flat, padded), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llada_exp.models.base import SpecialIds
+
+PAD_ROWS = 16
+
+
+@dataclass(frozen=True)
+class PositionParams:
+    """Sampling parameters per masked position, [m] each, on the logits' device.
+
+    temperature, top_p, uniform: float32 and float64 (uniform). top_k int64, 0 = off.
+    ban: bool, never choose the mask or ids without text. no_eos: bool, never choose an end id.
+    any_*: host-side facts, so that the common case costs nothing and no device is asked.
+    """
+
+    temperature: Tensor
+    top_p: Tensor
+    top_k: Tensor
+    uniform: Tensor
+    ban: Tensor
+    no_eos: Tensor
+    sampled: tuple[int, ...]
+    any_no_eos: bool
+    all_ban: bool
+    any_cut: bool
+
+
+def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[Tensor, Tensor]:
+    """logits float32 [m, V] (overwritten) -> token ids int64 [m], odds float32 [m].
+
+    odds = sum over j != token of exp(l_j - l_token) = (1 - p) / p under the clean, full softmax:
+    banned ids leave the choice, never the normaliser. One pass, no float64 (arXiv 2502.09992's
+    code takes a float64 softmax over the canvas for the same order).
+    """
+    blocked, saved = _block(logits, special, params)
+    tokens = _argmax(logits, special, params)
+    if params.sampled:
+        tokens = _sample_rows(logits, tokens, special, params)
+    if blocked:
+        logits[:, blocked] = saved
+    chosen = logits.gather(1, tokens.unsqueeze(1))
+    logits.sub_(chosen).scatter_(1, tokens.unsqueeze(1), -torch.inf)
+    return tokens, logits.exp_().sum(dim=-1)
+
+
+def _block(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[list[int], Tensor]:
+    """Set single forbidden columns to -inf where forbidden; return them and what stood there."""
+    blocked = [special.mask]
+    forbid = [params.ban]
+    if params.any_no_eos:
+        blocked += list(special.ends)
+        forbid += [params.no_eos] * len(special.ends)
+    saved = logits[:, blocked]
+    logits[:, blocked] = saved.masked_fill(torch.stack(forbid, dim=1), -torch.inf)
+    return blocked, saved
+
+
+def _argmax(logits: Tensor, special: SpecialIds, params: PositionParams) -> Tensor:
+    emittable = logits[:, : special.num_emittable].argmax(dim=-1)
+    if params.all_ban or special.num_emittable >= logits.shape[1]:
+        return emittable
+    return torch.where(params.ban, emittable, logits.argmax(dim=-1))
+
+
+def _sample_rows(logits: Tensor, tokens: Tensor, special: SpecialIds, params: PositionParams) -> Tensor:
+    """Replace the tokens of rows with temperature > 0 by samples (inverse CDF, one uniform each)."""
+    rows = list(params.sampled)
+    index = torch.tensor(rows + rows[:1] * (-len(rows) % PAD_ROWS), device=logits.device)
+    scaled = logits[index]
+    if special.num_emittable < logits.shape[1]:
+        tail = scaled[:, special.num_emittable :]
+        tail.masked_fill_(params.ban[index].unsqueeze(1), -torch.inf)
+    scaled = scaled / params.temperature[index].unsqueeze(1)
+    probabilities = scaled.softmax(dim=-1)
+    if params.any_cut:
+        probabilities = _cut(probabilities, params.top_k[index], params.top_p[index])
+    cdf = probabilities.double().cumsum(dim=-1)
+    target = params.uniform[index].unsqueeze(1) * cdf[:, -1:]
+    drawn = torch.searchsorted(cdf, target, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
+    return tokens.index_copy(0, index[: len(rows)], drawn[: len(rows)])
+
+
+def _cut(probabilities: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """Keep the top_k most probable ids, then the smallest set of at least top_p of what is left.
+    Ties go to the lower id."""
+    ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    place = torch.arange(ordered.shape[1], device=ordered.device)
+    limit = torch.where(top_k > 0, top_k, ordered.shape[1]).unsqueeze(1)
+    ordered = ordered.masked_fill(place >= limit, 0.0)
+    before = ordered.double().cumsum(dim=-1) - ordered
+    total = ordered.double().sum(dim=-1, keepdim=True)
+    ordered = ordered.masked_fill(before >= top_p.double().unsqueeze(1) * total, 0.0)
+    return torch.zeros_like(probabilities).scatter(1, ids, ordered)

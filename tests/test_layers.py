@@ -1,0 +1,80 @@
+"""The directions of the house, held: which layer may import which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "llada_exp"
+SERVING = {"litserve", "fastapi", "starlette", "uvicorn", "pydantic"}
+HARNESS = {"hydra", "omegaconf", "wandb", "submitit"}
+
+# folder or file -> the project's layers it may import (besides itself)
+MAY_IMPORT = {
+    "types.py": set(),
+    "text.py": set(),
+    "models": {"types"},
+    "rules": {"types", "models"},
+    "caches": {"types", "models"},
+    "engine": {"types", "models", "rules", "caches"},
+    "checkpoints": {"models", "text"},
+    "tiny": {"models", "checkpoints", "text", "types", "engine", "offline"},
+    "offline.py": {"engine", "checkpoints", "text", "types"},
+}
+NO_HARNESS = [*MAY_IMPORT]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files(part: str) -> list[Path]:
+    path = PACKAGE / part
+    found = [path] if path.suffix else sorted(path.rglob("*.py"))
+    assert found, f"{part} has no files"
+    return found
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_a_layer_imports_only_what_lies_below_it(part):
+    own = part.removesuffix(".py")
+    for path in files(part):
+        for name in imports(path):
+            if name.startswith("llada_exp."):
+                layer = name.split(".")[1]
+                assert layer in MAY_IMPORT[part] | {own}, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("part", NO_HARNESS)
+def test_what_runs_on_a_bare_gpu_machine_needs_no_server_and_no_harness(part):
+    for path in files(part):
+        tops = {name.split(".")[0] for name in imports(path)}
+        assert not tops & (SERVING | HARNESS), f"{path.name} imports {tops & (SERVING | HARNESS)}"
+
+
+def test_the_engine_knows_no_tokenizer():
+    for part in ("engine", "rules", "caches", "models"):
+        for path in files(part):
+            tops = {name.split(".")[0] for name in imports(path)}
+            assert not tops & {"transformers", "tokenizers"}, path.name
+
+
+def test_remote_code_and_pickle_stay_out():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert "trust_remote_code" not in text, path
+        assert "torch.load(" not in text, path
+
+
+def test_no_token_id_of_a_checkpoint_is_written_into_code():
+    for path in PACKAGE.rglob("*.py"):
+        numbers = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
+        assert not numbers & {126336, 126081, 126080, 126348}, path
