@@ -144,10 +144,12 @@ def test_raw_prompts_start_with_one_bos():
 
 
 # Mostly text that makes sense, some that is broken: any id, special and out of range included.
-TEXTS = st.text(alphabet="ab #4é😀\n", max_size=20).map(lambda t: TOKENIZER.encode_prompt(t)[1:])
+LETTERS = st.text(alphabet="ab", max_size=20) | st.text(alphabet="ab #4é😀\n", max_size=20)
+TEXTS = LETTERS.map(lambda t: TOKENIZER.encode_prompt(t)[1:])
 RAW = st.lists(st.integers(0, TOKENIZER.num_tokens + 4), max_size=20)
 IDS = st.lists(TEXTS | RAW, max_size=6).map(lambda parts: [i for part in parts for i in part])
-STOPS = st.lists(st.text(alphabet="ab #4é😀\n", min_size=1, max_size=4), max_size=3)
+STOP = st.text(alphabet="ab", min_size=2, max_size=5) | st.text(alphabet="ab #4é😀\n", min_size=1, max_size=4)
+STOPS = st.lists(STOP, max_size=3)
 
 
 def cut(text, stops):
@@ -183,6 +185,26 @@ def test_stop_strings_end_at_the_token_that_completes_one(ids, stops, data):
     ends = sorted(data.draw(st.sets(st.integers(0, len(ids)), max_size=4)) | {len(ids)})
     for end in ends:
         assert scan(ids[:end]) == (wanted if wanted is not None and wanted <= end else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "kept"),
+    [
+        ("aaab", ["aab"], "a"),  # a partial match restarts inside itself
+        ("abcd", ["abcd", "bc"], "a"),  # the first to be complete wins, not the first to start
+        ("abcd", ["bcd", "abcd"], ""),  # of two that end together, the longest
+        ("x abab", ["ababa"], "x abab"),  # a start of one that never completes is text
+        ("é stop", ["é"], ""),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 99])
+def test_stop_strings_by_example(text, stops, kept, step):
+    """Prevents an answer that depends on how its tokens arrived."""
+    ids = [i for char in text for i in TOKENIZER.encode_prompt(char)[1:]]
+    stream = TextStream(TOKENIZER, stops)
+    pieces = [stream.push(ids[place : place + step]) for place in range(0, len(ids), step)]
+    assert "".join(pieces) + stream.finish() == kept
+    assert stream.stopped == (kept != text)
 
 
 def test_a_stop_string_inside_one_token_is_found():

@@ -45,7 +45,7 @@ _RECORDS = (
     ("pathlib._local", "PosixPath"),
     ("pathlib", "WindowsPath"),
 )
-_DTYPES = ("float64", "float32", "float16", "bfloat16")
+_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 Chunk = tuple[Shape, Shape]
 """Offsets and sizes of the part of a tensor that one shard holds."""
@@ -88,7 +88,7 @@ class _InertUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         key = (module, name)
-        if module == "torch" and name in _DTYPES:
+        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if key == ("torch", "Size"):
             return self._made.setdefault(key, type("Size", (tuple,), {}))
@@ -131,8 +131,8 @@ def _tensors(path: Path, root: Any) -> dict[str, Stored]:
         )
     for name, entry in entries.items():
         dtype = entry.state["properties"].state[0]
-        if not isinstance(dtype, torch.dtype):
-            raise ValueError(f"{path}: {name} has dtype {dtype!r}; expected one of {', '.join(_DTYPES)}")
+        if dtype not in _DTYPES:
+            raise ValueError(f"{path}: {name} is {dtype}; expected one of {', '.join(map(str, _DTYPES))}")
         tensors[name] = Stored(_ints(entry.state["size"]), dtype)
         chunks[name] = [(_ints(c.state["offsets"]), _ints(c.state["sizes"])) for c in entry.state["chunks"]]
         check_cover(path, name, tensors[name].shape, chunks[name])

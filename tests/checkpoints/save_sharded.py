@@ -7,7 +7,6 @@ OUT/safetensors (each process's shards in safetensors).
 import os
 import socket
 import sys
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -16,18 +15,18 @@ import torch.multiprocessing as mp
 from torch.distributed.fsdp import fully_shard
 
 from llada_exp.checkpoints import load_model
+from llada_exp.models.llada import LLaDA
 
 WORLD = 2
 
 
-def save(rank: int, port: int, source: str, out: str) -> None:
+def save(rank: int, port: int, model: LLaDA, out: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), WORLD_SIZE=str(WORLD))
-    torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    model = load_model(source="hf", path=source).model
+    mesh = dist.init_device_mesh("cpu", (WORLD,))
     for block in model.model["transformer"]["blocks"]:
-        fully_shard(block, mesh=dist.init_device_mesh("cpu", (WORLD,)))
-    fully_shard(model, mesh=dist.init_device_mesh("cpu", (WORLD,)))
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     state = model.state_dict()
     dcp.save({f"model.{key}": value for key, value in state.items()}, checkpoint_id=f"{out}/v1")
     dcp.save(dict(state), checkpoint_id=f"{out}/v2")
@@ -40,5 +39,6 @@ if __name__ == "__main__":
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free_port = probe.getsockname()[1]
-    Path(sys.argv[2]).mkdir(parents=True, exist_ok=True)
-    mp.spawn(save, (free_port, sys.argv[1], sys.argv[2]), nprocs=WORLD)
+    torch.set_num_threads(1)  # no thread may live when the processes fork
+    source = load_model(source="hf", path=sys.argv[1]).model
+    mp.start_processes(save, (free_port, source, sys.argv[2]), nprocs=WORLD, start_method="fork")
