@@ -16,7 +16,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import torch
 
 from llada_exp.bench.models import MODELS, bench_model
 from llada_exp.engine import Engine
+from llada_exp.engine.request import FindStop
 from llada_exp.models.base import Model, ModelShape
 from llada_exp.types import CACHES, DecodingParams
 
@@ -91,7 +92,8 @@ def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:
     return best
 
 
-def _timed(work, device: torch.device) -> float:  # type: ignore[no-untyped-def]
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of `work`, the device's own included."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -101,10 +103,12 @@ def _timed(work, device: torch.device) -> float:  # type: ignore[no-untyped-def]
     return time.perf_counter() - start
 
 
-def decode(engine: Engine, batch: Sequence[Sequence[int]], params: DecodingParams) -> tuple[int, int]:
+def decode(
+    engine: Engine, batch: Sequence[Sequence[int]], params: DecodingParams, find_stop: FindStop
+) -> tuple[int, int]:
     """Run every prompt; (output tokens, NFE summed over requests)."""
     for prompt in batch:
-        engine.add_request(prompt, params)
+        engine.add_request(prompt, params, find_stop=find_stop)
     tokens = nfe = 0
     while engine.has_work():
         for item in engine.step():
@@ -115,15 +119,10 @@ def decode(engine: Engine, batch: Sequence[Sequence[int]], params: DecodingParam
 
 
 def run_setting(
-    model: Model,
-    name: str,
-    workload: str,
-    cache: str,
-    batch_size: int,
-    options: argparse.Namespace,
-    repeat: int,
+    model: Model, name: str, setting: tuple[str, str, int], options: argparse.Namespace, repeat: int
 ) -> Row:
-    """One timed repeat."""
+    """One timed repeat of (workload, cache, batch size)."""
+    workload, cache, batch_size = setting
     device = model.device
     _, _, _, canvas, used = WORKLOADS[workload]
     batch = prompts(workload, model.shape.vocab_size)
@@ -135,19 +134,16 @@ def run_setting(
         ignore_eos=True,
         suffix_window=options.suffix_window,
     )
-    stops = (lambda ids: used if len(ids) >= used else None) if used < canvas else None
+
+    def stops(ids: Sequence[int]) -> int | None:
+        return used if len(ids) >= used else None
+
     longest = max(map(len, batch)) + canvas
     engine = Engine(model, batch_size=batch_size, max_length=longest, scheduling=options.scheduling)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     counts: list[tuple[int, int]] = []
-
-    def work() -> None:
-        for prompt in batch:
-            engine.add_request(prompt, params, find_stop=stops)
-        counts.append(decode(engine, [], params))
-
-    seconds = _timed(work, device)
+    seconds = _timed(lambda: counts.append(decode(engine, batch, params, stops)), device)
     rate = matmul_gflops(device, model.dtype)
     stats, (tokens, nfe) = engine.stats(), counts[0]
     return Row(
@@ -225,10 +221,10 @@ def main(argv: Sequence[str] | None = None) -> list[Row]:
         settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
         taken: dict[tuple[str, str, int], list[Row]] = {s: [] for s in settings}
         for repeat in range(-1, options.repeats):  # in turn, so that a drift hits all alike; -1 warms up
-            for workload, cache, size in settings:
-                row = run_setting(model, name, workload, cache, size, options, repeat)
+            for setting in settings:
+                row = run_setting(model, name, setting, options, repeat)
                 if repeat >= 0:
-                    taken[workload, cache, size].append(row)
+                    taken[setting].append(row)
                     _append(options.rows, row)
         for rows in taken.values():
             print(line(rows), flush=True)

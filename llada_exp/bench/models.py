@@ -31,17 +31,19 @@ def bench_model(name: str, device: torch.device, dtype: torch.dtype, seed: int =
         return load_model(device=str(device), dtype=str(dtype).removeprefix("torch.")).model
     if name not in SHAPES:
         raise ValueError(f"model is {name!r}; expected one of {', '.join(MODELS)}")
-    return random_model(LLaDAConfig(**SHAPES[name], **_rest(SHAPES[name]["vocab_size"])), device, dtype, seed)
+    return random_model(_config(**SHAPES[name]), device, dtype, seed)
 
 
-def _rest(vocab: int) -> dict[str, float]:
-    return {
-        "max_sequence_length": 4096,
-        "rope_theta": 5e5,
-        "rms_norm_eps": 1e-5,
-        "mask_token_id": vocab - 1,
-        "eos_token_id": vocab - 2,
-    }
+def _config(vocab_size: int, **shape: int) -> LLaDAConfig:
+    return LLaDAConfig(
+        **shape,
+        vocab_size=vocab_size,
+        max_sequence_length=4096,
+        rope_theta=5e5,
+        rms_norm_eps=1e-5,
+        mask_token_id=vocab_size - 1,
+        eos_token_id=vocab_size - 2,
+    )
 
 
 @torch.no_grad()
