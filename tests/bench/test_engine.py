@@ -14,21 +14,8 @@ from llada_exp.models.base import ModelShape
 def test_one_table_and_one_row_a_repeat(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(bench.WORKLOADS, "mixed", (3, 4, 20, 32, 32))
     path = tmp_path / "rows.jsonl"
-    argv = [
-        "--models",
-        "tiny",
-        "--caches",
-        "none",
-        "dual",
-        "--batch-sizes",
-        "1",
-        "2",
-        "--repeats",
-        "2",
-        "--tokens-per-step",
-        "8",
-    ]
-    rows = bench.main([*argv, "--rows", str(path)])
+    argv = "--models tiny --caches none dual --batch-sizes 1 2 --repeats 2 --tokens-per-step 8"
+    rows = bench.main([*argv.split(), "--rows", str(path)])
     assert len(rows) == len(path.read_text().splitlines()) == 8
     assert {r["cache"] for r in map(json.loads, path.read_text().splitlines())} == {"none", "dual"}
     for row in rows:
@@ -43,14 +30,7 @@ def test_one_table_and_one_row_a_repeat(tmp_path, capsys, monkeypatch):
 
 def test_flops_of_a_known_pass():
     shape = ModelShape(
-        d_model=2,
-        n_layers=1,
-        n_heads=1,
-        head_dim=2,
-        mlp_hidden=3,
-        vocab_size=5,
-        max_length=8,
-        num_parameters=0,
+        2, n_layers=1, n_heads=1, head_dim=2, mlp_hidden=3, vocab_size=5, max_length=8, num_parameters=0
     )
     stats = {"num_tokens_forwarded": 1, "num_attention_pairs": 0, "num_logit_rows": 0}
     assert bench.num_flops(shape, stats) == 2 * (4 * 4 + 3 * 6)
