@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
 
@@ -48,6 +49,22 @@ def test_a_payload_in_the_metadata_is_refused_and_did_not_run(run, how, tmp_path
     refused(run, str(path), "refused", "builtins.exec" if how == "key" else "posix.system")
     assert not marker.exists()
     pickle.loads(path.read_bytes())
+    assert marker.exists(), "the payload was harmless by mistake: this test could not fail"
+
+
+def test_a_payload_in_a_shard_is_refused_and_did_not_run(run, tmp_path):
+    """Prevents the same through a shard file, which torch.load reads."""
+    marker = tmp_path / "ran"
+    weights = run / "policy" / "weights"
+    torch.save(Payload(os.system, f"touch {marker}"), weights / "__9_0.distcp")
+    metadata = pickle.loads((weights / ".metadata").read_bytes())  # our own file
+    place = next(iter(metadata.storage_data.values()))
+    place.relative_path, place.offset = "__9_0.distcp", 0
+    place.length = (weights / "__9_0.distcp").stat().st_size
+    (weights / ".metadata").write_bytes(pickle.dumps(metadata))
+    refused(run, str(weights), "cannot be read")
+    assert not marker.exists()
+    torch.load(weights / "__9_0.distcp", weights_only=False)
     assert marker.exists(), "the payload was harmless by mistake: this test could not fail"
 
 
