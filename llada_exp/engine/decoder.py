@@ -34,12 +34,18 @@ class Commit:
 
 @dataclass(frozen=True)
 class StepResult:
-    """commits, one per request, and what was computed for them."""
+    """commits, one per request, and what was computed for them.
+
+    num_positions: packed positions, padding included; num_tokens: without it.
+    num_masked:    positions whose logits were wanted.
+    num_pairs:     (query, key) pairs of one attention layer.
+    """
 
     commits: list[Commit]
     num_positions: int
     num_tokens: int
     num_masked: int
+    num_pairs: int
 
 
 class Decoder:
@@ -58,7 +64,8 @@ class Decoder:
         candidates = self._candidates(batch, logits)
         commits = _to_host(batch, candidates, self._select(batch, candidates))
         self._credit.update(credit)
-        return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked)
+        pairs = sum((s.stop - s.start) * s.keys for s in batch.segments)
+        return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked, pairs)
 
     @torch.inference_mode()
     def forget(self, request: Request) -> None:

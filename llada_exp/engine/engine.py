@@ -130,6 +130,9 @@ class Engine:
             "num_aborted": c["num_aborted"],
             "num_output_tokens": c["num_output_tokens"],
             "num_positions": c["num_positions"],
+            "num_tokens_forwarded": c["num_tokens"],
+            "num_logit_rows": c["num_masked"],
+            "num_attention_pairs": c["num_pairs"],
             "useful_position_ratio": c["num_masked"] / max(1, c["num_positions"]),
             "packing_efficiency": c["num_tokens"] / max(1, c["num_positions"]),
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
@@ -180,6 +183,7 @@ class Engine:
         self._counters["num_positions"] += result.num_positions
         self._counters["num_tokens"] += result.num_tokens
         self._counters["num_masked"] += result.num_masked
+        self._counters["num_pairs"] += result.num_pairs
         self._batch_sizes[len(chosen)] += 1
 
     def _apply(self, request: Request, commit: Commit) -> Progress | None:

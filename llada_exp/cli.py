@@ -1,0 +1,70 @@
+"""What the command-line entry points share: compose with Hydra, check, and say errors in one line.
+
+Knows Hydra, and nothing of what is run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from llada_exp.settings import conf_dir, unknown_key_message
+
+USAGE_ERROR = 2
+
+
+def run_app(task: Callable[[Any], int], config_name: str, keys: Iterable[str]) -> None:
+    """Compose `conf/<config_name>.yaml` with the command line, call `task(cfg)`, exit with its code.
+
+    A user's mistake (a ValueError, or Hydra's own refusal) is one line on stderr and exit code 2;
+    HYDRA_FULL_ERROR=1 shows the traceback instead.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints and exits by itself
+    result: list[int | BaseException] = []
+
+    def remember(cfg: Any) -> None:
+        try:
+            result.append(task(cfg))
+        except Exception as error:  # past Hydra, which would print a line of its own
+            result.append(error)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(remember)()
+        code = _outcome(result)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if full:
+            raise
+        print(f"error: {explain(error, keys)}", file=sys.stderr)
+        code = USAGE_ERROR
+    sys.exit(code)
+
+
+def _outcome(result: list[int | BaseException]) -> int:
+    """The task's exit code, or its exception. Nothing: Hydra only showed something, as for --cfg."""
+    last = result[-1] if result else 0
+    if isinstance(last, BaseException):
+        raise last
+    return last
+
+
+def explain(error: Exception, keys: Iterable[str]) -> str:
+    """One line that names the key, the value and what is allowed."""
+    missing, options = getattr(error, "missing_cfg_file", None), getattr(error, "options", None)
+    if missing and options:
+        group, _, choice = missing.rpartition("/")
+        return f"{group} is {choice!r}; expected one of {', '.join(sorted(options))}"
+    text = str(error)
+    if type(error).__name__ == "OverrideParseException":
+        return f"cannot read {getattr(error, 'override', '')!r}; write key=value"
+    unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
+    if unknown:
+        return unknown_key_message(unknown.group(1).split("@")[0], keys)
+    return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())

@@ -1,0 +1,116 @@
+"""Start a server of one's own, use it, and always stop it.
+
+    with running_server(["model=tiny", "batch_size=4"]) as server:
+        ... server.url ...
+
+The server is a child process on a free port; it is known to be the right one by the instance id that
+its own /health and its server-info file agree on. Knows HTTP and processes, nothing of the server's
+inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llada_exp.server.info import own_health
+
+POLL_S = 0.05
+SERVE = (sys.executable, "-m", "llada_exp.serve")
+
+
+class ServerFailed(RuntimeError):
+    """The server did not come up; the message holds the end of its log."""
+
+
+@dataclass(frozen=True)
+class ServerHandle:
+    """url: without /v1; info: what its server-info file said; log: its stdout and stderr."""
+
+    url: str
+    info: Mapping[str, Any]
+    pid: int
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def running_server(
+    overrides: Sequence[str] = (),
+    *,
+    command: Sequence[str] = SERVE,
+    folder: str | Path | None = None,
+    env: Mapping[str, str] | None = None,
+    start_timeout_s: float = 600.0,
+    stop_timeout_s: float = 60.0,
+) -> Iterator[ServerHandle]:
+    """A server with these Hydra overrides on a free port, ready when the block is entered, stopped when
+    it is left.
+
+    folder: where log, run folder and server-info file go; by default a temporary one.
+    Raises ServerFailed, with the end of the log, if it ends or is not ready in time.
+    """
+    with contextlib.ExitStack() as stack:
+        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="llada-server-")))
+        place.mkdir(parents=True, exist_ok=True)
+        info = place / "server.json"
+        info.unlink(missing_ok=True)
+        own = ["port=0", f"server_info={info}", f"hydra.run.dir={place / 'run'}"]
+        process = _start([*command, *own, *overrides], place / "server.log", env)
+        try:
+            yield _wait_ready(process, info, place / "server.log", start_timeout_s)
+        finally:
+            stop(process, stop_timeout_s)
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> int:
+    """Ask a server to drain and end, insist after the time-out; its exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()
+
+
+def _start(command: list[str], log: Path, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+    """In a session of its own: a Ctrl-C here is ours to pass on."""
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            start_new_session=True,
+        )
+
+
+def _wait_ready(process: subprocess.Popen[bytes], info: Path, log: Path, timeout_s: float) -> ServerHandle:
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise ServerFailed(f"the server ended with exit code {process.returncode}:\n{_tail(log)}")
+        if info.is_file():  # written at once, by rename, after the server saw its own /health
+            told = json.loads(info.read_text())
+            if own_health(told["url"]).get("instance_id") == told["instance_id"]:
+                return ServerHandle(told["url"], told, process.pid, log, process)
+        time.sleep(POLL_S)
+    raise ServerFailed(f"the server was not ready within {timeout_s:g} s:\n{_tail(log)}")
+
+
+def _tail(log: Path, num_lines: int = 20) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:])

@@ -1,0 +1,97 @@
+"""LitServe's API object: loads the model in a worker, checks the key in the API process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable
+
+import litserve as ls
+from fastapi import Request
+
+from llada_exp.server.errors import ApiError
+from llada_exp.server.loop import EngineLoop, step_aside
+from llada_exp.server.processes import exit_with
+from llada_exp.server.shared import FAILED, READY, STARTING, Shared
+from llada_exp.server.spec import OpenSpec
+from llada_exp.server.worker import Backend
+from llada_exp.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+KEY_VARIABLE = "LLADA_API_KEY"
+OPEN_PATHS = ("/health",)
+SETUP_FAILED = 3
+"""Exit code of a worker whose model does not load."""
+
+Build = Callable[[ServeSettings, str], Backend]
+"""(settings, device) -> what answers; runs in the worker, and must be picklable by name."""
+
+
+def load_backend(settings: ServeSettings, device: str) -> Backend:
+    """The configured model and an engine for it."""
+    from llada_exp.checkpoints import load_model
+    from llada_exp.engine.engine import Engine
+
+    model = settings.model
+    loaded = load_model(
+        source=model.source,
+        path=model.path,
+        base=model.base,
+        device=device,
+        dtype=settings.dtype,
+        name=model.name,
+    )
+    return Backend(Engine(loaded.model, batch_size=settings.batch_size), loaded.tokenizer)
+
+
+class ModelAPI(ls.LitAPI):
+    """backend: set in the worker by `setup`; the API process has none."""
+
+    def __init__(self, settings: ServeSettings, build: Build = load_backend) -> None:
+        loop = EngineLoop(settings.max_wait_time)
+        super().__init__(max_batch_size=settings.batch_size, loop=loop, spec=OpenSpec(settings))
+        self.settings = settings
+        self.build = build
+        self.shared: Shared | None = None
+        self.server_pid = os.getpid()
+        self.backend: Backend | None = None
+
+    def setup(self, device: str) -> None:
+        """In the worker: load the model. A failure is told to the main process, then ends the worker."""
+        step_aside()
+        exit_with(self.server_pid)
+        assert self.shared is not None
+        worker_id = int(os.environ["LITSERVE_WORKER_ID"])
+        self.shared.report(worker_id, state=STARTING)
+        try:
+            self._share_cores(device)
+            self.backend = self.build(self.settings, device)
+        except Exception as error:
+            if not isinstance(error, ValueError | OSError):
+                logger.exception("the model does not load")
+            message = " ".join(str(error).split()) or type(error).__name__
+            self.shared.report(worker_id, state=FAILED, error=message)
+            sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
+        self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())
+
+    def authorize(self, request: Request) -> None:
+        """Any key or none is good where none is configured."""
+        expected = os.environ.get(KEY_VARIABLE, "")
+        if not expected or request.url.path in OPEN_PATHS:
+            return
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        good = secrets.compare_digest(given.strip().encode(), expected.encode())
+        if scheme.lower() != "bearer" or not good:
+            raise ApiError(401, "wrong or missing API key; send it as a Bearer token", code="invalid_api_key")
+
+    def _share_cores(self, device: str) -> None:
+        """Several workers on one CPU: a share of the cores each, or they trip over one another."""
+        if device == "cpu" and self.settings.workers > 1:
+            with contextlib.suppress(ImportError):
+                import torch
+
+                torch.set_num_threads(max(1, (os.cpu_count() or 1) // self.settings.workers))

@@ -1,0 +1,293 @@
+"""LitServe's server with our life cycle: up before the model is, drained before it is down.
+
+Of `LitServer` we keep the process model (spawned workers, device fan-out), the FastAPI app, the queue
+and the transport. Its `run` is replaced: it accepts no port 0, answers nothing until a worker is
+ready, leaves orphans on SIGTERM and hangs on Ctrl-C with work in flight.
+
+Processes: this one (main thread: supervision; one thread: HTTP), the manager, the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.managers import SyncManager
+from multiprocessing.process import BaseProcess
+from socket import socket
+from typing import Any
+
+from fastapi import FastAPI
+from litserve import LitServer
+from litserve.server import response_queue_to_buffer
+from litserve.transport.factory import create_transport_from_config
+
+from llada_exp.server.api import Build, ModelAPI, load_backend
+from llada_exp.server.errors import ApiError, install_handlers
+from llada_exp.server.exchange import Exchange
+from llada_exp.server.info import SAMPLE_QUESTION, curl_line, local_url, own_health, public_url, write_info
+from llada_exp.server.loop import STOP
+from llada_exp.server.net import RequestId, bind
+from llada_exp.server.processes import (
+    HttpThread,
+    StopSignals,
+    end_processes,
+    pick_device,
+    signals_held,
+    start_manager,
+)
+from llada_exp.server.resolve import fresh_seed
+from llada_exp.server.shared import FAILED, STARTING, Shared
+from llada_exp.server.status import batch_stats, overall
+from llada_exp.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.1
+STOP_WORKER_S = 5.0
+FORCED = 130
+
+
+def run_server(settings: ServeSettings, build: Build = load_backend) -> int:
+    """Serve until told to stop; the exit code. Raises ValueError where the port cannot be had."""
+    sock = bind(settings.host, settings.port)
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
+    return Server(settings, build).run_on(sock)
+
+
+class StartError(Exception):
+    """The server cannot come up; the message says why."""
+
+
+class Server(LitServer):
+    def __init__(self, settings: ServeSettings, build: Build = load_backend) -> None:
+        self.settings = settings
+        self.instance_id = uuid.uuid4().hex
+        self.created = int(time.time())
+        self.exchange: Exchange
+        self.shared: Shared
+        self._seeds = random.Random(settings.seed) if settings.seed is not None else None
+        self._signals = StopSignals()
+        self._draining = False
+        self._was_ready = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.api = ModelAPI(settings, build)
+        device = pick_device(settings.device)
+        super().__init__(
+            self.api,
+            accelerator=device,
+            devices=settings.devices if device == "cuda" else 1,
+            workers_per_device=settings.workers,
+            timeout=False,
+            restart_workers=False,  # LitServe's monitor is not used; `_supervise` restarts
+            max_payload_size=settings.server.max_body_mb * 2**20,
+        )
+        install_handlers(self.app)
+        self.app.add_middleware(RequestId)
+
+    # -- what the routes ask
+
+    def status(self) -> str:
+        return overall(self._states(), self.num_workers, self._draining)
+
+    def check_ready(self) -> None:
+        """Raises a 503 ApiError before the first worker is ready and while the server stops. While a
+        worker restarts, requests queue."""
+        if self._draining or not self._was_ready:
+            raise ApiError(503, f"the server is {self.status()}", code="not_ready")
+
+    def health(self) -> dict[str, Any]:
+        status = self.status()
+        return {
+            "status": status,
+            "instance_id": self.instance_id,
+            "model": self.settings.model.name,
+            "model_loaded": status in ("ready", "degraded") or self._draining,
+            "device": ",".join(str(d[0] if isinstance(d, list) else d) for d in self.devices),
+            "mode": self.settings.mode,
+            "batch_processor_active": bool(self._alive()) and not self._draining,
+        }
+
+    def batch_stats(self) -> dict[str, Any]:
+        return batch_stats(self.settings, self.exchange, self._states())
+
+    def fresh_seed(self) -> int:
+        return self._seeds.randrange(2**53) if self._seeds else fresh_seed()
+
+    # -- life
+
+    @property
+    def num_workers(self) -> int:
+        return len(self._inference_workers_config_for_api(self.api.api_path))
+
+    def run_on(self, sock: socket) -> int:
+        """Serve on a bound socket until SIGTERM or SIGINT; the exit code."""
+        host, port = sock.getsockname()[:2]
+        self.inference_workers: list[BaseProcess] = []
+        http: HttpThread | None = None
+        manager: SyncManager | None = None
+        code = 1
+        with self._signals:
+            try:
+                manager = self._init_manager(1)
+                self._launch()
+                http = HttpThread(self.app, sock)
+                code = self._supervise(str(host), int(port), http)
+            except StartError as error:
+                print(f"error: {error}", file=sys.stderr, flush=True)
+            finally:
+                self._shut_down(manager, http)
+                self._mark(str(host), int(port), "stopped")
+        return code
+
+    def _init_manager(self, num_api_servers: int) -> SyncManager:
+        """As LitServe's, from a manager of our own making."""
+        manager = start_manager()
+        self.transport_config.manager = manager
+        self.transport_config.num_consumers = num_api_servers
+        self.workers_setup_status = manager.dict()
+        self._shutdown_event = manager.Event()
+        self.litapi_request_queues[self.api.api_path] = manager.Queue()
+        self._transport = create_transport_from_config(self.transport_config)
+        self.shared = self.api.shared = self.api.loop.shared = Shared(manager)
+        self.exchange = Exchange(
+            self._get_request_queue(self.api.api_path), self.response_buffer, self.shared, self._alive
+        )
+        self.app.response_queue_id = 0
+        return manager
+
+    def _register_internal_endpoints(self) -> None:
+        """None of LitServe's own: `OpenSpec` has every route."""
+
+    def _launch(self) -> None:
+        # Threads that spin at a barrier make small steps many times slower where cores are shared.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        resource_tracker.ensure_running()  # its start unblocks the signals held below
+        with signals_held():
+            self.inference_workers = self.launch_inference_worker(self.api)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """In the HTTP thread: messages in, and the watch over jobs."""
+        self._loop = asyncio.get_running_loop()
+        tasks = [
+            asyncio.create_task(
+                response_queue_to_buffer(self._transport, self.response_buffer, 0, self.litapi_connector)
+            ),
+            asyncio.create_task(self.exchange.watch()),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _supervise(self, host: str, port: int, http: HttpThread) -> int:
+        """The main thread's life: announce, restart dead workers, drain when told. The exit code."""
+        while not self._signals.count:
+            time.sleep(TICK_S)
+            if not http.is_alive():
+                raise StartError("the HTTP server ended unexpectedly")
+            self._restart_dead()
+            if not self._was_ready and self.status() == "ready":
+                self._announce(host, port)
+        return self._drain()
+
+    def _restart_dead(self) -> None:
+        for worker_id, process in enumerate(self.inference_workers):
+            if process.is_alive():
+                continue
+            state = self._states().get(worker_id, {})
+            if not self._was_ready:
+                reason = state.get("error", f"worker {worker_id} ended with exit code {process.exitcode}")
+                raise StartError(f"the model does not load: {reason}")
+            if state.get("state") == FAILED:
+                continue  # it would fail again
+            logger.warning("worker %d died (exit code %s); starting it anew", worker_id, process.exitcode)
+            self.shared.states[worker_id] = {"state": STARTING, "pid": 0, "beat": time.monotonic()}
+            with signals_held():
+                self.inference_workers[worker_id] = self.launch_single_inference_worker(self.api, worker_id)
+
+    def _announce(self, host: str, port: int) -> None:
+        """Once our own /health answers: publish, and say so."""
+        if own_health(local_url(host, port)).get("instance_id") != self.instance_id:
+            raise StartError(f"another server answers on {local_url(host, port)}")
+        self._was_ready = True
+        self._mark(host, port, "ready")
+        url, settings = public_url(host, port), self.settings
+        print(
+            f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size}"
+            f"\n{curl_line(url, SAMPLE_QUESTION)}",
+            flush=True,
+        )
+
+    def _drain(self) -> int:
+        """Admit nothing, finish what is in flight up to the limit or a second signal."""
+        self._draining = True
+        until = time.monotonic() + self.settings.server.drain_seconds
+        busy = self.exchange.num_pending + self.exchange.num_processing
+        if busy:
+            print(f"stopping: finishing {busy} requests; again to stop now", file=sys.stderr, flush=True)
+        while self.exchange.num_pending + self.exchange.num_processing:
+            if self._signals.count > 1 or time.monotonic() > until:
+                break
+            time.sleep(TICK_S / 2)
+        return FORCED if self._signals.count > 1 else 0
+
+    def _shut_down(self, manager: SyncManager | None, http: HttpThread | None) -> None:
+        """Give up what is left, then end HTTP, workers and manager, in this order."""
+        self._draining = True
+        if http is not None:
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self.exchange.fail_all, "the server is stopping")
+            http.stop()
+            self._transport.close(send_sentinel=True)
+            http.join(timeout=STOP_WORKER_S)
+        self._end_workers()
+        if manager is not None:
+            manager.shutdown()
+
+    def _end_workers(self) -> None:
+        def ask() -> None:
+            for _ in self.inference_workers:
+                self._get_request_queue(self.api.api_path).put(STOP)
+
+        patient = self._was_ready and self._signals.count < 2
+        end_processes(self.inference_workers, ask, STOP_WORKER_S if patient else 0.0)
+
+    def _mark(self, host: str, port: int, status: str) -> None:
+        """Write the server-info file, where one is wanted and the server ever was ready."""
+        if not self.settings.server_info or not self._was_ready:
+            return
+        info = {
+            "instance_id": self.instance_id,
+            "url": public_url(host, port),
+            "host": host,
+            "port": port,
+            "pid": os.getpid(),
+            "model": self.settings.model.name,
+            "mode": self.settings.mode,
+            "status": status,
+            "started": self.created,
+        }
+        try:
+            write_info(self.settings.server_info, info)
+        except OSError as error:
+            logger.error("server_info %s cannot be written: %s", self.settings.server_info, error)
+
+    def _states(self) -> dict[int, dict[str, Any]]:
+        return dict(self.shared.states)
+
+    def _alive(self) -> set[int]:
+        return {process.pid for process in self.inference_workers if process.is_alive() and process.pid}

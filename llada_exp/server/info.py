@@ -1,0 +1,60 @@
+"""Where the server is: the server-info file, the ready line, and a line to try it with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+SAMPLE_QUESTION = "What is 47 + 8?"
+
+
+def public_url(host: str, port: int) -> str:
+    """The URL others reach us by; a wildcard address becomes this machine's name."""
+    if host in ("0.0.0.0", "::", ""):
+        host = socket.gethostname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def local_url(host: str, port: int) -> str:
+    """The URL by which this process reaches itself."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+    return public_url(loopback.get(host, host), port)
+
+
+def own_health(url: str, timeout_s: float = 5.0) -> dict[str, Any]:
+    """What /health there says, ready or not; {} where nothing answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/health", timeout=timeout_s) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with contextlib.suppress(ValueError):
+            return json.load(error)
+    except (OSError, ValueError):
+        pass
+    return {}
+
+
+def write_info(path: str | Path, info: dict[str, Any]) -> None:
+    """Write the file whole or not at all: readers may look at any moment."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(info, indent=2) + "\n")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def curl_line(url: str, question: str) -> str:
+    """One line for a shell, whose answer shows that the model works."""
+    body = json.dumps({"messages": [{"role": "user", "content": question}]})
+    return f"curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"

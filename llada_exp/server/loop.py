@@ -1,0 +1,157 @@
+"""LitServe's loop over the engine: pulls jobs from the queue while rows are free, and steps.
+
+Batch and streaming mode differ in one number: how long an idle worker waits for company after its
+first job. Everything else is continuous: jobs join and leave the rows in flight at every step.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from functools import partial
+from queue import Empty, Queue
+from typing import Any
+
+from litserve.loops import LitLoop
+from litserve.transport.base import MessageTransport
+from litserve.utils import LitAPIStatus, LoopResponseType
+
+from llada_exp.server.messages import Message
+from llada_exp.server.shared import READY, CancelReader, Shared
+from llada_exp.server.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+STOP = (None, None, None, None)
+"""The queue item that ends one worker (LitServe's own sentinel)."""
+IDLE_S = 0.5
+REPORT_S = 0.25
+MAX_FAILED_STEPS = 3
+"""In a row; then the worker ends itself, and is started anew with a fresh device."""
+
+
+def step_aside() -> None:
+    """Signals to the process group are the main process's business: it drains, then ends us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+class EngineLoop(LitLoop):
+    """max_wait_s: counted from the first job's submission. shared: set before workers start."""
+
+    def __init__(self, max_wait_s: float) -> None:
+        super().__init__()
+        self.max_wait_s = max_wait_s
+        self.shared: Shared | None = None
+
+    def __call__(
+        self,
+        lit_api: Any,
+        device: str,
+        worker_id: int,
+        request_queue: Queue,
+        transport: MessageTransport,
+        workers_setup_status: dict[int, str],
+        callback_runner: Any,
+    ) -> None:
+        step_aside()
+        assert self.shared is not None
+        worker = Worker(lit_api.backend, worker_id)
+        turn = Turn(worker, request_queue, partial(self._send, transport), self.shared, self.max_wait_s)
+        try:
+            while turn.run():
+                pass
+        except (EOFError, ConnectionError):
+            logger.info("the server is gone; worker %d ends", worker_id)
+
+    def _send(self, transport: MessageTransport, queue_id: int, message: Message) -> None:
+        self.put_response(
+            transport, queue_id, message["uid"], message, LitAPIStatus.OK, LoopResponseType.STREAMING
+        )
+
+
+class Turn:
+    """One worker's life, a turn at a time: cancel, pull, step, report, send.
+
+    Figures are reported before answers are sent, so that whoever has an answer finds it counted.
+    """
+
+    def __init__(self, worker: Worker, queue: Any, send: Any, shared: Shared, max_wait_s: float) -> None:
+        self.worker = worker
+        self.engine = worker.engine
+        self.queue = queue
+        self.send = send
+        self.shared = shared
+        self.cancelled: CancelReader = shared.reader()
+        self.max_wait_s = max_wait_s
+        self._reported = 0.0
+        self._outbox: list[tuple[int, Message]] = []
+
+    def run(self) -> bool:
+        """False: the worker is to end."""
+        self.worker.abort(self.cancelled.take(self.worker.uids))
+        go_on = self._pull_waiting() if self.engine.has_work() else self._pull_first()
+        if self.engine.has_work():
+            self.worker.step()
+        self._report()
+        self._flush()
+        if self.worker.num_failed_steps >= MAX_FAILED_STEPS:
+            logger.error("%d steps in a row failed; the worker ends", MAX_FAILED_STEPS)
+            return False
+        if not go_on:
+            self.worker.fail_all(503, "the server is stopping")
+            self._flush()
+        return go_on
+
+    def _pull_first(self) -> bool:
+        """Idle: sleep until a job comes; then wait for others, counted from the first one's time."""
+        try:
+            item = self.queue.get(timeout=IDLE_S)
+        except Empty:
+            return True
+        if not self._take(item):
+            return False
+        until = item[2] + self.max_wait_s
+        while self.engine.has_capacity() and (left := until - time.monotonic()) > 0:
+            try:
+                if not self._take(self.queue.get(timeout=left)):
+                    return False
+            except Empty:
+                break
+        return self._pull_waiting()
+
+    def _pull_waiting(self) -> bool:
+        """Everything that is there and has a free row."""
+        while self.engine.has_capacity():
+            try:
+                if not self._take(self.queue.get_nowait()):
+                    return False
+            except Empty:
+                break
+        return True
+
+    def _take(self, item: tuple) -> bool:
+        if item == STOP:
+            return False
+        queue_id, uid, _, job = item
+        if not self.cancelled.take({uid}):
+            self.worker.add(uid, job, partial(self._put, queue_id))
+            self._flush()
+        return True
+
+    def _put(self, queue_id: int, message: Message) -> None:
+        self._outbox.append((queue_id, message))
+
+    def _flush(self) -> None:
+        for queue_id, message in self._outbox:
+            self.send(queue_id, message)
+        self._outbox.clear()
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        ended = any(message["kind"] in ("done", "failed") for _, message in self._outbox)
+        if not ended and now - self._reported < REPORT_S:
+            return
+        self._reported = now
+        self.shared.report(self.worker.worker_id, state=READY, engine=self.engine.stats())

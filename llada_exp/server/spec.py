@@ -1,0 +1,221 @@
+"""Every route of the server, on one queue and one authorisation.
+
+A stream's first piece is awaited before its headers go out, so that an early failure has a real HTTP
+status; a later one is an error event that makes clients raise. When a client goes, its jobs are
+cancelled. Knows HTTP and OpenAI's protocol; knows nothing of workers and engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from litserve.specs.base import LitSpec
+
+from llada_exp.server.errors import ApiError
+from llada_exp.server.exchange import Flight
+from llada_exp.server.messages import Job, Message
+from llada_exp.server.replies import DONE, Choice, Reply, sse
+from llada_exp.server.resolve import algorithms, describe, for_choice, resolve
+from llada_exp.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
+from llada_exp.server.status import Names
+from llada_exp.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from llada_exp.server.app import Server
+
+T = TypeVar("T")
+CLIENT_GONE = 499
+MAX_JOBS = 4096
+
+
+class OpenSpec(LitSpec):
+    def __init__(self, settings: ServeSettings) -> None:
+        super().__init__()
+        self.api_path = "/v1"
+        self.settings = settings
+        self.names = Names(settings.model)
+        for path, endpoint, method in (
+            ("/v1/chat/completions", self.chat, "POST"),
+            ("/v1/completions", self.completions, "POST"),
+            ("/v1/models", self.models, "GET"),
+            ("/v1/models/{model:path}", self.model, "GET"),
+            ("/v1", self.root, "PUT"),
+            ("/v1", self.root, "GET"),
+            ("/health", self.health, "GET"),
+            ("/batch/stats", self.batch_stats, "GET"),
+            ("/generation/algorithms", self.algorithms, "GET"),
+        ):
+            self.add_endpoint(path, endpoint, [method])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker needs nothing of this; the response buffer could not be pickled under load."""
+        return {"_server": None, "api_path": self.api_path, "settings": self.settings}
+
+    @property
+    def stream(self) -> bool:
+        return True
+
+    def setup(self, server: Any) -> None:
+        """The exchange has the queue and the buffer."""
+
+    @property
+    def server(self) -> Server:
+        return self._server
+
+    async def chat(self, http: Request) -> Response:
+        request = parse(ChatRequest, await http.body(), self.settings.server.extra_fields == "ignore")
+        messages = [message.plain() for message in request.messages]
+        return await self._answer(http, request, True, [messages])
+
+    async def completions(self, http: Request) -> Response:
+        request = parse(CompletionRequest, await http.body(), self.settings.server.extra_fields == "ignore")
+        return await self._answer(http, request, False, request.prompts())
+
+    async def models(self) -> Response:
+        return JSONResponse({"object": "list", "data": [self.names.card(self.server.created)]})
+
+    async def model(self, model: str) -> Response:
+        self.names.check(model)
+        return JSONResponse(self.names.card(self.server.created))
+
+    async def root(self) -> Response:
+        """Some clients wait for any answer here."""
+        return JSONResponse({"status": self.server.status()})
+
+    async def health(self) -> Response:
+        body = self.server.health()
+        return JSONResponse(body, 200 if body["status"] == "ready" else 503)
+
+    async def batch_stats(self) -> Response:
+        return JSONResponse(self.server.batch_stats())
+
+    async def algorithms(self) -> Response:
+        return JSONResponse({"algorithms": algorithms()})
+
+    async def _answer(self, http: Request, request: Generation, chat: bool, prompts: list[Any]) -> Response:
+        self.names.check(request.model)
+        self.server.check_ready()
+        num = request.n or 1
+        if num * len(prompts) > MAX_JOBS:
+            raise ApiError(400, f"n times prompts is {num * len(prompts)}; at most {MAX_JOBS}", param="n")
+        assert num <= MAX_CHOICES
+        seed = request.seed if request.seed is not None else self.server.fresh_seed()
+        params = resolve(request, self.settings.decoding, seed)
+        per_choice = [for_choice(params, i) for i in range(num)]
+        jobs: list[Job] = [
+            {"kind": _kind(chat, prompt), "prompt": prompt, "params": own, "stream": bool(request.stream)}
+            for prompt in prompts
+            for own in per_choice
+        ]
+        choices = [Choice(i, job["params"].seed, i // num) for i, job in enumerate(jobs)]
+        options = request.stream_options
+        reply = Reply(
+            chat=chat,
+            model=request.model or self.names.name,
+            decoding=describe(params),
+            include_usage=bool(options and options.include_usage),
+            continuous_usage=bool(options and options.continuous_usage_stats),
+        )
+        talk = Talk(self.server.exchange.open(jobs), choices, reply)
+        return await (talk.stream(http) if request.stream else talk.whole(http))
+
+
+def _kind(chat: bool, prompt: Any) -> Literal["chat", "text", "ids"]:
+    if chat:
+        return "chat"
+    return "text" if isinstance(prompt, str) else "ids"
+
+
+class Talk:
+    """One request's answer being put together from its flight."""
+
+    def __init__(self, flight: Flight, choices: list[Choice], reply: Reply) -> None:
+        self.flight = flight
+        self.choices = choices
+        self.reply = reply
+
+    async def whole(self, http: Request) -> Response:
+        try:
+            return await unless_gone(http, self._collect())
+        finally:
+            self.flight.close()
+
+    async def stream(self, http: Request) -> Response:
+        try:
+            first = await unless_gone(http, self._next_text())
+        except BaseException:
+            self.flight.close()
+            raise
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._events(first), media_type="text/event-stream", headers=headers)
+
+    async def _collect(self) -> Response:
+        while not all(choice.done for choice in self.choices):
+            choice, text = await self._next_text()
+            choice.text += text
+        return JSONResponse(self.reply.whole(self.choices))
+
+    async def _events(self, first: tuple[Choice, str]) -> AsyncIterator[str]:
+        """Server-sent events: text, ends, usage, [DONE]; or an error event as the last."""
+        try:
+            choice, text = first
+            while True:
+                if text:
+                    yield self.reply.piece(choice, text, self.choices)
+                if choice.done:
+                    yield self.reply.end(choice, self.choices)
+                if all(c.done for c in self.choices):
+                    break
+                choice, text = await self._next_text()
+            if self.reply.include_usage:
+                yield self.reply.usage_chunk(self.choices)
+            yield DONE
+        except ApiError as error:
+            yield sse(error.body())
+        finally:
+            self.flight.close()
+
+    async def _next_text(self) -> tuple[Choice, str]:
+        """The next choice that got text or ended. Raises ApiError for a failed one."""
+        while True:
+            index, message = await self.flight.next()
+            choice = self.choices[index]
+            if (text := _book(choice, message)) or choice.done:
+                return choice, text
+
+
+def _book(choice: Choice, message: Message) -> str:
+    """Write a message into its choice; its text."""
+    if message["kind"] == "failed":
+        raise ApiError(message["status"], message["message"], code=message.get("code"))
+    if message["kind"] == "admitted":
+        choice.prompt_tokens = message["prompt_tokens"]
+        return ""
+    if message["kind"] == "piece":
+        choice.num_tokens = message["num_tokens"]
+        return message["text"]
+    choice.done = message
+    choice.num_tokens, choice.prompt_tokens = message["completion_tokens"], message["prompt_tokens"]
+    return message["text"]
+
+
+async def unless_gone(http: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; it is cancelled, and a 499 raised, if the client hangs up first."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hang_up(http))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(CLIENT_GONE, "the client closed the connection")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _hang_up(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,74 @@
+"""What the server says of itself: the model's names, health and batch statistics, as plain values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from llada_exp.server.errors import ApiError
+from llada_exp.server.exchange import Exchange
+from llada_exp.server.shared import FAILED, READY
+from llada_exp.settings import ModelSettings, ServeSettings
+
+
+class Names:
+    """The served model's name, and the spellings of it that clients may use."""
+
+    def __init__(self, model: ModelSettings) -> None:
+        self.name = model.name
+        spellings = {model.name, model.path or "", (model.path or "").rstrip("/").rpartition("/")[2]}
+        if model.source == "tiny":
+            spellings.add("tiny")
+        self._known = {_fold(s) for s in spellings if s}
+
+    def check(self, name: str | None) -> None:
+        """Raises a 404 ApiError for another model's name. None: the one that is served."""
+        if name is not None and _fold(name) not in self._known:
+            raise ApiError(
+                404,
+                f"The model `{name}` does not exist; this server has `{self.name}`",
+                param="model",
+                code="model_not_found",
+            )
+
+    def card(self, created: int) -> dict[str, Any]:
+        return {"id": self.name, "object": "model", "created": created, "owned_by": "llada_exp"}
+
+
+def _fold(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def overall(states: Mapping[int, Mapping[str, Any]], num_workers: int, draining: bool) -> str:
+    """starting | ready | degraded | draining."""
+    if draining:
+        return "draining"
+    kinds = Counter(state["state"] for state in states.values())
+    if kinds[READY] >= num_workers:
+        return "ready"
+    return "degraded" if kinds[FAILED] and kinds[READY] else "starting"
+
+
+def batch_stats(
+    settings: ServeSettings, exchange: Exchange, states: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Queue and batch figures; the engine's counters summed over workers and listed for each."""
+    engines = {worker: dict(state.get("engine") or {}) for worker, state in sorted(states.items())}
+    histogram: Counter[int] = Counter()
+    for engine in engines.values():
+        histogram.update(engine.get("batch_size_histogram") or {})
+    steps = sum(histogram.values())
+    return {
+        "mode": settings.mode,
+        "max_batch_size": settings.batch_size,
+        "max_wait_time": settings.max_wait_time,
+        "pending_requests": exchange.num_pending,
+        "currently_processing": exchange.num_processing,
+        "requests": dict(exchange.counters),
+        "num_steps": steps,
+        "mean_batch_size": round(sum(k * v for k, v in histogram.items()) / steps, 3) if steps else None,
+        "batch_size_histogram": {str(size): count for size, count in sorted(histogram.items())},
+        "workers": [{"worker": worker, "pid": states[worker]["pid"], "state": states[worker]["state"],
+                     "engine": engine} for worker, engine in engines.items()],
+    }  # fmt: skip

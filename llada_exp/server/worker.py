@@ -1,0 +1,175 @@
+"""A worker's work without its surroundings: jobs in, engine steps, messages out.
+
+Knows the engine's interface and the text layer; knows nothing of LitServe, queues and HTTP. A bad job
+fails alone; a step that raises fails the jobs in the engine, and the next job finds it empty.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llada_exp.server.messages import Job, Message
+from llada_exp.text import StopStrings, TextStream
+from llada_exp.types import DecodingParams, Progress, RequestOutput
+
+logger = logging.getLogger(__name__)
+
+CONTEXT_ERROR = "This model's maximum context length"
+
+
+class EngineLike(Protocol):
+    """What the server needs of `llada_exp.engine.Engine`."""
+
+    def add_request(
+        self,
+        prompt_ids: Sequence[int],
+        params: DecodingParams,
+        *,
+        request_id: str | None = None,
+        find_stop: Callable[[Sequence[int]], int | None] | None = None,
+    ) -> str: ...
+    def has_capacity(self, num_rows: int = 1) -> bool: ...
+    def has_work(self) -> bool: ...
+    def step(self) -> list[Progress]: ...
+    def abort(self, request_id: str) -> bool: ...
+    def abort_all(self) -> list[str]: ...
+    def stats(self) -> dict[str, Any]: ...
+
+
+class TokenizerLike(Protocol):
+    """What the server needs of `llada_exp.text.Tokenizer`."""
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
+    def encode_prompt(self, text: str) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@dataclass
+class Backend:
+    """A loaded model, ready to answer."""
+
+    engine: EngineLike
+    tokenizer: Any  # TokenizerLike; the text layer wants its own class
+
+
+@dataclass
+class _Running:
+    """A job in the engine. send: puts a message on its way to whoever waits for it."""
+
+    send: Callable[[Message], None]
+    stream: bool
+    text: TextStream
+    prompt_tokens: int
+    pieces: list[str]
+    num_tokens: int = 0
+
+
+class Worker:
+    def __init__(self, backend: Backend, worker_id: int) -> None:
+        self.engine = backend.engine
+        self.tokenizer = backend.tokenizer
+        self.worker_id = worker_id
+        self.pid = os.getpid()
+        self.num_failed_steps = 0  # in a row
+        self._running: dict[str, _Running] = {}
+
+    @property
+    def uids(self) -> set[str]:
+        return set(self._running)
+
+    def add(self, uid: str, job: Job, send: Callable[[Message], None]) -> None:
+        """Hand a job to the engine, or fail it; say which."""
+        if uid in self._running:
+            return  # handed out twice
+        try:
+            prompt = self._encode(job)
+            stops = job["params"].stop
+            find_stop = StopStrings(self.tokenizer, stops) if stops else None
+            self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
+        except ValueError as error:
+            code = "context_length_exceeded" if str(error).startswith(CONTEXT_ERROR) else None
+            self._fail(uid, send, 400, str(error), code)
+        except Exception:
+            logger.exception("a job could not be added")
+            self._fail(uid, send, 500, "internal error while preparing the request")
+        else:
+            text = TextStream(self.tokenizer, stops)
+            self._running[uid] = _Running(send, job["stream"], text, len(prompt), [])
+            send({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
+                  "prompt_tokens": len(prompt)})  # fmt: skip
+
+    def step(self) -> None:
+        """One engine step; its progress, or its failure, goes out."""
+        try:
+            progress = self.engine.step()
+        except Exception as error:
+            logger.exception("a step failed; the requests in it are given up")
+            self.num_failed_steps += 1
+            self.fail_all(500, f"the model failed while decoding ({type(error).__name__})")
+            return
+        self.num_failed_steps = 0
+        for item in progress:
+            self._tell(item)
+
+    def abort(self, uids: Iterable[str]) -> None:
+        """Forget jobs whose clients are gone."""
+        for uid in uids:
+            if self._running.pop(uid, None):
+                self.engine.abort(uid)
+
+    def fail_all(self, status: int, message: str) -> None:
+        """Give up every job in the engine, and say so."""
+        self.engine.abort_all()
+        running, self._running = self._running, {}
+        for uid, job in running.items():
+            self._fail(uid, job.send, status, message)
+
+    def _encode(self, job: Job) -> list[int]:
+        if job["kind"] == "chat":
+            return self.tokenizer.encode_chat(job["prompt"])
+        if job["kind"] == "text":
+            return self.tokenizer.encode_prompt(job["prompt"])
+        return list(job["prompt"])
+
+    def _tell(self, item: Progress) -> None:
+        job = self._running.get(item.request_id)
+        if job is None:
+            return
+        job.num_tokens += len(item.token_ids)
+        piece = job.text.push(item.token_ids)
+        if item.output is not None:
+            self._finish(item.request_id, job, piece + job.text.finish(), item.output)
+        elif not job.stream:
+            job.pieces.append(piece)
+        elif piece:
+            job.send({"kind": "piece", "uid": item.request_id, "pid": self.pid, "text": piece,
+                      "num_tokens": job.num_tokens})  # fmt: skip
+
+    def _finish(self, uid: str, job: _Running, rest: str, output: RequestOutput) -> None:
+        del self._running[uid]
+        job.send(
+            {
+                "kind": "done",
+                "uid": uid,
+                "pid": self.pid,
+                "text": "".join([*job.pieces, rest]),
+                "finish_reason": output.finish_reason,
+                "prompt_tokens": output.prompt_tokens,
+                "completion_tokens": len(output.token_ids),
+                "nfe": output.nfe,
+                "num_positions": output.num_positions,
+                "queue_ms": output.queue_ms,
+                "ttft_ms": output.ttft_ms,
+                "e2el_ms": output.e2el_ms,
+            }
+        )
+
+    def _fail(
+        self, uid: str, send: Callable[[Message], None], status: int, message: str, code: str | None = None
+    ) -> None:
+        send({"kind": "failed", "uid": uid, "pid": self.pid, "status": status, "message": message,
+              "code": code})  # fmt: skip

@@ -1,0 +1,223 @@
+"""The server's configuration as typed, checked values.
+
+Hydra composes `conf/serve.yaml`; `validate` turns the composed tree into `ServeSettings` or raises a
+ValueError that names the key, the value and what is allowed. (`__post_init__` of a structured config
+does not run under Hydra, so nothing is left to it.) Knows no torch, no HTTP and no Hydra: a plain
+mapping will do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from llada_exp.types import DecodingParams
+
+SOURCES = ("tiny", "hf", "dcp")
+MODES = ("batch", "streaming")
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+EXTRA_FIELDS = ("reject", "ignore")
+PER_REQUEST_FIELDS = ("seed", "stop", "ignore_eos", "ban_ids")
+"""Decoding fields that make no sense as a server's default."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """source: where weights come from; path: folder or hub id; base: config and tokenizer of a dcp
+    checkpoint; name: what /v1/models calls it."""
+
+    source: str
+    path: str | None
+    base: str | None
+    name: str
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """extra_fields: reject or ignore unknown request fields; drain_seconds: how long a stopping server
+    finishes what is in flight; max_body_mb: larger request bodies are refused."""
+
+    extra_fields: str
+    drain_seconds: float
+    max_body_mb: int
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """One field per top-level key of conf/serve.yaml, which explains each."""
+
+    model: ModelSettings
+    mode: str
+    batch_size: int
+    max_wait_time: float
+    host: str
+    port: int
+    workers: int
+    devices: str | int
+    device: str
+    dtype: str
+    seed: int | None
+    server_info: str | None
+    decoding: DecodingParams
+    server: HttpSettings
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parent
+    for place in (package / "conf", package.parent / "conf"):
+        if (place / "serve.yaml").is_file():
+            return place
+    raise ValueError(f"conf/serve.yaml is neither in {package} nor beside it; is the install whole?")
+
+
+def validate(cfg: Mapping[str, Any]) -> ServeSettings:
+    """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
+    tree = _Node(cfg, "", _names(ServeSettings))
+    settings = ServeSettings(
+        model=_model(tree.child("model", _names(ModelSettings))),
+        mode=tree.one_of("mode", MODES),
+        batch_size=tree.integer("batch_size", 1, 4096),
+        max_wait_time=tree.number("max_wait_time", 0.0, 60.0),
+        host=tree.text("host"),
+        port=tree.integer("port", 0, 65535),
+        workers=tree.integer("workers", 1, 64),
+        devices=_devices(tree),
+        device=tree.one_of("device", DEVICES),
+        dtype=tree.one_of("dtype", DTYPES),
+        seed=tree.integer("seed", 0, 2**63 - 1) if tree["seed"] is not None else None,
+        server_info=tree.text("server_info", optional=True),
+        decoding=_decoding(tree.child("decoding", _preset_fields())),
+        server=_http(tree.child("server", _names(HttpSettings))),
+    )
+    if settings.decoding.num_rows > settings.batch_size:
+        raise ValueError(
+            f"batch_size is {settings.batch_size}; decoding.cfg_scale above 0 needs at least 2 rows"
+        )
+    return settings
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` was probably meant to be; two, where it might be either."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.6)
+    return " or ".join(close) if close else None
+
+
+def unknown_key_message(key: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    guess = nearest(key, names)
+    hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"
+    return f"unknown key {key}; {hint}"
+
+
+def known_keys() -> tuple[str, ...]:
+    """Every key of the tree, dotted, as one may override it."""
+    nested = {
+        "model": _names(ModelSettings),
+        "decoding": _preset_fields(),
+        "server": _names(HttpSettings),
+    }
+    dotted = tuple(f"{group}.{name}" for group, names in nested.items() for name in names)
+    return _names(ServeSettings) + dotted
+
+
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+def _preset_fields() -> tuple[str, ...]:
+    return tuple(n for n in _names(DecodingParams) if n not in PER_REQUEST_FIELDS)
+
+
+def _model(node: _Node) -> ModelSettings:
+    model = ModelSettings(
+        source=node.one_of("source", SOURCES),
+        path=node.text("path", optional=True),
+        base=node.text("base", optional=True),
+        name=node.text("name"),
+    )
+    if model.source != "tiny" and model.path is None:
+        raise ValueError(
+            f"model.path is not set; model.source={model.source} needs a folder"
+            + (" or a hub id" if model.source == "hf" else " (step_N/policy/weights or above it)")
+        )
+    return model
+
+
+def _http(node: _Node) -> HttpSettings:
+    return HttpSettings(
+        extra_fields=node.one_of("extra_fields", EXTRA_FIELDS),
+        drain_seconds=node.number("drain_seconds", 0.0, 86400.0),
+        max_body_mb=node.integer("max_body_mb", 1, 4096),
+    )
+
+
+def _decoding(node: _Node) -> DecodingParams:
+    try:
+        return DecodingParams(**node.tree)
+    except ValueError as error:
+        raise ValueError(f"decoding.{error}") from None
+
+
+def _devices(tree: _Node) -> str | int:
+    if tree["devices"] == "auto":
+        return "auto"
+    if not isinstance(tree["devices"], int):
+        raise ValueError(f"devices is {tree['devices']!r}; expected auto or an integer from 1 to 64")
+    return tree.integer("devices", 1, 64)
+
+
+class _Node:
+    """A mapping of the config with its dotted place, read with checks."""
+
+    def __init__(self, tree: Any, place: str, allowed: tuple[str, ...]) -> None:
+        if not hasattr(tree, "items"):
+            raise ValueError(f"{place} is {tree!r}; expected the keys {', '.join(allowed)}")
+        self.tree = {str(key): value for key, value in tree.items()}
+        self.place = f"{place}." if place else ""
+        for key in self.tree:
+            if key not in allowed:
+                raise ValueError(unknown_key_message(self.place + key, [self.place + a for a in allowed]))
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.tree:
+            raise ValueError(f"{self.place}{key} is missing")
+        return self.tree[key]
+
+    def child(self, key: str, allowed: tuple[str, ...]) -> _Node:
+        return _Node(self[key], self.place + key, allowed)
+
+    def text(self, key: str, optional: bool = False) -> Any:
+        value = self[key]
+        if value is None and optional:
+            return None
+        if not isinstance(value, str) or not value:
+            raise self._bad(key, "a non-empty text" + (" or null" if optional else ""))
+        return value
+
+    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
+        value = self[key]
+        if value not in allowed:
+            raise self._bad(key, f"one of {', '.join(allowed)}")
+        return str(value)
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise self._bad(key, f"an integer from {low} to {high}")
+        return value
+
+    def number(self, key: str, low: float, high: float) -> float:
+        value = self[key]
+        good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not good or not low <= value <= high:
+            raise self._bad(key, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def _bad(self, key: str, expected: str) -> ValueError:
+        return ValueError(f"{self.place}{key} is {self[key]!r}; expected {expected}")

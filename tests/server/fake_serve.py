@@ -1,0 +1,17 @@
+"""`python -m tests.server.fake_serve [key=value ...]`: the real server around the fake engine."""
+
+from typing import Any
+
+from llada_exp.cli import run_app
+from llada_exp.settings import known_keys, validate
+
+
+def serve(cfg: Any) -> int:
+    from llada_exp.server.app import run_server
+    from tests.server.fakes import build
+
+    return run_server(validate(cfg), build)
+
+
+if __name__ == "__main__":
+    run_app(serve, "serve", known_keys())

@@ -1,0 +1,272 @@
+"""What clients get when things break, from the real server around an engine that fails when told to."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from llada_exp.jobs import ServerFailed, running_server
+from tests.server.conftest import FAKE, ROOT, say
+
+CHAT = "/v1/chat/completions"
+
+
+def processes(pid):
+    """A server and all that it started."""
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
+
+
+def gone(found, within_s=5.0):
+    _, alive = psutil.wait_procs(found, timeout=within_s)
+    return [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+
+
+def worker_pid(http):
+    return http.get("/batch/stats").json()["workers"][0]["pid"]
+
+
+def wait_for(condition, within_s=5.0):
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@contextmanager
+def own_server(*overrides, env=None):
+    """A server that the test may break, with a client and a pool of threads."""
+    with (
+        running_server(overrides, command=FAKE, env=env, start_timeout_s=60) as handle,
+        httpx.Client(base_url=handle.url, timeout=20) as http,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        handle.post = lambda text, **fields: pool.submit(http.post, CHAT, json=say(text, **fields))  # type: ignore[misc]
+        yield handle, http
+
+
+def post(http, text, **fields):
+    return http.post(CHAT, json=say(text, **fields))
+
+
+def test_a_step_that_raises_is_a_real_500_and_the_server_goes_on(fake_http):
+    answer = post(fake_http, "crash")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
+    assert post(fake_http, "fine").status_code == 200
+
+
+def test_a_stream_that_fails_before_its_first_text_has_a_real_status(fake_http):
+    assert post(fake_http, "crash", stream=True).status_code == 500
+
+
+def test_a_stream_that_fails_later_ends_in_an_error_that_clients_raise(fake):
+    """LitServe's own spec ends the openai client's stream with no exception and no text."""
+    client = openai.OpenAI(base_url=f"{fake.url}/v1", api_key="x", max_retries=0, timeout=20)
+    stream = client.chat.completions.create(
+        model="tiny", messages=[{"role": "user", "content": "slow " + "text " * 40}], stream=True
+    )
+    next(stream)
+    threading.Thread(target=httpx.post, args=(fake.url + CHAT,), kwargs={"json": say("crash")}).start()
+    with pytest.raises(openai.APIError, match="the model failed"):
+        list(stream)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_before_any_text_frees_its_row(fake_http, fake, stream):
+    before = fake_http.get("/batch/stats").json()["requests"]["cancelled"]
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(fake.url + CHAT, json=say("hang", stream=stream), timeout=0.6)
+
+    def freed():
+        stats = fake_http.get("/batch/stats").json()
+        rows = stats["workers"][0]["engine"]["rows_in_flight"]
+        return rows == 0 and stats["requests"]["cancelled"] == before + 1
+
+    assert wait_for(freed, 2.0)
+
+
+def test_a_client_that_leaves_amid_a_stream_frees_its_row(fake_http, fake):
+    body = say("slow " + "text " * 100, stream=True)
+    with httpx.stream("POST", fake.url + CHAT, json=body, timeout=10) as answer:
+        next(answer.iter_lines())
+    stats = lambda: fake_http.get("/batch/stats").json()  # noqa: E731
+    assert wait_for(lambda: stats()["workers"][0]["engine"]["rows_in_flight"] == 0, 2.0)
+
+
+def test_sixty_requests_at_once_are_queued_and_answered(fake):
+    """More than rows: nobody is refused, nobody times out, each gets its own answer."""
+    with httpx.Client(base_url=fake.url, timeout=30) as http, ThreadPoolExecutor(60) as pool:
+        answers = list(pool.map(lambda i: post(http, f"number {i}", seed=1), range(60)))
+    texts = [a.json()["choices"][0]["message"]["content"] for a in answers]
+    assert texts == [f"number {i} @1" for i in range(60)]
+
+
+def test_kill_of_a_busy_worker_is_a_503_and_the_next_request_is_answered():
+    with own_server("batch_size=4") as (server, http):
+        waiting = [server.post("hang"), server.post("hang", stream=True)]
+        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 2)
+        killed = time.monotonic()
+        os.kill(worker_pid(http), signal.SIGKILL)
+        answers = [w.result() for w in waiting]
+        assert time.monotonic() - killed < 2
+        assert [a.status_code for a in answers] == [503, 503]
+        assert answers[0].json()["error"]["type"] == "server_error"
+        assert post(http, "after").json()["choices"][0]["message"]["content"].startswith("after")
+        assert http.get("/health").json()["status"] == "ready"
+
+
+def test_a_request_that_an_idle_killed_worker_swallowed_is_answered():
+    """A dead worker's last `get` is still served by the queue's process, and takes an item with it."""
+    with own_server("batch_size=4") as (_, http):
+        for _ in range(3):
+            os.kill(worker_pid(http), signal.SIGKILL)
+            assert post(http, "anybody there").status_code == 200
+
+
+def test_a_worker_whose_steps_keep_failing_is_replaced():
+    with own_server("batch_size=1") as (_, http):
+        pid = worker_pid(http)
+        assert [post(http, "crash").status_code for _ in range(3)] == [500] * 3
+        assert post(http, "fine").status_code == 200
+        assert worker_pid(http) != pid
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("to_group", [False, True])
+def test_a_stop_signal_finishes_what_is_in_flight_and_leaves_no_orphan(signum, to_group, tmp_path):
+    with running_server(["batch_size=2"], command=FAKE, folder=tmp_path, start_timeout_s=60) as server:
+        found = processes(server.pid)
+        with httpx.Client(base_url=server.url, timeout=20) as http, ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(post, http, f"slow text {i}", seed=0) for i in range(3)]
+            assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 2)
+            os.killpg(server.pid, signum) if to_group else os.kill(server.pid, signum)
+            answers = [w.result() for w in waiting]
+        assert [a.json()["choices"][0]["message"]["content"] for a in answers] == [
+            f"slow text {i} @0" for i in range(3)
+        ]
+        assert server.process.wait(10) == 0
+        assert gone(found) == []
+        assert json.loads((tmp_path / "server.json").read_text())["status"] == "stopped"
+
+
+def test_while_draining_new_requests_are_refused_and_health_says_so():
+    with own_server() as (server, http):
+        waiting = server.post("slow " + "text " * 20)
+        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 1)
+        os.kill(server.pid, signal.SIGTERM)
+        assert wait_for(lambda: http.get("/health").status_code == 503)
+        assert http.get("/health").json()["status"] == "draining"
+        refused = post(http, "late")
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"]
+        assert waiting.result().status_code == 200
+
+
+def test_a_second_signal_ends_at_once_and_tells_who_waits():
+    with own_server() as (server, http):
+        found = processes(server.pid)
+        waiting = server.post("hang")
+        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 1)
+        os.kill(server.pid, signal.SIGINT)
+        time.sleep(0.3)
+        os.kill(server.pid, signal.SIGINT)
+        assert waiting.result().status_code == 503
+        assert server.process.wait(5) == 130
+        assert gone(found) == []
+
+
+def test_the_drain_has_a_limit():
+    with own_server("server.drain_seconds=0.5") as (server, http):
+        waiting = server.post("hang")
+        assert wait_for(lambda: http.get("/batch/stats").json()["currently_processing"] == 1)
+        os.kill(server.pid, signal.SIGTERM)
+        assert waiting.result().status_code == 503
+        assert server.process.wait(10) == 0
+
+
+def test_a_killed_server_takes_its_processes_along():
+    with own_server() as (server, _):
+        found = processes(server.pid)
+        assert len(found) >= 3
+        os.kill(server.pid, signal.SIGKILL)
+        server.process.wait(5)
+        assert gone(found[1:]) == []
+
+
+def test_a_model_that_does_not_load_is_one_line_and_a_failure(tmp_path):
+    with (
+        pytest.raises(ServerFailed, match="found 3 tensors, expected 5") as caught,
+        running_server(command=FAKE, folder=tmp_path, env={"LLADA_FAKE_SETUP": "fail"}),
+    ):
+        pass
+    assert "exit code 1" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert not (tmp_path / "server.json").exists()
+
+
+def test_while_the_model_loads_health_says_starting(tmp_path):
+    command = [*FAKE, "port=0", f"hydra.run.dir={tmp_path}"]
+    port = 0
+    process = subprocess.Popen(command, env={**os.environ, "LLADA_FAKE_SETUP": "30"}, cwd=ROOT)
+    try:
+        assert wait_for(lambda: listening(process.pid), 20)
+        port = listening(process.pid)[0]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+            assert http.get("/health").status_code == 503
+            assert http.get("/health").json()["status"] == "starting"
+            assert http.put("/v1").status_code == 200
+            assert post(http, "early").status_code == 503
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0, "a stop while starting is a clean stop"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def listening(pid):
+    connections = psutil.Process(pid).net_connections(kind="tcp")
+    return [c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN]
+
+
+def test_two_workers_share_a_burst():
+    with own_server("workers=2", "batch_size=2") as (server, http):
+        waiting = [server.post(f"slow text {i}") for i in range(4)]
+        assert [w.result().status_code for w in waiting] == [200] * 4
+        engines = [w["engine"] for w in http.get("/batch/stats").json()["workers"]]
+        assert [bool(e["batch_size_histogram"]) for e in engines] == [True, True]
+
+
+def test_a_key_is_asked_for_only_where_one_is_set(fake_http):
+    assert post(fake_http, "x").status_code == 200
+    assert fake_http.get("/v1/models", headers={"authorization": "Bearer "}).status_code == 200
+    with own_server(env={"LLADA_API_KEY": "sesame"}) as (_, http):
+        refused = post(http, "x")
+        assert refused.status_code == 401
+        assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
+        good = {"authorization": "Bearer sesame"}
+        assert http.post(CHAT, json=say("x"), headers=good).status_code == 200
+        assert http.get("/health").status_code == 200, "a health check has no key"
+
+
+def test_mode_streaming_does_not_wait_and_batch_does():
+    took = {}
+    for mode in ("batch", "streaming"):
+        wait = "1.0" if mode == "batch" else "0.0"
+        with own_server(f"mode={mode}", f"max_wait_time={wait}") as (_, http):
+            start = time.monotonic()
+            assert post(http, "x").status_code == 200
+            took[mode] = time.monotonic() - start
+    assert took["batch"] >= 1.0
+    assert took["streaming"] < 0.5

@@ -1,0 +1,202 @@
+"""A worker's work, and a loop's turns, against the fake engine: no process, no queue server."""
+
+import time
+from queue import Queue
+
+import pytest
+
+from llada_exp.server.loop import MAX_FAILED_STEPS, STOP, Turn
+from llada_exp.server.worker import Backend, Worker
+from llada_exp.types import DecodingParams
+from tests.server.fakes import FakeEngine, FakeTokenizer
+
+
+class Wire:
+    """What goes out, and what the API process would have shared."""
+
+    def __init__(self, batch_size=4, max_wait_s=0.0):
+        self.engine = FakeEngine(batch_size)
+        self.worker = Worker(Backend(self.engine, FakeTokenizer()), worker_id=0)
+        self.queue = Queue()
+        self.sent = []
+        self.cancelled = set()
+        self.reports = []
+        self.turn = Turn(self.worker, self.queue, self.send, self, max_wait_s)
+
+    def send(self, queue_id, message):
+        self.sent.append(message)
+
+    def reader(self):
+        return self
+
+    def take(self, uids):
+        mine = self.cancelled & uids
+        self.cancelled -= mine
+        return mine
+
+    def report(self, worker_id, **state):
+        self.reports.append(state)
+
+    def put(self, uid, text="hello", stream=False, submitted=None, **params):
+        job = {"kind": "text", "prompt": text, "params": DecodingParams(**params), "stream": stream}
+        self.queue.put((0, uid, time.monotonic() if submitted is None else submitted, job))
+
+    def run(self, turns=20):
+        for _ in range(turns):
+            if self.queue.empty() and not self.engine.has_work():
+                break
+            self.turn.run()
+        return self
+
+    def of(self, uid):
+        return [m for m in self.sent if m["uid"] == uid]
+
+    def kinds(self, uid):
+        return [m["kind"] for m in self.of(uid)]
+
+
+def test_a_job_is_admitted_and_done():
+    wire = Wire()
+    wire.put("a", "hello")
+    wire.run()
+    assert wire.kinds("a") == ["admitted", "done"]
+    done = wire.of("a")[-1]
+    assert done["text"] == "hello @0"
+    assert (done["prompt_tokens"], done["completion_tokens"], done["finish_reason"]) == (5, 8, "stop")
+
+
+def test_streamed_pieces_join_to_the_unstreamed_text():
+    wire = Wire()
+    wire.put("s", "some text", stream=True, stop=("xyz",))
+    wire.put("w", "some text", stop=("xyz",))
+    wire.run()
+    assert wire.kinds("s").count("piece") >= 2
+    assert "".join(m.get("text", "") for m in wire.of("s")) == wire.of("w")[-1]["text"]
+
+
+def test_a_stop_string_is_cut_and_never_sent_in_part():
+    wire = Wire()
+    wire.put("s", "one two three", stream=True, stop=("two",))
+    wire.run()
+    assert "".join(m.get("text", "") for m in wire.of("s")) == "one "
+    assert wire.of("s")[-1]["finish_reason"] == "stop"
+
+
+def test_a_bad_job_fails_alone():
+    wire = Wire()
+    wire.put("good")
+    wire.put("empty", "")
+    wire.put("long", max_tokens=100_000)
+    wire.run()
+    assert wire.kinds("good") == ["admitted", "done"]
+    assert [wire.of(u)[0]["status"] for u in ("empty", "long")] == [400, 400]
+    assert wire.of("long")[0]["code"] == "context_length_exceeded"
+
+
+def test_a_step_that_raises_fails_the_jobs_in_it_and_the_next_are_answered():
+    wire = Wire()
+    wire.put("a", "crash")
+    wire.put("b", "innocent")
+    wire.run()
+    assert [wire.of(u)[-1]["status"] for u in ("a", "b")] == [500, 500]
+    wire.put("c")
+    wire.run()
+    assert wire.kinds("c") == ["admitted", "done"]
+
+
+def test_a_worker_whose_steps_all_fail_ends_itself():
+    """A broken device stays broken: a new process is the remedy."""
+    wire = Wire()
+    turns = []
+    for i in range(MAX_FAILED_STEPS):
+        wire.put(str(i), "crash")
+        turns.append(wire.turn.run())
+    assert turns == [True] * (MAX_FAILED_STEPS - 1) + [False]
+
+
+def test_a_cancelled_job_leaves_the_engine_at_the_next_turn():
+    wire = Wire()
+    wire.put("a", "hang")
+    wire.run(turns=2)
+    wire.cancelled.add("a")
+    wire.turn.run()
+    assert wire.engine.aborted == ["a"]
+    assert not wire.engine.has_work()
+
+
+def test_a_job_cancelled_while_queued_never_starts():
+    wire = Wire()
+    wire.cancelled.add("a")
+    wire.put("a")
+    wire.run()
+    assert wire.sent == []
+
+
+def test_a_job_handed_out_twice_runs_once():
+    wire = Wire()
+    wire.put("a", "hang")
+    wire.put("a", "hang")
+    wire.run(turns=2)
+    assert wire.kinds("a") == ["admitted"]
+
+
+def test_jobs_join_rows_in_flight_at_every_step():
+    wire = Wire()
+    wire.put("slow one", "a long text of many steps")
+    wire.turn.run()
+    wire.put("late", "x")
+    wire.run()
+    assert wire.engine.batches[2] >= 1
+    assert wire.kinds("late") == ["admitted", "done"]
+
+
+def test_no_more_is_pulled_than_there_are_rows():
+    """What stays in the queue can be taken by another worker."""
+    wire = Wire(batch_size=2)
+    for i in range(5):
+        wire.put(str(i), "hang")
+    wire.run(turns=3)
+    assert (len(wire.engine.rows), wire.queue.qsize()) == (2, 3)
+
+
+@pytest.mark.parametrize(("waited", "at_least"), [(0.0, 0.15), (10.0, 0.0)])
+def test_the_wait_for_company_counts_from_the_first_jobs_submission(waited, at_least):
+    """LitServe's own window runs freely: a job may wait anything between nothing and all of it."""
+    wire = Wire(max_wait_s=0.2)
+    wire.put("a", submitted=time.monotonic() - waited)
+    start = time.monotonic()
+    wire.turn.run()
+    assert at_least <= time.monotonic() - start < 0.2 + 0.15
+
+
+def test_a_full_batch_does_not_wait():
+    wire = Wire(batch_size=2, max_wait_s=5.0)
+    wire.put("a")
+    wire.put("b")
+    start = time.monotonic()
+    wire.turn.run()
+    assert time.monotonic() - start < 1
+    assert wire.engine.batches == {2: 1}
+
+
+def test_figures_are_reported_before_the_answer_is_sent():
+    """Whoever has an answer finds it counted in /batch/stats."""
+    wire = Wire()
+    order = []
+    wire.send = lambda *_: order.append("sent")
+    wire.turn = Turn(wire.worker, wire.queue, wire.send, wire, 0.0)
+    wire.report = lambda *_, **__: order.append("reported")
+    wire.turn._reported = time.monotonic() + 100
+    wire.put("a", "")
+    wire.put("b", "x")
+    wire.run()
+    assert order[-2:] == ["reported", "sent"]
+
+
+def test_the_stop_item_ends_the_worker_and_tells_who_waits():
+    wire = Wire()
+    wire.put("a", "hang")
+    wire.turn.run()
+    wire.queue.put(STOP)
+    assert wire.turn.run() is False
+    assert wire.of("a")[-1]["status"] == 503

@@ -1,0 +1,77 @@
+"""Mistakes in a configuration are said with the key, the value and the choices."""
+
+import copy
+import re
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from llada_exp.settings import conf_dir, known_keys, validate
+
+
+@pytest.fixture(scope="module")
+def composed():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return OmegaConf.to_container(compose("serve"), resolve=True)
+
+
+def with_value(tree, key, value):
+    tree = copy.deepcopy(tree)
+    *parents, last = key.split(".")
+    node = tree
+    for name in parents:
+        node = node[name]
+    node[last] = value
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("batch_size", 0, "batch_size is 0; expected an integer from 1"),
+        ("batch_size", "many", "batch_size is 'many'"),
+        ("batch_size", True, "batch_size is True"),
+        ("batch_size", 2.0, "batch_size is 2.0"),
+        ("mode", "foo", "mode is 'foo'; expected one of batch, streaming"),
+        ("max_wait_time", -1, "max_wait_time is -1; expected a number from 0 to 60"),
+        ("max_wait_time", float("nan"), "max_wait_time is nan"),
+        ("port", 70000, "port is 70000; expected an integer from 0 to 65535"),
+        ("host", "", "host is ''"),
+        ("workers", 0, "workers is 0"),
+        ("devices", "all", "devices is 'all'; expected auto or an integer"),
+        ("devices", True, "devices is True"),
+        ("device", "tpu", "device is 'tpu'; expected one of auto, cpu, cuda"),
+        ("dtype", "int8", "dtype is 'int8'"),
+        ("seed", -1, "seed is -1"),
+        ("server_info", 3, "server_info is 3"),
+        ("model", "tiny", "model is 'tiny'; expected the keys source, path, base, name"),
+        ("model.source", "gguf", "model.source is 'gguf'; expected one of tiny, hf, dcp"),
+        ("model.source", "hf", "model.path is not set; model.source=hf needs a folder or a hub id"),
+        ("decoding.rule", "magic", "decoding.rule is 'magic'; expected one of fixed"),
+        ("decoding.threshold", 2, "decoding.threshold is 2; expected a number from 0 to 1"),
+        ("decoding.blok_length", 3, "unknown key decoding.blok_length; did you mean decoding.block_length"),
+        ("batchsize", 3, "unknown key batchsize; did you mean batch_size"),
+        ("server.extra_fields", "drop", "server.extra_fields is 'drop'; expected one of reject, ignore"),
+        ("decoding.cfg_scale", 1.5, "at least 2 rows"),
+    ],
+)
+def test_a_wrong_value_is_named(composed, key, value, words):
+    tree = with_value(composed, key, value)
+    if key == "decoding.cfg_scale":
+        tree["batch_size"] = 1
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        validate(tree)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_key_is_named(composed):
+    tree = copy.deepcopy(composed)
+    del tree["port"]
+    with pytest.raises(ValueError, match="port is missing"):
+        validate(tree)
+
+
+def test_every_key_of_the_yaml_is_known_and_the_other_way_round(composed):
+    nested = {f"{g}.{k}" for g in ("model", "decoding", "server") for k in composed[g]}
+    assert set(composed) | nested == set(known_keys())
