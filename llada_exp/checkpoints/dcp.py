@@ -191,7 +191,7 @@ def check_files(folder: Path, stored: dict[str, Stored]) -> None:
 
 class _VettedReader(dcp.FileSystemReader):
     """Torch's reader over metadata that was vetted before, so that torch never unpickles the file.
-    Shards are read with torch.load(weights_only=True); byte entries were refused with the metadata."""
+    It reads shards with weights_only=True; byte entries were refused with the metadata."""
 
     def __init__(self, folder: Path, metadata: Metadata) -> None:
         super().__init__(folder)
