@@ -8,6 +8,7 @@ read: what torch would leave out, or leave uninitialised, is an error here.
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,20 @@ from llada_exp.checkpoints.common import (
     empty_model,
     expected_shapes,
     read_config,
+    read_json,
     special_ids,
 )
 from llada_exp.checkpoints.dcp_metadata import Stored, read_metadata, torch_metadata
 from llada_exp.checkpoints.dcp_safetensors import locate_chunks, read_chunks
 from llada_exp.checkpoints.hf import resolve_folder
-from llada_exp.models.llada import LLaDA
+from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.text import Tokenizer
 
 _INNER = ("policy/weights/model", "policy/weights", "weights/model", "weights", "model", ".")
 _LEVELS = ("consolidated", "model", "weights", "policy")
 _OUTER_PREFIX = "model."  # NeMo-RL's first format saves {"model": state}
 _OWN_PREFIX = "model.transformer."
+_NUMBER = re.compile(r"[-+]?[0-9.]+e[-+]?[0-9]+", re.IGNORECASE)
 
 
 def load_dcp(
@@ -42,17 +45,15 @@ def load_dcp(
     """Read the DCP folder at `path` into a model on `device` in `dtype`, and the run's tokenizer.
 
     base: folder or hub id of config.json (and of the tokenizer, where the run has none); by default
-          the run's own config.json, or the model that its config.yaml names.
+          the run's own config.json, or what its config.yaml says of the model.
 
     Raises ValueError naming the folder, a few keys, what was found and what was expected.
     """
     weights = find_weights(Path(path).expanduser())
     run = _run_folder(weights)
-    own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
-    config_folder = resolve_folder(base) if base is not None else own or _named_base(run)
-    config = read_config(config_folder)
-    tokenizer_folder = _first_with("tokenizer.json", run / "policy" / "tokenizer", config_folder, weights)
-    tokenizer = Tokenizer(tokenizer_folder or config_folder)
+    config, config_folder = _config(weights, run, base)
+    own = run / "policy" / "tokenizer"
+    tokenizer = Tokenizer(_first_with("tokenizer.json", own, config_folder, weights) or config_folder)
     special = special_ids(config, tokenizer, str(path))
     pickled = (weights / ".metadata").is_file()
     stored = read_metadata(weights) if pickled else locate_chunks(weights)
@@ -113,26 +114,57 @@ def _first_with(file: str, *folders: Path) -> Path | None:
     return next((folder for folder in folders if (folder / file).is_file()), None)
 
 
-def _named_base(run: Path) -> Path:
-    """The model that the run was started from. Raises ValueError where none is known."""
+def _config(weights: Path, run: Path, base: str | Path | None) -> tuple[LLaDAConfig, Path]:
+    """The model's shapes, and the folder that says so. Raises ValueError where none does."""
+    own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
+    if base is not None or own is not None:
+        folder = resolve_folder(base) if base is not None else own
+        assert folder is not None
+        return read_config(folder), folder
+    policy, where = _policy(run), f"{run / 'config.yaml'}: policy"
+    overrides = _overrides(policy, where)
+    if "model_type" in overrides:  # a whole config: a model that was not made from another
+        return LLaDAConfig.from_dict(overrides, f"{where}.hf_config_overrides"), run
+    name = policy.get("model_name")
+    if not isinstance(name, str):
+        raise _no_base(run)
+    try:
+        folder = resolve_folder(name)
+    except ValueError as error:
+        raise ValueError(f"{where}.model_name: {error}; give base") from error
+    return LLaDAConfig.from_dict(read_json(folder / "config.json") | overrides, str(folder)), folder
+
+
+def _policy(run: Path) -> dict[str, Any]:
+    """The `policy` of the run's config.yaml. Raises ValueError where there is none."""
     path = run / "config.yaml"
-    missing = f"base is not given, and {run} holds no config.json and no config.yaml with policy.model_name"
     if not path.is_file():
-        raise ValueError(f"{missing}: expected base, the folder or hub id of the model that was trained")
+        raise _no_base(run)
     import yaml
 
     try:
-        settings: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as yaml: {error}") from error
     policy = settings.get("policy") if isinstance(settings, dict) else None
-    name = policy.get("model_name") if isinstance(policy, dict) else None
-    if not isinstance(name, str):
-        raise ValueError(f"{missing}: expected base, the folder or hub id of the model that was trained")
-    try:
-        return resolve_folder(name)
-    except ValueError as error:
-        raise ValueError(f"{path}: policy.model_name: {error}; give base") from error
+    if not isinstance(policy, dict):
+        raise _no_base(run)
+    return policy
+
+
+def _overrides(policy: dict[str, Any], where: str) -> dict[str, Any]:
+    """What the run changed of its base's config.json. (The yaml library reads 1e-05 as a string.)"""
+    found = policy.get("hf_config_overrides") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}.hf_config_overrides is {found!r}; expected a mapping")
+    return {k: float(v) if isinstance(v, str) and _NUMBER.fullmatch(v) else v for k, v in found.items()}
+
+
+def _no_base(run: Path) -> ValueError:
+    return ValueError(
+        f"base is not given, and {run} holds no config.json and no config.yaml with policy.model_name: "
+        "expected base, the folder or hub id of the model that was trained"
+    )
 
 
 def _prefix(stored: dict[str, Stored]) -> str:
@@ -159,7 +191,7 @@ def check_files(folder: Path, stored: dict[str, Stored]) -> None:
 
 class _VettedReader(dcp.FileSystemReader):
     """Torch's reader over metadata that was vetted before, so that torch never unpickles the file.
-    Shards are read with torch.load(weights_only=True); byte entries were refused with the metadata."""
+    It reads shards with weights_only=True; byte entries were refused with the metadata."""
 
     def __init__(self, folder: Path, metadata: Metadata) -> None:
         super().__init__(folder)

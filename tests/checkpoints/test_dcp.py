@@ -1,44 +1,19 @@
 """DCP folders: saved by two processes, equal to their Hugging Face twin, and refused by name."""
 
-import os
-import pickle
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 
 from llada_exp import load_model
-from llada_exp.checkpoints.dcp_metadata import check_cover, read_metadata
+from llada_exp.checkpoints.dcp_metadata import read_metadata
+from llada_exp.tiny.folders import write_step
 
-HERE = Path(__file__).parent
 IDS = torch.arange(40)[None]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """What two FSDP2 processes saved, in each format; not to be written to."""
-    out = tmp_path_factory.mktemp("saved")
-    twin = HERE.parent / "reference" / "llada-random-a"
-    subprocess.run([sys.executable, str(HERE / "save_sharded.py"), str(twin), str(out)], check=True)
-    return out
-
-
-@pytest.fixture
-def run(saved, single, tmp_path):
-    """A training run's step_7 of the first format, without a config of its own; may be broken."""
-    step = tmp_path / "step_7"
-    shutil.copytree(saved / "v1", step / "policy" / "weights")
-    (step / "policy" / "tokenizer").mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(single / name, step / "policy" / "tokenizer")
-    (step / "config.yaml").write_text(f"policy:\n  model_name: {single}\n")
-    return step
 
 
 def refused(path, *words, base=None):
@@ -98,90 +73,26 @@ def test_a_consolidated_set_and_the_runs_own_config(single, tmp_path):
     same_answers(load_model(source="dcp", path=step), load_model(source="hf", path=single))
 
 
-# --- .metadata is a pickle ---------------------------------------------------------------------
-
-
-class Payload:
-    """Runs when unpickled: writes a marker file."""
-
-    def __init__(self, call, *arguments):
-        self.reduced = (call, arguments)
-
-    def __reduce__(self):
-        return self.reduced
-
-
-@pytest.mark.parametrize("how", ["root", "storage_meta", "dtype", "key"])
-def test_a_payload_in_the_metadata_is_refused_and_did_not_run(run, how, tmp_path):
-    """Prevents a downloaded checkpoint from running commands, wherever in the pickle they stand."""
-    marker = tmp_path / "ran"
-    payload = Payload(os.system, f"touch {marker}")
-    path = run / "policy" / "weights" / ".metadata"
-    metadata = pickle.loads(path.read_bytes())  # our own file
-    if how == "root":
-        metadata = payload
-    elif how == "storage_meta":
-        metadata.storage_meta = payload
-    elif how == "dtype":
-        next(iter(metadata.state_dict_metadata.values())).properties.dtype = payload
-    else:
-        metadata.planner_data = {"x": Payload(exec, f"open({str(marker)!r}, 'w')")}
-    path.write_bytes(pickle.dumps(metadata))
-    refused(run, str(path), "refused", "builtins.exec" if how == "key" else "posix.system")
-    assert not marker.exists()
-    pickle.loads(path.read_bytes())
-    assert marker.exists(), "the payload was harmless by mistake: this test could not fail"
-
-
-def test_torch_never_reads_the_pickle_itself(run, monkeypatch):
-    """Prevents a check of one reading and a load of another."""
-
-    def forbidden(*args, **kwargs):
-        raise AssertionError("unpickled by torch")
-
-    monkeypatch.setattr(pickle, "load", forbidden)
-    monkeypatch.setattr(pickle, "loads", forbidden)
-    load_model(source="dcp", path=run)
-
-
-@pytest.mark.parametrize("name", [b"pathlib\nPosixPath", b"torch.distributed.checkpoint.metadata\nMetadata"])
-def test_names_that_are_allowed_cannot_change_the_process(run, name):
-    """Prevents a pickle from setting attributes of classes that the process goes on using: a state
-    (None, {name: value}) on a class does that, and torch's own reading would."""
-    path = run / "policy" / "weights" / ".metadata"
-    path.write_bytes(b"\x80\x02c" + name + b"\nN}U\x06markedK\x01s\x86b.")
-    refused(run, str(path))
-    target = Path("x").__class__ if b"pathlib" in name else dcp.metadata.Metadata
-    assert not hasattr(target, "marked")
-    pickle.loads(path.read_bytes())
-    assert hasattr(target, "marked"), "the pickle was harmless by mistake: this test could not fail"
-    del target.marked
-
-
-def test_byte_entries_are_refused(run, single):
-    """Prevents torch.load(weights_only=False), which byte entries are read with."""
-    state = load_file(single / "model.safetensors") | {"step": 7}
-    save(state, run)
-    refused(run, "step", "no tensors")
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80\x05", b"junk", pickle.dumps({"a": 1}), pickle.dumps(None)])
-def test_a_broken_metadata_file_is_named(run, content):
-    path = run / "policy" / "weights" / ".metadata"
-    path.write_bytes(content)
-    refused(run, str(path), "not a readable DCP metadata file")
-
-
-# --- what does not fit ---------------------------------------------------------------------------
-
-
-def save(state, run):
-    """Replace the run's weights by `state`, saved by one process."""
-    folder = run / "policy" / "weights"
-    shutil.rmtree(folder)
+def test_the_embedded_models_own_trainer_is_read_without_a_base(tmp_path):
+    """Prevents the trainer's step folders and this loader from drifting apart."""
+    tiny = load_model(source="tiny")
+    backend = tokenizers.Tokenizer.from_file(str(Path(tiny.path) / "tokenizer.json"))
+    state = tiny.model.state_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.save(state, checkpoint_id=folder, no_dist=True)
+        step = write_step(tmp_path, tiny.model.config, backend, state, {"step": 7})
+    loaded = load_model(source="dcp", path=step)
+    same_answers(loaded, tiny)
+    messages = [{"role": "user", "content": "2 + 2"}]
+    assert loaded.tokenizer.encode_chat(messages) == tiny.tokenizer.encode_chat(messages)
+
+
+def test_the_runs_overrides_change_its_bases_config(run):
+    """Prevents a model that was trained with another setting from running with its base's."""
+    with (run / "config.yaml").open("a") as file:
+        file.write("  hf_config_overrides: {rope_theta: 1234, rms_norm_eps: 1e-3}\n")
+    config = load_model(source="dcp", path=run).model.config
+    assert (config.rope_theta, config.rms_norm_eps) == (1234, 1e-3)
 
 
 NAME = "model.transformer.blocks.1.ff_out.weight"
@@ -196,7 +107,7 @@ NAME = "model.transformer.blocks.1.ff_out.weight"
         ({NAME: torch.int64}, [NAME, "int64"]),
     ],
 )
-def test_other_tensors_are_named(run, single, change, words):
+def test_other_tensors_are_named(run, single, save, change, words):
     """Prevents uninitialised layers, and layers of the checkpoint that are left out silently."""
     state = load_file(single / "model.safetensors")
     for name, value in change.items():
@@ -204,7 +115,7 @@ def test_other_tensors_are_named(run, single, change, words):
             del state[name]
         else:
             state[name] = state[name].to(value) if value is torch.int64 else torch.zeros(value)
-    save(state, run)
+    save(state)
     refused(run, str(run / "policy" / "weights"), *words)
 
 
@@ -237,24 +148,6 @@ def test_safetensors_shards_must_be_there_and_whole(saved, single, tmp_path):
     refused(folder, str(folder), "exactly once", base=single)
 
 
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        [((0, 0), (2, 4))],
-        [((0, 0), (2, 4)), ((1, 0), (2, 4))],
-        [((0, 0), (2, 4)), ((2, 0), (3, 4))],
-        [((0, 0), (4, 4)), ((0, 0), (4, 4))],
-        [((0,), (16,))],
-        [],
-    ],
-)
-def test_chunks_must_cover_their_tensor_once(chunks):
-    """Prevents memory that nothing was read into."""
-    with pytest.raises(ValueError, match="chunks of w do not cover"):
-        check_cover(Path("f"), "w", (4, 4), chunks)
-    check_cover(Path("f"), "w", (4, 4), [((0, 0), (4, 1)), ((0, 1), (4, 3)), ((4, 0), (0, 4))])
-
-
 def test_folders_that_are_not_finished_checkpoints_are_refused(run, tmp_path):
     weights = run / "policy" / "weights"
     unfinished = run.rename(tmp_path / "tmp_step_7")
@@ -273,6 +166,10 @@ def test_folders_that_are_not_finished_checkpoints_are_refused(run, tmp_path):
 def test_a_base_that_cannot_be_known_is_asked_for(run, tmp_path):
     (run / "config.yaml").write_text(f"policy: {{model_name: {tmp_path}/gone}}")
     refused(run, "config.yaml", "policy.model_name", "gone", "give base")
+    (run / "config.yaml").write_text("policy: {hf_config_overrides: {model_type: llada}}")
+    refused(run, "config.yaml: policy.hf_config_overrides", "n_heads is None")
+    (run / "config.yaml").write_text("policy: {hf_config_overrides: 3}")
+    refused(run, "hf_config_overrides is 3")
     (run / "config.yaml").write_text("{unclosed")
     refused(run, "config.yaml", "yaml")
     for text in ("a: 1", "policy: 3", ""):
