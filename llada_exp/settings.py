@@ -22,7 +22,7 @@ MODES = ("batch", "streaming")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXTRA_FIELDS = ("reject", "ignore")
-PER_REQUEST_FIELDS = ("seed", "stop", "ignore_eos", "ban_ids")
+PER_REQUEST_FIELDS = ("seed", "stop", "ignore_eos", "ban_ids", "trace")
 """Decoding fields that make no sense as a server's default."""
 
 

@@ -13,8 +13,9 @@ Remasking = Literal["low_confidence", "random"]
 EosConfidence = Literal["allow", "last", "forbid"]
 FinishReason = Literal["stop", "length", "abort"]
 
-RULES = ("fixed", "threshold")
-CACHES = ("none",)
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical")
+CACHES = ("none", "prefix", "dual")
+REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "random")
 EOS_CONFIDENCE = ("allow", "last", "forbid")
 MAX_SEED = 2**63 - 1
@@ -29,8 +30,14 @@ class DecodingParams:
     rule:           which candidates become tokens in a step, see `llada_exp.rules`.
     steps:          `fixed`: denoising steps over the whole canvas; None = one token a step.
     tokens_per_step: `fixed`: tokens committed in each step, instead of `steps`.
-    threshold:      `threshold`: a candidate of at least this confidence is committed.
+    threshold:      `threshold`, `credit`, `hierarchical`: a candidate of at least this confidence
+                    is committed.
+    factor, delta, low_threshold: of the rules `factor`, `frechet` and `hierarchical`.
     cache:          which K/V are kept between steps, see `llada_exp.caches`.
+    refresh:        what a cached block's first pass recomputes: the whole row (`every_block`),
+                    positions within `refresh_window` of the block (`window`), or all but the
+                    prompt, which only every `refresh_interval` blocks (`prompt_every`).
+    suffix_window:  forward the row only so far beyond the block; None = all of it.
     remasking:      confidence of a candidate: its probability, or a uniform number.
     temperature, top_p, top_k: sampling of candidates; temperature 0 is greedy, top_k 0 is off.
     cfg_scale:      classifier-free guidance; above 0 the request costs two rows.
@@ -40,6 +47,7 @@ class DecodingParams:
     early_eos:      finish inside a block once all before its first EOS is committed (same text).
     eos_confidence: `last` commits EOS only when nothing else is left, `forbid` never.
     ban_ids:        never emit the mask or ids without text; False reproduces reference vectors.
+    trace:          keep the commits of every step on the output.
 
     Raises ValueError that names the field and what is allowed.
     """
@@ -50,7 +58,14 @@ class DecodingParams:
     steps: int | None = None
     tokens_per_step: int | None = None
     threshold: float = 0.9
+    factor: float = 1.0
+    delta: float = 0.25
+    low_threshold: float = 0.6
     cache: str = "none"
+    refresh: str = "every_block"
+    refresh_window: int = 32
+    refresh_interval: int = 2
+    suffix_window: int | None = None
     remasking: Remasking = "low_confidence"
     temperature: float = 0.0
     top_p: float = 1.0
@@ -62,6 +77,7 @@ class DecodingParams:
     early_eos: bool = True
     eos_confidence: EosConfidence = "allow"
     ban_ids: bool = True
+    trace: bool = False
 
     def __post_init__(self) -> None:
         _integer(self, "max_tokens", 1)
@@ -70,15 +86,22 @@ class DecodingParams:
         _integer(self, "tokens_per_step", 1, optional=True)
         _integer(self, "top_k", 0)
         _integer(self, "seed", 0, MAX_SEED)
+        _integer(self, "refresh_window", 0)
+        _integer(self, "refresh_interval", 1)
+        _integer(self, "suffix_window", 0, optional=True)
         _number(self, "threshold", 0.0, 1.0)
+        _number(self, "factor", 0.0, 1000.0)
+        _number(self, "delta", -1.0, 1.0)
+        _number(self, "low_threshold", 0.0, 1.0)
         _number(self, "temperature", 0.0, 100.0)
         _number(self, "top_p", 0.0, 1.0, open_low=True)
         _number(self, "cfg_scale", 0.0, 1000.0)
         _one_of(self, "rule", RULES)
         _one_of(self, "cache", CACHES)
+        _one_of(self, "refresh", REFRESH)
         _one_of(self, "remasking", REMASKING)
         _one_of(self, "eos_confidence", EOS_CONFIDENCE)
-        for name in ("ignore_eos", "early_eos", "ban_ids"):
+        for name in ("ignore_eos", "early_eos", "ban_ids", "trace"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
         if self.steps is not None and self.tokens_per_step is not None:
@@ -155,6 +178,7 @@ class RequestOutput:
     nfe:       forward passes in which the request took part (a guided pair counts once).
     num_positions: positions forwarded for it, over all its passes.
     queue_ms, ttft_ms, e2el_ms: from add_request to first pass, first committed text, finish.
+    trace:     the commits of every step, where `DecodingParams.trace` asked for them.
     """
 
     request_id: str
@@ -167,6 +191,7 @@ class RequestOutput:
     ttft_ms: float | None
     e2el_ms: float
     text: str = ""
+    trace: tuple[BlockCommit, ...] = ()
 
     @property
     def tpf(self) -> float:

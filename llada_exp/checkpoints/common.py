@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from llada_exp.models.base import SpecialIds
 from llada_exp.models.llada import LLaDA, LLaDAConfig
@@ -64,18 +65,33 @@ def special_ids(config: LLaDAConfig, tokenizer: Tokenizer, where: str) -> Specia
     return ids
 
 
+class _NoInit(TorchFunctionMode):
+    """Skips torch.nn.init: the values are about to be read, and on the meta device a random normal
+    costs the import of torch's compiler (2 s of every start)."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+def _meta_model(config: LLaDAConfig) -> LLaDA:
+    with torch.device("meta"), _NoInit():
+        return LLaDA(config)
+
+
 def expected_shapes(config: LLaDAConfig) -> dict[str, Shape]:
     """Parameter name -> shape, without memory for any of them."""
-    with torch.device("meta"):
-        model = LLaDA(config)
-    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+    return {name: tuple(p.shape) for name, p in _meta_model(config).named_parameters()}
 
 
 def empty_model(config: LLaDAConfig, device: torch.device, dtype: torch.dtype) -> LLaDA:
     """A model for inference whose parameters are reserved, not yet written. On the CPU a page costs
     memory only once it is written."""
-    with torch.device("meta"):
-        model = LLaDA(config).to(dtype)
+    model = _meta_model(config).to(dtype)
     return model.to_empty(device=device).eval().requires_grad_(False)
 
 

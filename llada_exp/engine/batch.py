@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llada_exp.caches import Pass
 from llada_exp.engine.request import Request
 from llada_exp.models.base import SpecialIds
 from llada_exp.rules.base import RANK_STREAM, TOKEN_STREAM, RowState, uniforms
@@ -27,10 +28,19 @@ PAD = 16
 
 @dataclass(frozen=True)
 class Segment:
-    """One row's tokens among the packed ones: packed [start, stop)."""
+    """One row's tokens among the packed ones.
+
+    start, stop: packed [start, stop). first: row position of the first of them.
+    keys:  the row's first so many positions are seen. whole: they are all in this segment.
+    slot:  where the row's K/V are kept, or None.
+    """
 
     start: int
     stop: int
+    first: int = 0
+    keys: int = 0
+    whole: bool = True
+    slot: int | None = None
 
 
 @dataclass
@@ -68,53 +78,80 @@ def round_up(count: int, multiple: int = PAD) -> int:
     return -(-count // multiple) * multiple
 
 
-def build(requests: Sequence[Request], special: SpecialIds, device: torch.device) -> Batch:
+@dataclass(frozen=True)
+class Work:
+    """One request's pass in this step; `slots` are those of its rows, empty where nothing is kept."""
+
+    request: Request
+    row_pass: Pass
+    slots: tuple[int, ...] = ()
+
+
+def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Batch:
     """Pack the requests' rows for one step."""
-    ids: list[np.ndarray] = []
-    segments: list[Segment] = []
-    head: list[np.ndarray] = []
-    uncond_head: list[np.ndarray] = []
-    guided: list[np.ndarray] = []
-    scales: list[np.ndarray] = []
-    offset = num_masked = 0
-    for request in requests:
-        where = request.prompt_length + request.open_positions
-        head.append(offset + where)
-        ids.append(request.canvas)
-        segments.append(Segment(offset, offset + request.length))
-        offset += request.length
-        if request.params.cfg_scale > 0:
-            blind = request.canvas.copy()
-            blind[: request.prompt_length] = special.mask
-            uncond_head.append(offset + where)
-            guided.append(num_masked + np.arange(len(where)))
-            scales.append(np.full(len(where), request.params.cfg_scale, dtype=np.float32))
-            ids.append(blind)
-            segments.append(Segment(offset, offset + request.length))
-            offset += request.length
-        num_masked += len(where)
-    packed = np.full((2, round_up(offset)), special.mask, dtype=np.int64)
-    packed[0, :offset] = np.concatenate(ids)
+    pack = _Packer(special)
+    for item in work:
+        pack.add(item)
+    packed = np.full((2, round_up(pack.offset)), special.mask, dtype=np.int64)
+    packed[0, : pack.offset] = np.concatenate(pack.ids)
     packed[1] = 0
-    for segment in segments:
-        packed[1, segment.start : segment.stop] = np.arange(segment.stop - segment.start)
+    packed[1, : pack.offset] = np.concatenate(
+        [np.arange(s.first, s.first + s.stop - s.start) for s in pack.segments]
+    )
     tokens = torch.from_numpy(packed).to(device)
+    requests = [item.request for item in work]
     return Batch(
-        requests=list(requests),
+        requests=requests,
         ids=tokens[0],
         positions=tokens[1],
-        segments=segments,
-        head=_padded(head, device),
-        uncond_head=_padded(uncond_head, device) if uncond_head else None,
-        guided=torch.from_numpy(np.concatenate(guided or [np.zeros(0, np.int64)])).to(device),
-        scale=torch.from_numpy(np.concatenate(scales or [np.zeros(0, np.float32)])).to(device),
+        segments=pack.segments,
+        head=_padded(pack.head, device),
+        uncond_head=_padded(pack.uncond_head, device) if pack.uncond_head else None,
+        guided=torch.from_numpy(np.concatenate(pack.guided or [np.zeros(0, np.int64)])).to(device),
+        scale=torch.from_numpy(np.concatenate(pack.scales or [np.zeros(0, np.float32)])).to(device),
         place=torch.from_numpy(_places(requests)).to(device),
-        num_masked=num_masked,
-        num_tokens=offset,
-        sampling=_sampling(requests, round_up(num_masked), device),
+        num_masked=pack.num_masked,
+        num_tokens=pack.offset,
+        sampling=_sampling(requests, round_up(pack.num_masked), device),
         rank_uniform=_rank_uniforms(requests, device),
         rows=[RowState(r.params, r.block_masks, r.block_step) for r in requests],
     )
+
+
+class _Packer:
+    """Lays rows one after the other; a guided request's blind twin follows it."""
+
+    def __init__(self, special: SpecialIds) -> None:
+        self.mask = special.mask
+        self.ids: list[np.ndarray] = []
+        self.segments: list[Segment] = []
+        self.head: list[np.ndarray] = []
+        self.uncond_head: list[np.ndarray] = []
+        self.guided: list[np.ndarray] = []
+        self.scales: list[np.ndarray] = []
+        self.offset = 0
+        self.num_masked = 0
+
+    def add(self, work: Work) -> None:
+        request, own = work.request, work.row_pass
+        wanted = request.prompt_length + request.open_positions - own.start
+        self.head.append(self.offset + wanted)
+        slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
+        self._row(request.canvas, own, slots[0])
+        if request.params.cfg_scale > 0:
+            blind = request.canvas.copy()
+            blind[: request.prompt_length] = self.mask
+            self.uncond_head.append(self.offset + wanted)
+            self.guided.append(self.num_masked + np.arange(len(wanted)))
+            self.scales.append(np.full(len(wanted), request.params.cfg_scale, dtype=np.float32))
+            self._row(blind, own, slots[1])
+        self.num_masked += len(wanted)
+
+    def _row(self, canvas: np.ndarray, own: Pass, slot: int | None) -> None:
+        stop = self.offset + own.num_positions
+        self.ids.append(canvas[own.start : own.stop])
+        self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot))
+        self.offset = stop
 
 
 def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
-"""One step of many requests: batch -> model -> candidates -> commit rules -> commits.
+"""One step of many requests: passes -> model -> candidates -> commit rules -> commits.
 
-Knows no queue and no finish: it changes nothing but what it returns.
+Keeps what belongs to rows between steps (K/V slots, rule state) and nothing else: no queue, no
+finish. A step that raises may be run again; it has changed nothing that a re-run does not rewrite.
 """
 
 from __future__ import annotations
@@ -13,54 +14,97 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.attention import packed_attention
-from llada_exp.engine.batch import Batch, build
+from llada_exp.engine.batch import Batch, Work, build
 from llada_exp.engine.request import Request
+from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import Model
 from llada_exp.rules import RULES, Candidates
 from llada_exp.rules.candidates import choose
+from llada_exp.rules.credit import earn
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One request's commits of a step: answer positions ascending, ids int64, confidences."""
+
+    positions: np.ndarray
+    token_ids: np.ndarray
+    confidences: np.ndarray
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Commits of one step, per request: answer positions ascending, ids, confidences; and what
-    was computed for it."""
+    """commits, one per request, and what was computed for them.
 
-    commits: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+    num_positions: packed positions, padding included; num_tokens: without it.
+    num_masked:    positions whose logits were wanted.
+    num_pairs:     (query, key) pairs of one attention layer.
+    """
+
+    commits: list[Commit]
     num_positions: int
     num_tokens: int
     num_masked: int
+    num_pairs: int
 
 
 class Decoder:
-    """Runs steps of a model. Stateless between steps but for the model."""
+    """Runs steps of a model for at most `num_rows` rows of at most `max_length` positions."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, num_rows: int, max_length: int) -> None:
         self.model = model
+        self.slots = KVSlots(model, num_rows, max_length)
+        self._credit: dict[str, Tensor] = {}
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:
-        batch = build(requests, self.model.special, self.model.device)
-        logits = self._logits(batch)
+        """One pass of every request. Changes no request."""
+        batch = build([self._work(r) for r in requests], self.model.special, self.model.device)
+        logits, credit = self._with_credit(batch, self._logits(batch))
         candidates = self._candidates(batch, logits)
-        commit = self._select(batch, candidates)
-        return StepResult(
-            commits=_to_host(batch, candidates, commit),
-            num_positions=batch.num_positions,
-            num_tokens=batch.num_tokens,
-            num_masked=batch.num_masked,
-        )
+        commits = _to_host(batch, candidates, self._select(batch, candidates))
+        self._credit.update(credit)
+        pairs = sum((s.stop - s.start) * s.keys for s in batch.segments)
+        return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked, pairs)
+
+    @torch.inference_mode()
+    def forget(self, request: Request) -> None:
+        """Free what is kept for a request."""
+        self._credit.pop(request.request_id, None)
+        for row in range(request.params.num_rows):
+            self.slots.release((request.request_id, row))
+
+    def _work(self, request: Request) -> Work:
+        own = request.next_pass
+        if not own.keep:
+            return Work(request, own)
+        names = [(request.request_id, row) for row in range(request.params.num_rows)]
+        return Work(request, own, tuple(self.slots.slot(name, request.length) for name in names))
 
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
-        attend = packed_attention(batch.segments)
-        hidden = self.model.hidden(batch.ids, batch.positions, attend)
+        kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
+        hidden = self.model.hidden(batch.ids, batch.positions, packed_attention(batch.segments, kept))
         logits = self.model.head(hidden[batch.head])
         if batch.uncond_head is not None:
-            count = len(batch.guided)
-            uncond = self.model.head(hidden[batch.uncond_head])[:count]
+            uncond = self.model.head(hidden[batch.uncond_head])[: len(batch.guided)]
             cond = logits[batch.guided]
             logits[batch.guided] = uncond + (batch.scale.unsqueeze(1) + 1) * (cond - uncond)
         return logits
+
+    def _with_credit(self, batch: Batch, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Fuse the credit of `rule = credit` rows into their logits; the new state, not yet kept."""
+        fresh: dict[str, Tensor] = {}
+        place = 0
+        for request in batch.requests:
+            rows = slice(place, place := place + len(request.open_positions))
+            if request.params.rule == "credit":
+                old = self._credit.get(request.request_id) if request.block_step else None
+                columns = batch.place[1, rows]
+                fused, state = earn(logits[rows], columns, old, request.params.block_length)
+                logits[rows] = fused
+                fresh[request.request_id] = state
+        return logits, fresh
 
     def _candidates(self, batch: Batch, logits: Tensor) -> Candidates:
         tokens, odds = choose(logits, self.model.special, batch.sampling)
@@ -68,36 +112,31 @@ class Decoder:
         if batch.rank_uniform is not None:
             u = batch.rank_uniform
             odds = torch.where(u.isnan(), odds, (1 - u) / u)
-        is_end = _is_any(tokens, self.model.special.ends)
-        last = torch.tensor([r.params.eos_confidence == "last" for r in batch.requests])
-        if bool(last.any()):
-            held = is_end & last.to(tokens.device)[batch.place[0]]
-            odds = odds.masked_fill(held, torch.inf)
+        last = [r.params.eos_confidence == "last" for r in batch.requests]
+        if any(last):
+            held = torch.tensor(last, device=tokens.device)[batch.place[0]]
+            odds = odds.masked_fill(held & _is_any(tokens, self.model.special.ends), torch.inf)
         shape = (len(batch.requests), max(r.params.block_length for r in batch.requests))
         at = (batch.place[0], batch.place[1])
-        dense = Candidates(
+        return Candidates(
             token_ids=tokens.new_zeros(shape).index_put(at, tokens),
             confidence=odds.new_zeros(shape).index_put(at, 1 / (1 + odds)),
             odds=odds.new_full(shape, torch.inf).index_put(at, odds),
-            masked=torch.zeros(shape, dtype=torch.bool, device=tokens.device),
+            masked=torch.zeros(shape, dtype=torch.bool, device=tokens.device).index_put(
+                at, torch.ones_like(tokens, dtype=torch.bool)
+            ),
         )
-        dense.masked[at] = True
-        return dense
 
     def _select(self, batch: Batch, candidates: Candidates) -> Tensor:
         """bool [n, B]: each request's own rule, each rule run once over its requests."""
-        commit = torch.zeros_like(candidates.masked)
         names = [row.params.rule for row in batch.rows]
+        if len(set(names)) == 1:
+            return self._hold_ends(batch, candidates, RULES[names[0]](candidates, batch.rows))
+        commit = torch.zeros_like(candidates.masked)
         for name in dict.fromkeys(names):
             rows = [i for i, other in enumerate(names) if other == name]
             index = torch.tensor(rows, device=commit.device)
-            part = Candidates(
-                candidates.token_ids[index],
-                candidates.confidence[index],
-                candidates.odds[index],
-                candidates.masked[index],
-            )
-            commit[index] = RULES[name](part, [batch.rows[i] for i in rows])
+            commit[index] = RULES[name](candidates.rows(index), [batch.rows[i] for i in rows])
         return self._hold_ends(batch, candidates, commit)
 
     def _hold_ends(self, batch: Batch, candidates: Candidates, commit: Tensor) -> Tensor:
@@ -115,18 +154,16 @@ def _is_any(ids: Tensor, ends: Sequence[int]) -> Tensor:
     return torch.isin(ids, torch.tensor(list(ends), device=ids.device))
 
 
-def _to_host(
-    batch: Batch, candidates: Candidates, commit: Tensor
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _to_host(batch: Batch, candidates: Candidates, commit: Tensor) -> list[Commit]:
     """One transfer, then arrays per request."""
     small = torch.stack(
         [commit.double(), candidates.token_ids.double(), candidates.confidence.double()]
     )  # ids below 2**53 are exact in float64
     flags, tokens, confidence = small.cpu().numpy()
-    result = []
+    commits = []
     for i, request in enumerate(batch.requests):
         places = np.flatnonzero(flags[i])
-        result.append(
-            (request.block_start + places, tokens[i, places].astype(np.int64), confidence[i, places])
+        commits.append(
+            Commit(request.block_start + places, tokens[i, places].astype(np.int64), confidence[i, places])
         )
-    return result
+    return commits

@@ -13,24 +13,43 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
-from llada_exp.engine.decoder import Decoder, StepResult
+from llada_exp.engine.decoder import Commit, Decoder, StepResult
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.request import FindStop, Request, Status
-from llada_exp.engine.scheduler import Scheduler
+from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.models.base import Model
-from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
+from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress, RequestOutput
 
 DEFAULT_MAX_POSITIONS = 8192
 
 
 class Engine:
-    """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192."""
+    """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192.
+    max_length: longest row (prompt and canvas), None = the model's own.
+    scheduling: continuous, or lockstep (a baseline to measure against).
 
-    def __init__(self, model: Model, *, batch_size: int = 16, max_positions: int | None = None) -> None:
+    Raises ValueError naming the argument.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        batch_size: int = 16,
+        max_positions: int | None = None,
+        max_length: int | None = None,
+        scheduling: str = "continuous",
+    ) -> None:
+        longest = model.shape.max_length
+        if max_length is not None and not 1 <= max_length <= longest:
+            raise ValueError(f"max_length is {max_length}; expected from 1 to the model's {longest}")
         self.model = model
-        self.scheduler = Scheduler(batch_size, max_positions or DEFAULT_MAX_POSITIONS)
-        self.decoder = Decoder(model)
+        self.max_length = max_length or longest
+        budget = DEFAULT_MAX_POSITIONS if max_positions is None else max_positions
+        self.scheduler = Scheduler(batch_size, budget, scheduling)
+        self.decoder = Decoder(model, batch_size, self.max_length)
         self._requests: dict[str, Request] = {}
         self._names = itertools.count()
         self._counters: Counter[str] = Counter()
@@ -81,17 +100,14 @@ class Engine:
             return []
         for request in chosen:
             request.started = now if request.started is None else request.started
-        result = self.decoder.run(chosen)
-        self._count(chosen, result)
-        return [p for r, commit in zip(chosen, result.commits, strict=True) if (p := self._apply(r, commit))]
+        return [p for r, commit in self._pass(chosen) if (p := self._apply(r, commit))]
 
     def abort(self, request_id: str) -> bool:
         """Forget a request at any time; its rows are free in the next step. False if unknown."""
         request = self._requests.pop(request_id, None)
         if request is None:
             return False
-        request.status = Status.FINISHED
-        self.scheduler.remove(request_id)
+        self._leave(request)
         self._counters["num_aborted"] += 1
         return True
 
@@ -103,15 +119,20 @@ class Engine:
         """Counters since construction, and what is in flight now."""
         c = self._counters
         return {
-            "rows_in_flight": sum(self._requests[r].params.num_rows for r in self.scheduler.running),
+            "rows_in_flight": self.scheduler.rows_in_flight,
             "requests_running": len(self.scheduler.running),
             "requests_waiting": len(self.scheduler.waiting),
+            "max_positions": self.scheduler.max_positions,
+            "num_out_of_memory": c["num_out_of_memory"],
             "num_steps": c["num_steps"],
             "num_nfe": c["num_nfe"],
             "num_finished": c["num_finished"],
             "num_aborted": c["num_aborted"],
             "num_output_tokens": c["num_output_tokens"],
             "num_positions": c["num_positions"],
+            "num_tokens_forwarded": c["num_tokens"],
+            "num_logit_rows": c["num_masked"],
+            "num_attention_pairs": c["num_pairs"],
             "useful_position_ratio": c["num_masked"] / max(1, c["num_positions"]),
             "packing_efficiency": c["num_tokens"] / max(1, c["num_positions"]),
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
@@ -119,7 +140,7 @@ class Engine:
 
     def _checked_prompt(self, prompt_ids: Sequence[int], params: DecodingParams) -> np.ndarray:
         prompt = np.asarray(prompt_ids, dtype=np.int64)
-        vocab, limit = self.model.shape.vocab_size, self.model.shape.max_length
+        vocab, limit = self.model.shape.vocab_size, self.max_length
         if prompt.ndim != 1 or len(prompt) == 0:
             raise ValueError("the prompt is empty; expected at least one token")
         if prompt.min() < 0 or prompt.max() >= vocab:
@@ -137,8 +158,24 @@ class Engine:
 
     def _choose(self) -> list[Request]:
         running = [self._requests[r] for r in self.scheduler.running]
-        costs = {r.request_id: r.length * r.params.num_rows for r in running}
-        return [self._requests[r] for r in self.scheduler.choose(costs)]
+        return [self._requests[r] for r in self.scheduler.choose({r.request_id: _need(r) for r in running})]
+
+    def _pass(self, requests: list[Request]) -> list[tuple[Request, Commit]]:
+        """One pass of each. Out of device memory: the same in two halves, and a smaller budget."""
+        try:
+            result = self.decoder.run(requests)
+        except torch.OutOfMemoryError:
+            self._counters["num_out_of_memory"] += 1
+            if len(requests) == 1:
+                raise
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            cost = sum(_need(r).positions for r in requests)
+            self.scheduler.max_positions = max(1, min(self.scheduler.max_positions, cost - 1))
+            middle = len(requests) // 2
+            return self._pass(requests[:middle]) + self._pass(requests[middle:])
+        self._count(requests, result)
+        return list(zip(requests, result.commits, strict=True))
 
     def _count(self, chosen: list[Request], result: StepResult) -> None:
         self._counters["num_steps"] += 1
@@ -146,12 +183,14 @@ class Engine:
         self._counters["num_positions"] += result.num_positions
         self._counters["num_tokens"] += result.num_tokens
         self._counters["num_masked"] += result.num_masked
+        self._counters["num_pairs"] += result.num_pairs
         self._batch_sizes[len(chosen)] += 1
 
-    def _apply(self, request: Request, commit: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Progress | None:
-        positions, token_ids, _ = commit
-        request.commit(positions, token_ids)
-        request.num_positions += request.length * request.params.num_rows
+    def _apply(self, request: Request, commit: Commit) -> Progress | None:
+        request.num_positions += _need(request).positions
+        if request.params.trace:
+            request.trace.append(_block_commit(request, commit))
+        request.commit(commit.positions, commit.token_ids)
         done = finished(request, self.model.special.ends)
         length = done[0] if done else visible_length(request, self.model.special.ends)[0]
         fresh = tuple(request.answer[request.released : length].tolist())
@@ -164,9 +203,7 @@ class Engine:
 
     def _finish(self, request: Request, length: int, reason: FinishReason) -> RequestOutput:
         now = time.monotonic()
-        self.scheduler.remove(request.request_id)
-        del self._requests[request.request_id]
-        request.status = Status.FINISHED
+        self._leave(self._requests.pop(request.request_id))
         self._counters["num_finished"] += 1
         self._counters["num_output_tokens"] += length
         assert request.started is not None
@@ -181,4 +218,27 @@ class Engine:
             queue_ms=1000 * (request.started - request.arrived),
             ttft_ms=None if first is None else 1000 * (first - request.arrived),
             e2el_ms=1000 * (now - request.arrived),
+            trace=tuple(request.trace),
         )
+
+    def _leave(self, request: Request) -> None:
+        request.status = Status.FINISHED
+        self.scheduler.remove(request.request_id)
+        self.decoder.forget(request)
+
+
+def _need(request: Request) -> Need:
+    """What the request's next pass costs."""
+    own = request.next_pass
+    phase = Phase.REFRESH if own.whole or request.block_step == 0 else Phase.BLOCK
+    return Need(phase, own.num_positions * request.params.num_rows)
+
+
+def _block_commit(request: Request, commit: Commit) -> BlockCommit:
+    return BlockCommit(
+        request_id=request.request_id,
+        step=request.nfe,
+        positions=tuple(commit.positions.tolist()),
+        token_ids=tuple(commit.token_ids.tolist()),
+        confidences=tuple(commit.confidences.tolist()),
+    )

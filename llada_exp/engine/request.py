@@ -12,7 +12,8 @@ from enum import Enum
 
 import numpy as np
 
-from llada_exp.types import DecodingParams
+from llada_exp.caches import CACHES, Cursor, Pass
+from llada_exp.types import BlockCommit, DecodingParams
 
 FindStop = Callable[[Sequence[int]], int | None]
 """Answer ids so far -> number of leading ids up to the one that completes a stop string, or None."""
@@ -49,6 +50,7 @@ class Request:
     released: int = 0
     nfe: int = 0
     num_positions: int = 0
+    trace: list[BlockCommit] = field(default_factory=list)
     started: float | None = None
     first_text: float | None = None
     canvas: np.ndarray = field(init=False)
@@ -73,6 +75,22 @@ class Request:
     def block_start(self) -> int:
         """Answer position at which the current block begins."""
         return self.block * self.params.block_length
+
+    @property
+    def next_pass(self) -> Pass:
+        """What its cache policy forwards next. A function of the request alone."""
+        start = self.prompt_length + self.block_start
+        return CACHES[self.params.cache](
+            Cursor(
+                prompt_length=self.prompt_length,
+                length=self.length,
+                block=self.block,
+                block_start=start,
+                block_end=start + self.params.block_length,
+                block_step=self.block_step,
+                params=self.params,
+            )
+        )
 
     @property
     def open_positions(self) -> np.ndarray:

@@ -9,21 +9,54 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+SCHEDULING = ("continuous", "lockstep")
+PATIENCE = 4  # steps that a REFRESH pass is put off for BLOCK passes, at most
+
+
+class Phase(Enum):
+    """REFRESH: a pass over (much of) a row. BLOCK: over a block against kept K/V."""
+
+    REFRESH = "refresh"
+    BLOCK = "block"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a request's next pass costs, in positions over all its rows."""
+
+    phase: Phase
+    positions: int
+
+
+@dataclass
+class _Running:
+    num_rows: int
+    waited: int = 0
 
 
 class Scheduler:
     """num_rows: rows in flight at most. max_positions: positions forwarded in a step at most,
-    except that a request which alone exceeds it runs alone."""
+    except that a request which alone exceeds it runs alone.
 
-    def __init__(self, num_rows: int, max_positions: int) -> None:
+    scheduling: `continuous` admits at every step. `lockstep` admits only when nothing is in
+    flight and then runs all rows in every step: the predecessors' way, kept to measure against.
+    """
+
+    def __init__(self, num_rows: int, max_positions: int, scheduling: str = "continuous") -> None:
         if num_rows < 1:
             raise ValueError(f"batch_size is {num_rows}; expected an integer >= 1")
         if max_positions < 1:
             raise ValueError(f"max_positions is {max_positions}; expected an integer >= 1")
+        if scheduling not in SCHEDULING:
+            raise ValueError(f"scheduling is {scheduling!r}; expected one of {', '.join(SCHEDULING)}")
         self.num_rows = num_rows
         self.max_positions = max_positions
+        self._lockstep = scheduling == "lockstep"
         self._waiting: OrderedDict[str, int] = OrderedDict()
-        self._running: OrderedDict[str, int] = OrderedDict()
+        self._running: OrderedDict[str, _Running] = OrderedDict()
 
     @property
     def waiting(self) -> list[str]:
@@ -31,14 +64,19 @@ class Scheduler:
 
     @property
     def running(self) -> list[str]:
-        """Oldest first."""
+        """In order of admission."""
         return list(self._running)
 
     @property
+    def rows_in_flight(self) -> int:
+        return sum(running.num_rows for running in self._running.values())
+
+    @property
     def free_rows(self) -> int:
-        """Rows that neither a running nor a waiting request will take."""
-        taken = sum(self._running.values()) + sum(self._waiting.values())
-        return max(0, self.num_rows - taken)
+        """Rows that a request added now would find free in the next step."""
+        if self._lockstep and self._running:
+            return 0
+        return max(0, self.num_rows - self.rows_in_flight - sum(self._waiting.values()))
 
     def add(self, request_id: str, num_rows: int) -> None:
         """Raises ValueError where the request can never be admitted."""
@@ -54,7 +92,9 @@ class Scheduler:
 
     def admit(self) -> list[str]:
         """Move waiting requests to running, in order of arrival, while their rows are free."""
-        free = self.num_rows - sum(self._running.values())
+        if self._lockstep and self._running:
+            return []
+        free = self.num_rows - self.rows_in_flight
         admitted = []
         while self._waiting:
             request_id, rows = next(iter(self._waiting.items()))
@@ -62,22 +102,32 @@ class Scheduler:
                 break
             free -= rows
             del self._waiting[request_id]
-            self._running[request_id] = rows
+            self._running[request_id] = _Running(rows)
             admitted.append(request_id)
         return admitted
 
-    def choose(self, costs: Mapping[str, int]) -> list[str]:
-        """Running requests of the next step, given the positions each would forward. Those left
-        out come first in the next one."""
-        chosen: list[str] = []
+    def choose(self, needs: Mapping[str, Need]) -> list[str]:
+        """Running requests of the next step, by what each would forward.
+
+        BLOCK passes come first, for they are cheap and gain from each other; REFRESH passes take
+        what the budget leaves, so that they are staggered; one put off for PATIENCE steps goes
+        before all others. Within a phase the longest waiting goes first, then the oldest.
+        """
+        if self._lockstep:
+            return self.running
+        chosen: set[str] = set()
         used = 0
-        for request_id in self._running:
-            cost = costs[request_id]
+        for request_id in sorted(self._running, key=lambda name: self._rank(name, needs[name])):
+            cost = needs[request_id].positions
             if chosen and used + cost > self.max_positions:
                 continue
-            chosen.append(request_id)
+            chosen.add(request_id)
             used += cost
-        if len(chosen) < len(self._running):
-            for request_id in chosen:
-                self._running.move_to_end(request_id)
-        return chosen
+        for request_id, running in self._running.items():
+            running.waited = 0 if request_id in chosen else running.waited + 1
+        return [request_id for request_id in self._running if request_id in chosen]
+
+    def _rank(self, request_id: str, need: Need) -> tuple[bool, bool, int]:
+        waited = self._running[request_id].waited
+        in_time = waited < PATIENCE
+        return (in_time, in_time and need.phase is Phase.REFRESH, -waited)

@@ -10,14 +10,18 @@ nothing of an 8B model. Imports the engine and the embedded model's tasks, no se
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from llada_exp.checkpoints import load_model
 from llada_exp.evals.stats import Paired, Proportion, paired, proportion
 from llada_exp.offline import Engine
+from llada_exp.settings import unknown_key_message
 from llada_exp.tiny.tasks import Problem, held_out, is_correct
 from llada_exp.types import DecodingParams, RequestOutput
 
@@ -139,3 +143,43 @@ def row(outcome: Outcome) -> str:
         f"{100 * outcome.agreement:>4.0f}% {outcome.nfe:>6.1f} {outcome.tpf:>5.2f} "
         f"{outcome.positions_per_token:>8.1f} {outcome.output_throughput:>7.0f}"
     )
+
+
+KEYS = ("model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings")
+
+
+def gate(cfg: Any) -> int:
+    """Run a composed conf/gate.yaml: print the table, write the rows. The exit code."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    for key in tree:
+        if key not in KEYS:
+            raise ValueError(unknown_key_message(key, KEYS))
+    for key in ("num_problems", "batch_size"):
+        if not isinstance(tree[key], int) or tree[key] < 1:
+            raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= 1")
+    model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
+    engine = Engine(model, batch_size=tree["batch_size"])
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    print(HEADER, flush=True)
+
+    def report(outcome: Outcome) -> None:
+        print(row(outcome), flush=True)
+        with (folder / "outcomes.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(outcome)) + "\n")
+
+    run(engine, tree["kinds"], tree["settings"], tree["num_problems"], report)
+    print(f"rows: {folder / 'outcomes.jsonl'}")
+    return 0
+
+
+def main() -> None:
+    from llada_exp.cli import run_app
+
+    run_app(gate, "gate", KEYS)
+
+
+if __name__ == "__main__":
+    main()

@@ -38,6 +38,10 @@ class Candidates:
     odds: Tensor
     masked: Tensor
 
+    def rows(self, index: Tensor) -> Candidates:
+        """Those rows only; index int64 [k]."""
+        return Candidates(self.token_ids[index], self.confidence[index], self.odds[index], self.masked[index])
+
     def ranks(self) -> Tensor:
         """int64 [n, B]: 0 for the most confident masked position; ties go to the lower position,
         and what is not masked comes last."""
@@ -45,6 +49,11 @@ class Candidates:
         key = torch.where(self.masked, self.odds.clamp(max=largest), torch.inf)
         order = key.argsort(dim=-1, stable=True)
         return order.argsort(dim=-1)
+
+    def sorted_confidence(self) -> Tensor:
+        """float32 [n, B]: confidences by rank; what is not masked follows as -inf."""
+        confidence = self.confidence.masked_fill(~self.masked, -torch.inf)
+        return torch.empty_like(confidence).scatter_(1, self.ranks(), confidence)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llada_exp.engine import Engine
-from llada_exp.engine.batch import build
+from llada_exp.engine.batch import Work, build
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.request import Request
-from llada_exp.types import DecodingParams
+from llada_exp.types import CACHES, REFRESH, RULES, DecodingParams
 from tests.toys import BOS, MASK, toy_model
 
 MODEL = toy_model()
@@ -23,7 +23,12 @@ def params(draw):
     return DecodingParams(
         max_tokens=draw(st.integers(1, 40)),
         block_length=draw(st.sampled_from([1, 4, 8, 32])),
-        rule=draw(st.sampled_from(["fixed", "threshold"])),
+        rule=draw(st.sampled_from(RULES)),
+        cache=draw(st.sampled_from(CACHES)),
+        refresh=draw(st.sampled_from(REFRESH)),
+        refresh_window=draw(st.sampled_from([0, 3, 16])),
+        refresh_interval=draw(st.integers(1, 3)),
+        suffix_window=draw(st.sampled_from([None, None, 0, 5])),
         steps=draw(st.sampled_from([None, 3, 16])),
         threshold=draw(st.sampled_from([0.0, 0.3, 0.9, 1.0])),
         temperature=0.0 if greedy else draw(st.sampled_from([0.3, 1.0])),
@@ -80,8 +85,8 @@ def _logits(rows):
         Request(str(i), prompt=torch.tensor(ids).numpy(), params=own, mask_id=MASK)
         for i, (ids, own) in enumerate(rows)
     ]
-    batch = build(requests, MODEL.special, MODEL.device)
-    logits = Decoder(MODEL)._logits(batch)
+    batch = build([Work(r, r.next_pass) for r in requests], MODEL.special, MODEL.device)
+    logits = Decoder(MODEL, len(rows), MODEL.shape.max_length)._logits(batch)
     counts = [own.block_length for _, own in rows]
     return logits[: sum(counts)].split(counts)
 

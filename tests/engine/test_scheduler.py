@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llada_exp.engine.scheduler import Scheduler
+from llada_exp.engine.scheduler import PATIENCE, Need, Phase, Scheduler
 
 
 def test_admission_is_first_come_first_served_and_a_wide_request_is_not_overtaken():
@@ -33,27 +33,70 @@ def test_removing_a_waiting_request_frees_its_place():
     assert scheduler.admit() == []
 
 
-def test_a_row_longer_than_the_budget_runs_alone_instead_of_never():
-    scheduler = Scheduler(num_rows=2, max_positions=10)
-    for name in "ab":
-        scheduler.add(name, 1)
-    scheduler.admit()
-    assert scheduler.choose({"a": 50, "b": 5}) == ["a"]
-    assert scheduler.choose({"a": 50, "b": 5}) == ["b"]
+def whole(positions):
+    return Need(Phase.REFRESH, positions)
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.integers(1, 100))
-def test_the_budget_holds_and_nobody_starves(costs, budget):
-    scheduler = Scheduler(num_rows=len(costs), max_positions=budget)
-    for i in range(len(costs)):
+def block(positions):
+    return Need(Phase.BLOCK, positions)
+
+
+def running(count, max_positions, scheduling="continuous"):
+    scheduler = Scheduler(count, max_positions, scheduling)
+    for i in range(count):
         scheduler.add(str(i), 1)
     scheduler.admit()
-    cost_of = {str(i): cost for i, cost in enumerate(costs)}
-    last_run = dict.fromkeys(cost_of, 0)
-    for step in range(1, 4 * len(costs) + 1):
-        chosen = scheduler.choose(cost_of)
+    return scheduler
+
+
+def test_a_row_longer_than_the_budget_runs_alone_instead_of_never():
+    scheduler = running(2, max_positions=10)
+    needs = {"0": whole(50), "1": whole(5)}
+    assert scheduler.choose(needs) == ["0"]
+    assert scheduler.choose(needs) == ["1"]
+
+
+def test_blocks_run_together_while_refreshes_are_staggered():
+    # Every refresh of a burst at once would stall the block passes of all other rows.
+    scheduler = running(4, max_positions=20)
+    needs = {"0": whole(12), "1": whole(12), "2": block(4), "3": block(4)}
+    assert scheduler.choose(needs) == ["0", "2", "3"]
+    assert scheduler.choose(needs) == ["1", "2", "3"]
+
+
+def test_a_refresh_that_never_fits_beside_the_blocks_still_has_its_turn():
+    scheduler = running(3, max_positions=10)
+    needs = {"0": whole(8), "1": block(4), "2": block(4)}
+    turns = [scheduler.choose(needs) for _ in range(PATIENCE + 1)]
+    assert turns[:-1] == [["1", "2"]] * PATIENCE
+    assert turns[-1] == ["0"]
+
+
+def test_lockstep_admits_nobody_until_all_have_left():
+    scheduler = Scheduler(2, 10, "lockstep")
+    for name in "abc":
+        scheduler.add(name, 1)
+    assert scheduler.admit() == ["a", "b"]
+    assert scheduler.choose({"a": whole(50), "b": block(5)}) == ["a", "b"]
+    scheduler.remove("a")
+    assert scheduler.admit() == []
+    assert scheduler.free_rows == 0
+    scheduler.remove("b")
+    assert scheduler.admit() == ["c"]
+
+
+needs_of = st.lists(st.builds(Need, st.sampled_from(Phase), st.integers(1, 60)), min_size=1, max_size=12)
+
+
+@given(needs_of, st.integers(1, 100))
+def test_the_budget_holds_and_nobody_starves(needs, budget):
+    scheduler = running(len(needs), budget)
+    by_name = {str(i): need for i, need in enumerate(needs)}
+    last_run = dict.fromkeys(by_name, 0)
+    for step in range(1, 6 * len(needs) + 1):
+        chosen = scheduler.choose(by_name)
         assert chosen
-        assert len(chosen) == 1 or sum(cost_of[name] for name in chosen) <= budget
+        assert len(chosen) == 1 or sum(by_name[name].positions for name in chosen) <= budget
         for name in chosen:
             last_run[name] = step
-        assert all(step - last <= len(costs) for last in last_run.values())
+        assert all(step - last <= PATIENCE + len(needs) for last in last_run.values())

@@ -1,0 +1,1 @@
+"""Benchmarks. `engine.py` measures the engine alone and needs no server and no harness."""

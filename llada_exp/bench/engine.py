@@ -1,0 +1,244 @@
+"""The engine alone, without a server: what a decoding setting costs on a model and a device.
+
+    python -m llada_exp.bench.engine --models random_31m --caches none prefix dual --batch-sizes 1 16
+
+Runs on a machine with torch, transformers and safetensors alone. Work is the same for every
+setting and for random weights: a fixed number of tokens per step, end ids ignored. Prints a table,
+and appends every repeat as a row to --rows (jsonl).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from llada_exp.bench.models import MODELS, bench_model
+from llada_exp.engine import Engine
+from llada_exp.engine.request import FindStop
+from llada_exp.models.base import Model, ModelShape
+from llada_exp.types import CACHES, DecodingParams
+
+WORKLOADS = {  # prompts, shortest and longest prompt, answer tokens, answer tokens that are used
+    "mixed": (16, 16, 200, 128, 128),
+    "gsm8k_like": (16, 950, 950, 256, 256),
+    "short_answer": (16, 16, 64, 1024, 32),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One repeat of one setting. mfu: achieved FLOP/s over that of a large matrix product measured
+    in the same run. Null where not measurable."""
+
+    model: str
+    device: str
+    dtype: str
+    workload: str
+    cache: str
+    batch_size: int
+    tokens_per_step: int
+    scheduling: str
+    repeat: int
+    seconds: float
+    output_tokens: int
+    output_throughput: float
+    nfe: int
+    num_steps: int
+    positions_per_token: float
+    useful_position_ratio: float
+    packing_efficiency: float
+    matmul_gflops: float
+    mfu: float
+    peak_memory_mb: float | None
+    torch_version: str
+
+
+def prompts(workload: str, vocab: int, seed: int = 0) -> list[list[int]]:
+    """Token ids by seed; the same for every setting."""
+    count, low, high, _, _ = WORKLOADS[workload]
+    draw = random.Random(f"{workload} {seed}")
+    return [[draw.randrange(vocab - 64) for _ in range(draw.randint(low, high))] for _ in range(count)]
+
+
+def num_flops(shape: ModelShape, stats: dict[str, int]) -> float:
+    """Multiply-adds counted twice: layers per token, attention per pair, head per wanted position."""
+    d = shape.d_model
+    per_token = shape.n_layers * (4 * d * d + 3 * d * shape.mlp_hidden)
+    return 2.0 * (
+        per_token * stats["num_tokens_forwarded"]
+        + 2 * d * shape.n_layers * stats["num_attention_pairs"]
+        + d * shape.vocab_size * stats["num_logit_rows"]
+    )
+
+
+def matmul_gflops(device: torch.device, dtype: torch.dtype) -> float:
+    """The best of a few large square products: this device's rate, now."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(6):
+        seconds = _timed(lambda: a @ b, device)
+        best = max(best, 2 * size**3 / seconds / 1e9)
+    return best
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of `work`, the device's own included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def decode(
+    engine: Engine, batch: Sequence[Sequence[int]], params: DecodingParams, find_stop: FindStop
+) -> tuple[int, int]:
+    """Run every prompt; (output tokens, NFE summed over requests)."""
+    for prompt in batch:
+        engine.add_request(prompt, params, find_stop=find_stop)
+    tokens = nfe = 0
+    while engine.has_work():
+        for item in engine.step():
+            if item.output is not None:
+                tokens += len(item.output.token_ids)
+                nfe += item.output.nfe
+    return tokens, nfe
+
+
+def run_setting(
+    model: Model, name: str, setting: tuple[str, str, int], options: argparse.Namespace, repeat: int
+) -> Row:
+    """One timed repeat of (workload, cache, batch size)."""
+    workload, cache, batch_size = setting
+    device = model.device
+    _, _, _, canvas, used = WORKLOADS[workload]
+    batch = prompts(workload, model.shape.vocab_size)
+    batch = batch[: max(1, min(len(batch), batch_size if options.fill else len(batch)))]
+    params = DecodingParams(
+        max_tokens=canvas,
+        tokens_per_step=options.tokens_per_step,
+        cache=cache,
+        ignore_eos=True,
+        suffix_window=options.suffix_window,
+    )
+
+    def stops(ids: Sequence[int]) -> int | None:
+        return used if len(ids) >= used else None
+
+    longest = max(map(len, batch)) + canvas
+    engine = Engine(model, batch_size=batch_size, max_length=longest, scheduling=options.scheduling)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    counts: list[tuple[int, int]] = []
+    seconds = _timed(lambda: counts.append(decode(engine, batch, params, stops)), device)
+    rate = matmul_gflops(device, model.dtype)
+    stats, (tokens, nfe) = engine.stats(), counts[0]
+    return Row(
+        model=name,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        dtype=str(model.dtype).removeprefix("torch."),
+        workload=workload,
+        cache=cache,
+        batch_size=batch_size,
+        tokens_per_step=options.tokens_per_step,
+        scheduling=options.scheduling,
+        repeat=repeat,
+        seconds=seconds,
+        output_tokens=tokens,
+        output_throughput=tokens / seconds,
+        nfe=nfe,
+        num_steps=stats["num_steps"],
+        positions_per_token=stats["num_positions"] / tokens,
+        useful_position_ratio=stats["useful_position_ratio"],
+        packing_efficiency=stats["packing_efficiency"],
+        matmul_gflops=rate,
+        mfu=num_flops(model.shape, stats) / seconds / 1e9 / rate,
+        peak_memory_mb=torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+        torch_version=torch.__version__,
+    )
+
+
+HEADER = (
+    f"{'model':<11} {'workload':<13} {'cache':<7} {'rows':>4} {'tok/s median':>12} {'[min, max]':>17} "
+    f"{'NFE':>6} {'pos/tok':>8} {'useful':>7} {'packed':>7} {'MFU':>6} {'peak MB':>8}"
+)
+
+
+def line(rows: Sequence[Row]) -> str:
+    """The repeats of one setting as a line under `HEADER`."""
+    r = rows[0]
+    rates = sorted(x.output_throughput for x in rows)
+    memory = f"{r.peak_memory_mb:8.0f}" if r.peak_memory_mb is not None else f"{'-':>8}"
+    spread = f"[{rates[0]:.1f}, {rates[-1]:.1f}]"
+    return (
+        f"{r.model:<11} {r.workload:<13} {r.cache:<7} {r.batch_size:>4} {statistics.median(rates):>12.1f} "
+        f"{spread:>17} {r.nfe:>6} {r.positions_per_token:>8.1f} {r.useful_position_ratio:>7.3f} "
+        f"{r.packing_efficiency:>7.3f} {statistics.median(x.mfu for x in rows):>6.3f} {memory}"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m llada_exp.bench.engine", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("--models", nargs="+", choices=MODELS, default=["tiny", "random_31m"])
+    p.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=["mixed"])
+    p.add_argument("--caches", nargs="+", choices=CACHES, default=["none", "prefix", "dual"])
+    p.add_argument("--batch-sizes", nargs="+", type=int, default=[1, 16])
+    p.add_argument("--tokens-per-step", type=int, default=4)
+    p.add_argument("--suffix-window", type=int, default=None)
+    p.add_argument("--scheduling", choices=("continuous", "lockstep"), default="continuous")
+    p.add_argument("--fill", action="store_true", help="only as many prompts as rows: one wave")
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--dtype", choices=("float32", "bfloat16"), default=None)
+    p.add_argument("--rows", type=Path, default=None, help="append every repeat here, as jsonl")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> list[Row]:
+    options = parser().parse_args(argv)
+    device = torch.device(options.device)
+    dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
+    results: list[Row] = []
+    print(HEADER, flush=True)
+    for name in options.models:
+        model = bench_model(name, device, dtype)
+        settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
+        taken: dict[tuple[str, str, int], list[Row]] = {s: [] for s in settings}
+        for repeat in range(-1, options.repeats):  # in turn, so that a drift hits all alike; -1 warms up
+            for setting in settings:
+                row = run_setting(model, name, setting, options, repeat)
+                if repeat >= 0:
+                    taken[setting].append(row)
+                    _append(options.rows, row)
+        for rows in taken.values():
+            print(line(rows), flush=True)
+            results += rows
+        del model
+    return results
+
+
+def _append(path: Path | None, row: Row) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main() else 1)

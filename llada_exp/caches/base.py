@@ -1,0 +1,75 @@
+"""What a cache policy answers: which positions a pass forwards, and whose K/V it keeps.
+
+Integers only. The tensors are in engine/slots.py, the attention over them in engine/attention.py.
+All positions are row positions: 0 is the first prompt token.
+
+Letters: P prompt length, G canvas, B block length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llada_exp.types import DecodingParams
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a row stands: its block's positions [block_start, block_end) of [0, length), and how
+    many passes the block has had."""
+
+    prompt_length: int
+    length: int
+    block: int
+    block_start: int
+    block_end: int
+    block_step: int
+    params: DecodingParams
+
+    @property
+    def visible(self) -> int:
+        """Row positions that take part at all: the whole row, or up to `suffix_window` positions
+        beyond the block (DPad, arXiv 2508.14148)."""
+        window = self.params.suffix_window
+        return self.length if window is None else min(self.length, self.block_end + window)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Forward row positions [start, stop); they see keys of [0, keys).
+
+    Keys outside [start, stop) come from what earlier passes kept; inside, they are fresh.
+    keep: whether this pass's K/V are written to the row's slot.
+    """
+
+    start: int
+    stop: int
+    keys: int
+    keep: bool
+
+    @property
+    def num_positions(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def whole(self) -> bool:
+        """Sees nothing that an earlier pass kept."""
+        return self.start == 0 and self.stop == self.keys
+
+
+Policy = Callable[[Cursor], Pass]
+
+
+def refresh(cursor: Cursor) -> Pass:
+    """The pass at a block's start, by the row's `refresh` policy; the first block takes it whole."""
+    params, visible = cursor.params, cursor.visible
+    start, stop = 0, visible
+    if cursor.block > 0:
+        if params.refresh == "window":
+            start = max(0, cursor.block_start - params.refresh_window)
+            if params.suffix_window is None:  # else the window has moved over positions never seen
+                stop = min(visible, cursor.block_end + params.refresh_window)
+        elif params.refresh == "prompt_every" and cursor.block % params.refresh_interval:
+            start = cursor.prompt_length
+    return Pass(start, stop, keys=visible, keep=True)

@@ -1,0 +1,15 @@
+"""`prefix`: K/V before the block are kept from its first pass (Fast-dLLM, arXiv 2505.22618).
+
+Later passes of the block forward the block and everything after it. Approximate: what stands
+before the block no longer sees the block's new tokens.
+"""
+
+from __future__ import annotations
+
+from llada_exp.caches.base import Cursor, Pass, refresh
+
+
+def prefix(cursor: Cursor) -> Pass:
+    if cursor.block_step == 0:
+        return refresh(cursor)
+    return Pass(cursor.block_start, cursor.visible, keys=cursor.visible, keep=True)

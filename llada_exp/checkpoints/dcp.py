@@ -1,0 +1,212 @@
+"""A torch.distributed.checkpoint folder, as NeMo-RL writes it, straight into the native LLaDA.
+
+One process, no temporary copy, NeMo-RL not needed. The folder of the weights is found inside the
+training run's own (`step_N`, `policy`, `weights`, `weights/model`, or the weights themselves);
+config and tokenizer come from `base` or from the run. Everything is compared before a weight is
+read: what torch would leave out, or leave uninitialised, is an error here.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import Metadata
+
+from llada_exp.checkpoints.common import (
+    compare_tensors,
+    empty_model,
+    expected_shapes,
+    read_config,
+    read_json,
+    special_ids,
+)
+from llada_exp.checkpoints.dcp_metadata import Stored, read_metadata, torch_metadata
+from llada_exp.checkpoints.dcp_safetensors import locate_chunks, read_chunks
+from llada_exp.checkpoints.hf import resolve_folder
+from llada_exp.models.llada import LLaDA, LLaDAConfig
+from llada_exp.text import Tokenizer
+
+_INNER = ("policy/weights/model", "policy/weights", "weights/model", "weights", "model", ".")
+_LEVELS = ("consolidated", "model", "weights", "policy")
+_OUTER_PREFIX = "model."  # NeMo-RL's first format saves {"model": state}
+_OWN_PREFIX = "model.transformer."
+_NUMBER = re.compile(r"[-+]?[0-9.]+e[-+]?[0-9]+", re.IGNORECASE)
+
+
+def load_dcp(
+    path: str | Path, device: torch.device, dtype: torch.dtype, base: str | Path | None = None
+) -> tuple[LLaDA, Tokenizer]:
+    """Read the DCP folder at `path` into a model on `device` in `dtype`, and the run's tokenizer.
+
+    base: folder or hub id of config.json (and of the tokenizer, where the run has none); by default
+          the run's own config.json, or what its config.yaml says of the model.
+
+    Raises ValueError naming the folder, a few keys, what was found and what was expected.
+    """
+    weights = find_weights(Path(path).expanduser())
+    run = _run_folder(weights)
+    config, config_folder = _config(weights, run, base)
+    own = run / "policy" / "tokenizer"
+    tokenizer = Tokenizer(_first_with("tokenizer.json", own, config_folder, weights) or config_folder)
+    special = special_ids(config, tokenizer, str(path))
+    pickled = (weights / ".metadata").is_file()
+    stored = read_metadata(weights) if pickled else locate_chunks(weights)
+    prefix = _prefix(stored)
+    found = {name.removeprefix(prefix): (weights, tensor.shape) for name, tensor in stored.items()}
+    compare_tensors(weights, expected_shapes(config), found)
+    check_files(weights, stored)
+    model = empty_model(config, device, dtype)
+    targets = {prefix + name: p.data for name, p in model.named_parameters()}
+    if pickled:
+        _read_distcp(weights, stored, targets)
+    else:
+        read_chunks(weights, stored, targets)
+    model.set_special(special)
+    return model, tokenizer
+
+
+def find_weights(path: Path) -> Path:
+    """The folder that holds the weights, at `path` or inside it. Raises ValueError for a folder that
+    is still being written, holds an adapter, or no weights."""
+    if not path.is_dir():
+        raise ValueError(f"{path}: no such folder; expected a torch.distributed.checkpoint folder")
+    unfinished = [part for part in path.resolve().parts if part.startswith("tmp_step_")]
+    if unfinished:
+        raise ValueError(f"{path}: {unfinished[0]} is still being written; expected a finished step_N")
+    for folder in (path / inner for inner in _INNER):
+        if not folder.is_dir():
+            continue
+        adapters = [p.name for p in folder.iterdir() if "adapter" in p.name]
+        if adapters:
+            raise ValueError(
+                f"{folder}: {adapters[0]} is a LoRA adapter; expected whole weights: merge it first"
+            )
+        if (folder / ".metadata").is_file() or any(folder.glob("*.safetensors")):
+            return folder
+        if any((folder / "consolidated").glob("*.safetensors")):
+            return folder / "consolidated"
+        if any(folder.glob("*.distcp")):
+            raise ValueError(
+                f"{folder}: unfinished: has .distcp files but no .metadata, which is written last"
+            )
+    raise ValueError(
+        f"{path}: no weights there; expected .metadata with .distcp files (or safetensors) in it or in "
+        f"one of {', '.join(_INNER[:-1])}"
+    )
+
+
+def _run_folder(weights: Path) -> Path:
+    """The training run's `step_N` around a weights folder (or the folder itself)."""
+    folder = weights.resolve()
+    for level in _LEVELS:
+        if folder.name == level:
+            folder = folder.parent
+    return folder
+
+
+def _first_with(file: str, *folders: Path) -> Path | None:
+    return next((folder for folder in folders if (folder / file).is_file()), None)
+
+
+def _config(weights: Path, run: Path, base: str | Path | None) -> tuple[LLaDAConfig, Path]:
+    """The model's shapes, and the folder that says so. Raises ValueError where none does."""
+    own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
+    if base is not None or own is not None:
+        folder = resolve_folder(base) if base is not None else own
+        assert folder is not None
+        return read_config(folder), folder
+    policy, where = _policy(run), f"{run / 'config.yaml'}: policy"
+    overrides = _overrides(policy, where)
+    if "model_type" in overrides:  # a whole config: a model that was not made from another
+        return LLaDAConfig.from_dict(overrides, f"{where}.hf_config_overrides"), run
+    name = policy.get("model_name")
+    if not isinstance(name, str):
+        raise _no_base(run)
+    try:
+        folder = resolve_folder(name)
+    except ValueError as error:
+        raise ValueError(f"{where}.model_name: {error}; give base") from error
+    return LLaDAConfig.from_dict(read_json(folder / "config.json") | overrides, str(folder)), folder
+
+
+def _policy(run: Path) -> dict[str, Any]:
+    """The `policy` of the run's config.yaml. Raises ValueError where there is none."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise _no_base(run)
+    import yaml
+
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as yaml: {error}") from error
+    policy = settings.get("policy") if isinstance(settings, dict) else None
+    if not isinstance(policy, dict):
+        raise _no_base(run)
+    return policy
+
+
+def _overrides(policy: dict[str, Any], where: str) -> dict[str, Any]:
+    """What the run changed of its base's config.json. (The yaml library reads 1e-05 as a string.)"""
+    found = policy.get("hf_config_overrides") or {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}.hf_config_overrides is {found!r}; expected a mapping")
+    return {k: float(v) if isinstance(v, str) and _NUMBER.fullmatch(v) else v for k, v in found.items()}
+
+
+def _no_base(run: Path) -> ValueError:
+    return ValueError(
+        f"base is not given, and {run} holds no config.json and no config.yaml with policy.model_name: "
+        "expected base, the folder or hub id of the model that was trained"
+    )
+
+
+def _prefix(stored: dict[str, Stored]) -> str:
+    nested = any(name.startswith(_OUTER_PREFIX + _OWN_PREFIX) for name in stored)
+    return _OUTER_PREFIX if nested else ""
+
+
+def check_files(folder: Path, stored: dict[str, Stored]) -> None:
+    """Raises ValueError for a shard file that is missing, too short, or that nothing refers to."""
+    ends: dict[str, int] = {}
+    for tensor in stored.values():
+        for file, offset, length in tensor.places.values():
+            ends[file] = max(ends.get(file, 0), offset + length)
+    for file, end in ends.items():
+        path = folder / file
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; .metadata expects {end} bytes in it")
+        if path.stat().st_size < end:
+            raise ValueError(f"{path}: has {path.stat().st_size} bytes; .metadata expects {end} (truncated?)")
+    for path in folder.glob("*.distcp"):
+        if path.name not in ends and path.stat().st_size:
+            raise ValueError(f"{path}: holds data that .metadata does not name (of another save?)")
+
+
+class _VettedReader(dcp.FileSystemReader):
+    """Torch's reader over metadata that was vetted before, so that torch never unpickles the file.
+    It reads shards with weights_only=True; byte entries were refused with the metadata."""
+
+    def __init__(self, folder: Path, metadata: Metadata) -> None:
+        super().__init__(folder)
+        self._vetted = metadata
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        return self._vetted
+
+
+def _read_distcp(folder: Path, stored: dict[str, Stored], targets: dict[str, torch.Tensor]) -> None:
+    """Fill `targets` in place, cast on the way."""
+    reader = _VettedReader(folder, torch_metadata(stored))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is")  # one process is the point
+            dcp.load(dict(targets), storage_reader=reader, no_dist=True)
+    except (CheckpointException, Exception) as error:  # the former, torch's wrapper, is a BaseException
+        raise ValueError(f"{folder}: a shard cannot be read: {error}") from error

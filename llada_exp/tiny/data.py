@@ -1,0 +1,199 @@
+"""Training batches for the embedded model: rows of one length, what is masked, and how much it weighs.
+
+A row is a chat prompt, the answer, end of turn, and EOS up to the canvas' end. Masks mix what LLaDA
+trains on (each answer token with probability t) with what block decoding really shows (all before a
+cut visible, all after the block masked, some of the block). A drill row holds independent lines
+without a prompt, masked after their operands: facts, densely. Chained lines cannot be drilled so, for
+a result shows again at the head of the next line.
+
+It knows the task texts and the tokenizer, and nothing of the model or the optimizer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from llada_exp.tiny import tasks
+from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
+
+BLOCK = 32
+_ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
+_DIGIT_WEIGHT, _RESULT_WEIGHT, _TAIL_WEIGHT = 1.0, 1.5, 0.05
+
+
+@dataclass(frozen=True)
+class Batch:
+    """ids, targets int64 [N, T]; weights float32 [N, T], 0 where nothing is asked."""
+
+    kind: str
+    ids: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class _Row:
+    targets: np.ndarray
+    masked: np.ndarray
+    weights: np.ndarray
+
+
+class BatchMaker:
+    """An endless, seeded stream of batches; its whole state is the seed and the number of batches made.
+
+    Every batch has its own generator, so that a resumed run sees the batches that it would have seen.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, seed: int, tokens_per_batch: int) -> None:
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.tokens_per_batch = tokens_per_batch
+        self._mask = token_id(tokenizer, MASK)
+        self._eot, self._eos = token_id(tokenizer, EOT), token_id(tokenizer, EOS)
+        ids = tokenizer.get_vocab()
+        self._digits = np.array([ids[str(digit)] for digit in range(10)])
+        self._equals, self._newline, self._colon = ids["Ġ=Ġ"], ids["Ċ"], ids[":Ġ"]
+
+    def batch(self, number: int, mix: dict[str, float]) -> Batch:
+        """Batch `number` of one kind ("drill", "short" or "long"), drawn with the weights of `mix`.
+
+        Rows of about equal length are drawn first and cut to the batch's size afterwards.
+        """
+        rng = random.Random(f"{self.seed} {number}")
+        noise = np.random.default_rng((self.seed, number))
+        kind = rng.choices(list(mix), list(mix.values()))[0]
+        rows = self._drills(rng, noise) if kind == "drill" else self._answers(kind, rng, noise)
+        targets = np.stack([row.targets for row in rows])
+        masked = np.stack([row.masked for row in rows])
+        ids = np.where(masked, self._mask, targets)
+        weights = np.stack([row.weights for row in rows]) * masked
+        return Batch(
+            kind,
+            torch.from_numpy(ids),
+            torch.from_numpy(targets),
+            torch.from_numpy(weights.astype(np.float32)),
+        )
+
+    def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+        """Rows of the length that the first drawn row has, with canvases stretched to fit."""
+        prompts: list[str] = []
+        replies: list[str] = []
+        typical = 208 if kind == "long" else 96
+        count = max(2, self.tokens_per_batch // typical)
+        for _ in range(count):
+            problem = tasks.sample(kind, rng)
+            style = "boxed" if rng.random() < 0.12 else "hash"
+            user = tasks.prompt_text(problem, style, rng.randrange(3))
+            prompts.append(chat_prompt(user))
+            replies.append(tasks.reply_text(problem, style))
+        prompt_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(prompts)]
+        reply_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(replies)]
+        order = sorted(range(count), key=lambda row: len(prompt_ids[row]) + len(reply_ids[row]))
+        order = order[: max(1, int(count * 0.9))]  # the few longest would stretch all the others
+        longest = max(len(prompt_ids[row]) + len(reply_ids[row]) + 2 for row in order)
+        draw = rng.random()
+        extra = 0 if draw < 0.5 else rng.randrange(64) if draw < 0.95 else rng.randrange(192)
+        length = -(-(longest + extra) // _ROUND) * _ROUND
+        order = order[: max(1, self.tokens_per_batch // length)] if extra else order
+        return [self._answer_row(prompt_ids[row], reply_ids[row], length, noise) for row in order]
+
+    def _answer_row(
+        self, prompt: list[int], reply: list[int], length: int, noise: np.random.Generator
+    ) -> _Row:
+        start, end = len(prompt), len(prompt) + len(reply)
+        targets = np.full(length, self._eos)
+        targets[:start], targets[start:end], targets[end] = prompt, reply, self._eot
+        digit = np.isin(targets, self._digits)
+        digit[:start] = False
+        weights = np.where(digit, _DIGIT_WEIGHT, 0.4)
+        weights[self._results(targets) & digit] = _RESULT_WEIGHT
+        weights[end + 2 :] = _TAIL_WEIGHT
+        masked = self._mask_answer(start, end, digit, noise)
+        if not masked.any():
+            masked[start + noise.integers(end - start)] = True
+        return _Row(targets, masked, weights)
+
+    def _results(self, targets: np.ndarray) -> np.ndarray:
+        """True from each " = " to its line's end."""
+        opened = np.cumsum(targets == self._equals)
+        places = np.arange(len(targets))
+        last_equals = np.maximum.accumulate(np.where(targets == self._equals, places, -1))
+        last_newline = np.maximum.accumulate(np.where(targets == self._newline, places, -1))
+        return (opened > 0) & (last_equals > last_newline)
+
+    def _mask_answer(self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+        length = len(digit)
+        masked = np.zeros(length, dtype=bool)
+        if noise.random() < 0.25:  # LLaDA's: every answer token alike
+            masked[start:] = noise.random(length - start) < noise.random()
+            return masked
+        # As block decoding sees it: a block whose places before a cut are known, and the rest of the
+        # canvas masked. In the block, text that is no digit is often known already.
+        block = start + BLOCK * int(noise.integers(-(-(end + 2 - start) // BLOCK)))
+        stop = min(block + BLOCK, length)
+        masked[stop:] = True
+        cut = int(noise.integers(block, stop))
+        inside = np.zeros(length, dtype=bool)
+        inside[cut:stop] = True
+        known_text, known_digits = (
+            noise.choice([0.0, 1.0, noise.random()]),
+            noise.choice([0.0, 0.0, noise.random()]),
+        )
+        known = np.where(digit, known_digits, known_text)
+        masked |= inside & (noise.random(length) >= known)
+        if noise.random() < 0.2:  # a few places before the cut are open still
+            masked[block:cut] |= noise.random(cut - block) < 0.15
+        return masked
+
+    def _drills(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+        lines_per_row = 8
+        texts = []
+        for _ in range(max(2, self.tokens_per_batch // (17 * lines_per_row))):
+            lines = [self._drill_line(rng) for _ in range(lines_per_row)]
+            texts.append("\n".join(lines) + "\n")
+        rows = [np.array(encoding.ids) for encoding in self.tokenizer.encode_batch(texts)]
+        length = min(len(row) for row in rows)
+        return [self._drill_row(row[:length], noise) for row in rows]
+
+    @staticmethod
+    def _drill_line(rng: random.Random) -> str:
+        total = rng.randint(0, 99)
+        step = rng.choice((1, -1)) * rng.randint(0, 9)
+        if not 0 <= total + step <= 99:
+            step = -step
+        if rng.random() < 0.15 and step:
+            tens = step * 10
+            return tasks.line(total, tens if 0 <= total + tens <= 99 else step)
+        return tasks.line(total, step)
+
+    def _drill_row(self, targets: np.ndarray, noise: np.random.Generator) -> _Row:
+        """Each line masked from its colon, from its equals sign, or only in its new total."""
+        digit = np.isin(targets, self._digits)
+        line_of = np.cumsum(targets == self._newline) - (targets == self._newline)
+        mode = noise.integers(3, size=int(line_of.max()) + 1)[line_of]
+        results = self._results(targets)
+        after_colon = np.zeros(len(targets), dtype=bool)
+        total = np.zeros(len(targets), dtype=bool)
+        for newline in np.flatnonzero(targets == self._newline):
+            total[max(0, newline - 2) : newline] = True
+        seen = False
+        for place, token in enumerate(targets):
+            seen = token == self._colon or (seen and token != self._newline)
+            after_colon[place] = seen
+        masked = digit & np.where(mode == 0, after_colon, np.where(mode == 1, results, total))
+        weights = np.where(results & digit, _RESULT_WEIGHT, _DIGIT_WEIGHT)
+        return _Row(targets, masked, weights)
+
+    def stream(self, first: int, mix: dict[str, float]) -> Iterator[Batch]:
+        """Batches from number `first` on, all with one mix."""
+        number = first
+        while True:
+            yield self.batch(number, mix)
+            number += 1

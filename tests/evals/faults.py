@@ -1,0 +1,106 @@
+"""Known decoding bugs, injected on purpose: what the embedded model must be able to tell.
+
+    python -m tests.evals.faults [--kind long] [--num-problems 300]
+
+prints each one's accuracy, paired with vanilla. The switches live here: the engine has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from torch import Tensor
+
+from llada_exp import Engine, load_model
+from llada_exp.engine.batch import Batch
+from llada_exp.engine.decoder import Decoder
+from llada_exp.evals.gate import CANVAS, HEADER, VANILLA, Outcome, against, measure, row
+from llada_exp.tiny.tasks import held_out
+from llada_exp.types import DecodingParams
+
+NUM_PADS = 24
+
+
+class ShiftedPositions(Decoder):
+    """Answer positions one too high, as when a cache's offset counts from 1."""
+
+    def _logits(self, batch: Batch) -> Tensor:
+        rows = [r for r in batch.requests for _ in range(r.params.num_rows)]
+        for request, segment in zip(rows, batch.segments, strict=True):
+            positions = batch.positions[segment.start : segment.stop]
+            positions += positions >= request.prompt_length
+        return super()._logits(batch)
+
+
+class StaleCache(Decoder):
+    """K/V kept at a row's first pass are never written again: later blocks see masks before them."""
+
+    def _logits(self, batch: Batch) -> Tensor:
+        stale = [
+            (segment.slot, segment.first, segment.first + segment.stop - segment.start)
+            for request, segment in zip(batch.requests, batch.segments, strict=True)
+            if request.nfe > 0
+        ]
+        kept = [[x[:, s, a:b].clone() for x in self.slots.tensors] for s, a, b in stale]
+        logits = super()._logits(batch)
+        for (slot, first, last), tensors in zip(stale, kept, strict=True):
+            for whole, part in zip(self.slots.tensors, tensors, strict=True):
+                whole[:, slot, first:last] = part
+        return logits
+
+
+class AttendedPadding(Engine):
+    """Prompts padded on the left with EOS that nothing masks, as batches of the predecessor were."""
+
+    def add_request(self, prompt_ids, params, **kwargs):
+        pads = [self.model.special.ends[0]] * NUM_PADS
+        return super().add_request([*pads, *prompt_ids], params, **kwargs)
+
+
+def _engine(cls: type[Engine] = Engine, decoder: type[Decoder] = Decoder) -> Engine:
+    engine = cls(load_model(), batch_size=16)
+    engine.decoder = decoder(engine.model, 16, engine.max_length)
+    return engine
+
+
+FAULTS: dict[str, tuple[Callable[[], Engine], dict]] = {
+    "commit_everything": (_engine, {"rule": "threshold", "threshold": 0.0}),
+    "attended_padding": (lambda: _engine(AttendedPadding), {}),
+    "shifted_positions": (lambda: _engine(decoder=ShiftedPositions), {}),
+    "stale_cache": (
+        lambda: _engine(decoder=StaleCache),
+        {"cache": "dual", "refresh": "window", "refresh_window": 0},
+    ),
+}
+SOUND = {
+    "threshold_0.9": {"rule": "threshold", "threshold": 0.9},
+    "dual": {"cache": "dual"},
+    "dual_threshold_0.9": {"cache": "dual", "rule": "threshold", "threshold": 0.9},
+}
+
+
+def compare(kind: str, num_problems: int, names: list[str] | None = None) -> dict[str, Outcome]:
+    """Vanilla, then the named faults and sound settings (all of them by default), against it."""
+    problems = held_out(kind, num_problems)
+
+    def outcome(name: str, engine: Engine, own: dict) -> Outcome:
+        params = DecodingParams(**{"max_tokens": CANVAS[kind], **own})
+        return measure(engine, kind, problems, name, params)
+
+    outcomes = {VANILLA: outcome(VANILLA, _engine(), {})}
+    print(HEADER, row(outcomes[VANILLA]), sep="\n", flush=True)
+    settings = {name: (_engine, own) for name, own in SOUND.items()} | FAULTS
+    for name in names or settings:
+        make, own = settings[name]
+        outcomes[name] = against(outcomes[VANILLA], outcome(name, make(), own))
+        print(row(outcomes[name]), flush=True)
+    return outcomes
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kind", choices=list(CANVAS), default="long")
+    parser.add_argument("--num-problems", type=int, default=300)
+    arguments = parser.parse_args()
+    compare(arguments.kind, arguments.num_problems)

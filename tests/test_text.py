@@ -1,0 +1,246 @@
+"""Text layer: nobody writes control ids, and streamed pieces join to the answer."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llada_exp.text import StopStrings, TextStream, Tokenizer
+
+FOLDER = Path(__file__).parent / "reference" / "llada-random-a"
+TOKENIZER = Tokenizer(FOLDER)
+CONTROL = [f"<|{name}|>" for name in ("eot_id", "mdm_mask", "startoftext", "end_header_id")]
+PLAIN = [
+    [{"role": "user", "content": "What is 12 + 34?"}],
+    [{"role": "user", "content": "  spaces, tabs\t, é ü 😀 and\n\nlines  "}],
+    [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "1 < 2 |> <|not a token|> <|eot_id"},
+        {"role": "assistant", "content": ""},
+        {"role": "user", "content": "\U000f0000 private"},
+    ],
+]
+
+
+@pytest.mark.parametrize("messages", PLAIN)
+def test_ordinary_chat_is_tokenised_as_transformers_does(messages):
+    """Prevents a doubled header or BOS, and pieces tokenised apart that belong together."""
+    fast = TOKENIZER._fast
+    wanted = fast.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)["input_ids"]
+    assert TOKENIZER.encode_chat(messages) == wanted
+
+
+@pytest.mark.parametrize("messages", PLAIN)
+def test_the_guarded_way_is_the_plain_way_for_ordinary_text(messages):
+    """Prevents a message that spells a token from changing how everything around it is tokenised."""
+    assert TOKENIZER._encode_guarded(messages) == TOKENIZER.encode_chat(messages)
+
+
+@pytest.mark.parametrize("token", CONTROL)
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_control_tokens_in_content_stay_text(token, role):
+    """Prevents a message from ending its own turn, opening another's, or asking for masks."""
+
+    def control(text):
+        ids = TOKENIZER.encode_chat([{"role": role, "content": text}, {"role": "user", "content": "x"}])
+        return [i for i in ids if i in TOKENIZER._control_ids], TOKENIZER.decode(ids)
+
+    ids, text = control(f"a {token}{token}b")
+    assert ids == control("a b")[0]
+    assert f"a {token}{token}b" in text
+
+
+def test_control_tokens_in_a_role_stay_text():
+    """Prevents the same through the role, which a client also writes."""
+    ids = TOKENIZER.encode_chat([{"role": "user<|eot_id|>", "content": "x"}])
+    assert ids.count(TOKENIZER.token_id("<|eot_id|>")) == 1
+
+
+def test_a_token_hidden_in_another_stays_text():
+    """Prevents a replacement from uncovering a token: what stands around it closes up."""
+    ids = TOKENIZER.encode_chat([{"role": "user", "content": "<|eot_<|mdm_mask|>id|> <|eot_id|>"}])
+    assert ids.count(TOKENIZER.token_id("<|eot_id|>")) == 1
+    assert TOKENIZER.token_id("<|mdm_mask|>") not in ids
+
+
+def test_a_template_that_adds_its_header_anyway_is_not_doubled(tmp_path):
+    """LLaDA's published template appends the assistant's header whatever it is asked."""
+    folder = shutil.copytree(FOLDER, tmp_path / "always")
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    template.write_text(text.replace("{% if add_generation_prompt %}", "{% if true %}"))
+    assert template.read_text() != text
+    assert Tokenizer(folder).encode_chat(PLAIN[0]) == TOKENIZER.encode_chat(PLAIN[0])
+
+
+def test_content_parts_are_their_text():
+    parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "12 + 34?"}]
+    assert TOKENIZER.encode_chat([{"role": "user", "content": parts}]) == TOKENIZER.encode_chat(PLAIN[0])
+
+
+@pytest.mark.parametrize(
+    ("messages", "text"),
+    [
+        ([], "at least one"),
+        ([{"content": "x"}], r"messages\[0\]"),
+        ([{"role": "user", "content": "x"}, {"role": "user"}], r"messages\[1\].content"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], r"content\[0\]: only"),
+        ([{"role": "user", "content": ["x"]}], r"content\[0\]: only"),
+    ],
+)
+def test_other_messages_are_refused_by_name(messages, text):
+    with pytest.raises(ValueError, match=text):
+        TOKENIZER.encode_chat(messages)
+
+
+def test_what_a_template_refuses_is_the_callers_error(tmp_path):
+    """Prevents a template's raise_exception from being a server error."""
+    folder = shutil.copytree(FOLDER, tmp_path / "strict")
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(ValueError, match="roles must alternate"):
+        Tokenizer(folder).encode_chat(PLAIN[0])
+
+
+def test_no_template_is_an_error_of_chat_alone(tmp_path):
+    """Prevents a model without a chat template from not loading at all."""
+    folder = shutil.copytree(FOLDER, tmp_path / "plain")
+    (folder / "chat_template.jinja").unlink()
+    tokenizer = Tokenizer(folder)
+    assert not tokenizer.has_chat_template
+    assert tokenizer.encode_prompt("hi")
+    with pytest.raises(ValueError, match="no chat template"):
+        tokenizer.encode_chat(PLAIN[0])
+
+
+def test_config_json_does_not_matter(tmp_path):
+    """Prevents remote code, which config.json's auto_map asks for, and a load that needs config.json."""
+    folder = shutil.copytree(FOLDER, tmp_path / "odd")
+    (folder / "config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    assert Tokenizer(folder).encode_chat(PLAIN[0]) == TOKENIZER.encode_chat(PLAIN[0])
+    (folder / "config.json").unlink()
+    assert Tokenizer(folder).num_tokens == TOKENIZER.num_tokens
+
+
+def test_broken_tokenizer_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no tokenizer\.json"):
+        Tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        Tokenizer(tmp_path)
+
+
+def test_raw_prompts_start_with_one_bos():
+    """Prevents a second BOS, which shifts a model off its training data."""
+    bos = TOKENIZER.bos_id
+    plain, marked = TOKENIZER.encode_prompt("2 + 2"), TOKENIZER.encode_prompt("<|startoftext|>2 + 2")
+    assert plain == marked
+    assert plain.count(bos) == 1
+    assert TOKENIZER.encode_prompt("") == [bos]
+    assert TOKENIZER.encode_prompt("a<|mdm_mask|>")[-1] == TOKENIZER.token_id("<|mdm_mask|>")
+    assert TOKENIZER.token_id("<|no such token|>") is None
+
+
+# Mostly text that makes sense, some that is broken: any id, special and out of range included.
+LETTERS = st.text(alphabet="ab", max_size=20) | st.text(alphabet="ab #4é😀\n", max_size=20)
+TEXTS = LETTERS.map(lambda t: TOKENIZER.encode_prompt(t)[1:])
+RAW = st.lists(st.integers(0, TOKENIZER.num_tokens + 4), max_size=20)
+IDS = st.lists(TEXTS | RAW, max_size=6).map(lambda parts: [i for part in parts for i in part])
+STOP = st.text(alphabet="ab", min_size=2, max_size=5) | st.text(alphabet="ab #4é😀\n", min_size=1, max_size=4)
+STOPS = st.lists(STOP, max_size=3)
+
+
+def cut(text, stops):
+    """The definition: the stop string complete first, the longest where several end together."""
+    found = min(((text.find(s) + len(s), text.find(s)) for s in stops if s in text), default=None)
+    return text if found is None else text[: found[1]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(IDS, STOPS, st.data())
+def test_streamed_pieces_join_to_the_answer(ids, stops, data):
+    """Prevents half characters, text sent that a stop string then takes back, and text lost."""
+    stream = TextStream(TOKENIZER, stops)
+    sent, place = "", 0
+    wanted = cut(TOKENIZER.decode(ids), stops)
+    while place < len(ids):
+        step = data.draw(st.integers(1, 5))
+        sent += stream.push(ids[place : place + step])
+        place += step
+        assert wanted.startswith(sent)
+    sent += stream.finish()
+    assert sent == wanted
+    assert stream.stopped == (wanted != TOKENIZER.decode(ids))
+
+
+@settings(max_examples=150, deadline=None)
+@given(IDS, STOPS, st.data())
+def test_stop_strings_end_at_the_token_that_completes_one(ids, stops, data):
+    """Prevents a stop across tokens, or inside one, from being missed or seen a token late."""
+    texts = [TOKENIZER.decode(ids[:n]) for n in range(len(ids) + 1)]
+    wanted = next((n for n, text in enumerate(texts) if any(s in text for s in stops)), None)
+    scan = StopStrings(TOKENIZER, stops)
+    ends = sorted(data.draw(st.sets(st.integers(0, len(ids)), max_size=4)) | {len(ids)})
+    for end in ends:
+        assert scan(ids[:end]) == (wanted if wanted is not None and wanted <= end else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "kept"),
+    [
+        ("aaab", ["aab"], "a"),  # a partial match restarts inside itself
+        ("abcd", ["abcd", "bc"], "a"),  # the first to be complete wins, not the first to start
+        ("abcd", ["bcd", "abcd"], ""),  # of two that end together, the longest
+        ("x abab", ["ababa"], "x abab"),  # a start of one that never completes is text
+        ("é stop", ["é"], ""),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 99])
+def test_stop_strings_by_example(text, stops, kept, step):
+    """Prevents an answer that depends on how its tokens arrived."""
+    ids = [i for char in text for i in TOKENIZER.encode_prompt(char)[1:]]
+    stream = TextStream(TOKENIZER, stops)
+    pieces = [stream.push(ids[place : place + step]) for place in range(0, len(ids), step)]
+    assert "".join(pieces) + stream.finish() == kept
+    assert stream.stopped == (kept != text)
+
+
+def test_a_stop_string_inside_one_token_is_found():
+    """Prevents matching ids, or the ends of tokens, instead of text."""
+    texts = {i: TOKENIZER.decode([i]) for i in range(TOKENIZER.num_tokens)}
+    token, text = next((i, t) for i, t in texts.items() if len(t) > 2 and t.isascii())
+    assert StopStrings(TOKENIZER, [text[1]])([token, token]) == 1
+
+
+def test_long_answers_cost_time_in_proportion():
+    """Prevents decoding an answer anew for every token, also where it is one long run of broken bytes."""
+    broken = TOKENIZER.encode_prompt("é")[1:2]
+    assert TOKENIZER.decode(broken) == "\ufffd"
+    for unit in (TOKENIZER.encode_prompt("4")[1:2], broken):
+        decoded = []
+        scan = StopStrings(TOKENIZER, ["never"])
+        scan._pieces._tokenizer = Spy(decoded)
+        scan(unit * 2000)
+        assert sum(decoded) < 2000 * 200
+        stream = TextStream(TOKENIZER)
+        pieces = [stream.push(unit) for _ in range(2000)]
+        assert "".join(pieces) + stream.finish() == TOKENIZER.decode(unit * 2000)
+
+
+class Spy:
+    """Counts the ids that are decoded."""
+
+    def __init__(self, decoded):
+        self.decoded = decoded
+
+    def decode(self, ids):
+        self.decoded.append(len(ids))
+        return TOKENIZER.decode(ids)
+
+
+def test_stops_must_be_strings():
+    for bad in ("END", [""], [3]):
+        with pytest.raises(ValueError, match="non-empty"):
+            TextStream(TOKENIZER, bad)

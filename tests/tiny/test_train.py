@@ -1,0 +1,141 @@
+"""The trainer on a toy size: it learns, resumes exactly, and its folders are complete."""
+
+import json
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from llada_exp.models.llada import LLaDA, LLaDAConfig
+from llada_exp.tiny import folders, train
+from llada_exp.tiny.data import BatchMaker
+from llada_exp.tiny.decode import decode
+from llada_exp.tiny.muon import orthogonalise
+from llada_exp.tiny.tokenizer import EOS, MASK, build_tokenizer
+
+TOY = [
+    "--d-model",
+    "32",
+    "--layers",
+    "2",
+    "--heads",
+    "2",
+    "--mlp",
+    "64",
+    "--batch-tokens",
+    "512",
+    "--eval-n",
+    "0",
+    "--decay-from",
+    "0.9",
+]
+
+
+def toy(run, *more):
+    return train.parse(["--run", str(run), *TOY, *more])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("run")
+    train.main(["--run", str(run), "--steps", "12", *TOY])
+    return run
+
+
+def test_loss_falls(tmp_path):
+    run = train.Run(toy(tmp_path, "--steps", "200", "--stages", '[[1.1, {"drill": 1}]]'))
+    losses = [run.step().loss for _ in range(70)]
+    assert sum(losses[-5:]) / 5 < 0.6 * sum(losses[:5]) / 5
+
+
+def test_resume_gives_the_identical_next_loss(tmp_path):
+    first = train.Run(toy(tmp_path, "--steps", "20"))
+    for _ in range(5):
+        first.step()
+    first.save(print)
+    second = train.Run(toy(tmp_path, "--steps", "20"))
+    assert second.learner.num_steps == 5
+    assert second.num_tokens == first.num_tokens
+    assert [first.step().loss for _ in range(3)] == [second.step().loss for _ in range(3)]
+
+
+def test_resume_of_another_shape_is_refused(finished):
+    with pytest.raises(ValueError, match="does not fit"):
+        train.Run(train.parse(["--run", str(finished), "--steps", "9", "--d-model", "16", "--layers", "2"]))
+
+
+def test_model_folder_is_complete(finished):
+    folder = finished / "model"
+    config = LLaDAConfig.from_dict(json.loads((folder / "config.json").read_text()), "toy")
+    assert config.max_sequence_length >= 4096
+    with torch.device("meta"):
+        model = LLaDA(config)
+    model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+    assert all(name.startswith("model.transformer.") for name in model.state_dict())
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.convert_tokens_to_ids([MASK, EOS]) == [config.mask_token_id, config.eos_token_id]
+    assert model.logits(torch.tensor([tokenizer.encode("What is 2 + 3?")])).isfinite().all()
+
+
+def test_step_folder_is_complete_and_holds_the_model_folders_weights(finished):
+    step = finished / "step_12"
+    assert json.loads((step / "training_info.json").read_text())["step"] == 12
+    assert (step / "config.yaml").exists()
+    assert (step / "policy" / "tokenizer" / "tokenizer.json").exists()
+    assert (step / "policy" / "weights" / ".metadata").exists()
+    weights = load_file(finished / "model" / "model.safetensors")
+    state = {f"model.{name}": torch.zeros_like(value) for name, value in weights.items()}
+    dcp.load(state, checkpoint_id=str(step / "policy" / "weights"), no_dist=True)
+    assert all(torch.equal(state[f"model.{name}"], value) for name, value in weights.items())
+    assert not [path for path in finished.iterdir() if path.name.startswith(("tmp_", "old_"))]
+
+
+def test_old_step_folders_are_pruned(tmp_path):
+    for name in ("step_2", "step_10", "step_9", "model"):
+        (tmp_path / name).mkdir()
+    folders.prune_steps(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "step_10", "step_9"]
+
+
+def test_steps_and_minutes_exclude_each_other(tmp_path):
+    with pytest.raises(ValueError, match="exclude"):
+        toy(tmp_path, "--steps", "1", "--minutes", "1")
+
+
+@pytest.mark.parametrize("kind", ["drill", "short", "long"])
+def test_batches_mask_answers_only_and_repeat(kind):
+    tokenizer = build_tokenizer(samples=500)
+    maker = BatchMaker(tokenizer, seed=5, tokens_per_batch=2048)
+    batch, again = maker.batch(3, {kind: 1.0}), maker.batch(3, {kind: 1.0})
+    assert torch.equal(batch.ids, again.ids)
+    assert torch.equal(batch.weights, again.weights)
+    masked = batch.ids == tokenizer.token_to_id(MASK)
+    assert torch.equal(masked, batch.weights > 0)
+    assert masked.any(1).all()
+    assert torch.equal(batch.ids[~masked], batch.targets[~masked])
+    header_end = tokenizer.token_to_id("<|end_header_id|>")
+    for row, hidden in zip(batch.targets, masked, strict=True):
+        if kind != "drill":
+            assert int((row == header_end).nonzero()[1]) < int(hidden.nonzero()[0])
+
+
+def test_orthogonalise():
+    for shape in ((3, 8, 8), (2, 16, 8), (2, 8, 16)):
+        values = torch.linalg.svdvals(orthogonalise(torch.randn(shape), steps=6))
+        assert values.min() > 0.5
+        assert values.max() < 1.5
+
+
+def test_decode_finishes_in_as_many_steps_as_tokens_and_never_emits_the_mask():
+    model = LLaDA(LLaDAConfig(16, 1, 2, 32, 40, 4096, 500000.0, 1e-5, mask_token_id=39, eos_token_id=38))
+    with torch.no_grad():
+        model._transformer["ff_out"].weight[38] = 0  # never the largest logit: no early end
+        model._transformer["ff_out"].weight[39] *= 50
+    answers, forwards = decode(model, [[1, 2, 3], [4], [5, 6, 7]], canvas=64)
+    assert forwards == 3 * 64
+    assert all(len(a) == 64 and 39 not in a for a in answers)
+    faster, fewer = decode(model, [[1, 2, 3]], canvas=64, threshold=0.0)
+    assert fewer == 2
+    assert len(faster[0]) == 64

@@ -1,0 +1,53 @@
+"""The packaged model: complete, small, and loadable by our class and by transformers' tokenizer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+import llada_exp.tiny
+from llada_exp.tiny import evaluate, tasks
+from llada_exp.tiny.tokenizer import EOS, EOT, MASK, build_tokenizer
+
+FOLDER = Path(llada_exp.tiny.__file__).parent / "weights"
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    return evaluate.load(FOLDER)
+
+
+def test_package_is_small_and_has_its_card():
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*")) < 10_000_000
+    assert (FOLDER / "MODEL_CARD.md").read_text().startswith("# ")
+
+
+def test_config_and_tokenizer_agree(packaged):
+    model, tokenizer = packaged
+    loaded = AutoTokenizer.from_pretrained(FOLDER)
+    assert model.config.max_sequence_length >= 4096
+    assert [tokenizer.token_to_id(t) for t in (MASK, EOS)] == [
+        model.config.mask_token_id,
+        model.config.eos_token_id,
+    ]
+    assert loaded.convert_tokens_to_ids(EOT) == tokenizer.token_to_id(EOT)
+    assert len(loaded) <= model.config.vocab_size
+
+
+def test_packaged_tokenizer_is_the_one_the_code_builds(packaged):
+    """Otherwise training again, or going on from a checkpoint, would use other ids."""
+    assert packaged[1].to_str() == build_tokenizer().to_str()
+
+
+def test_a_prompt_of_four_thousand_tokens_fits(packaged):
+    model, _ = packaged
+    assert model.logits(torch.randint(0, 256, (1, 4096))).shape == (1, 4096, model.config.vocab_size)
+    with pytest.raises(ValueError, match="4096"):
+        model.logits(torch.zeros(1, 4097, dtype=torch.int64))
+
+
+def test_wilson_interval():
+    low, high = evaluate.wilson(90, 100)
+    assert (round(low, 3), round(high, 3)) == (0.826, 0.945)
+    assert tasks.KINDS == ("short", "long")
