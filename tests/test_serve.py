@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from llada_exp.jobs import running_server
-from tests.server.conftest import FAKE, REFERENCE, ROOT
+from tests.server.conftest import FAKE, ROOT
 
 SERVE = (sys.executable, "-m", "llada_exp.serve")
 
@@ -78,23 +78,19 @@ def test_a_model_folder_that_is_not_there_is_one_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("mode", ["batch", "streaming"])
-def test_the_ready_line_has_the_url_and_the_next_one_can_be_pasted(mode, tmp_path):
-    with running_server([f"mode={mode}"], command=FAKE, folder=tmp_path) as server:
+def test_the_ready_line_the_line_to_paste_the_info_file_and_the_run_folder(tmp_path):
+    path = tmp_path / "server.json"
+    overrides = ["mode=streaming", "batch_size=3"]
+    with running_server(overrides, command=FAKE, folder=tmp_path) as server:
         ready, curl = (tmp_path / "server.log").read_text().splitlines()[:2]
-        assert re.match(rf"ready: {server.url} .*mode={mode}", ready)
+        assert re.match(rf"ready: {server.url} .*mode=streaming", ready)
         done = subprocess.run(["sh", "-c", curl], capture_output=True, text=True, timeout=30)
         answer = json.loads(done.stdout)
         assert answer["choices"][0]["message"]["content"].startswith("What is 47 + 8?")
-
-
-def test_server_info_and_the_run_folder(tmp_path):
-    path = tmp_path / "server.json"
-    with running_server(["batch_size=3"], command=FAKE, folder=tmp_path) as server:
         info = json.loads(path.read_text())
         assert info["url"] == f"http://{info['host']}:{info['port']}" == server.url
         assert info["pid"] == server.pid
-        assert (info["model"], info["mode"], info["status"]) == ("llada-tiny", "batch", "ready")
+        assert (info["model"], info["mode"], info["status"]) == ("llada-tiny", "streaming", "ready")
         assert len(info["instance_id"]) == 32
         assert info["started"] > 0
         assert "batch_size: 3" in (tmp_path / "run" / ".hydra" / "config.yaml").read_text()
@@ -105,12 +101,12 @@ def test_server_info_and_the_run_folder(tmp_path):
 
 def test_the_server_does_not_change_directory(tmp_path):
     """A relative path of a model or a server-info file means what it says."""
-    os.symlink(REFERENCE, tmp_path / "model")
-    overrides = ["model=hf", "model.path=model", "port=0", "server_info=here/info.json"]
+    overrides = ["port=0", "server_info=here/info.json"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*SERVE, *overrides], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*FAKE, *overrides], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline().startswith("ready: ")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "outputs"]
         assert (tmp_path / "here" / "info.json").is_file()
     finally:
         process.terminate()

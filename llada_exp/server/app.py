@@ -38,6 +38,7 @@ from llada_exp.server.loop import STOP
 from llada_exp.server.net import RequestId, bind
 from llada_exp.server.processes import (
     HttpThread,
+    Rate,
     StopSignals,
     end_processes,
     pick_device,
@@ -54,6 +55,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 STOP_WORKER_S = 5.0
 FORCED = 130
+MAX_RESTARTS, RESTARTS_WITHIN_S = 10, 60.0
 
 
 def run_server(settings: ServeSettings, build: Build = load_backend) -> int:
@@ -79,6 +81,7 @@ class Server(LitServer):
         self._signals = StopSignals()
         self._draining = False
         self._was_ready = False
+        self._restarts = Rate(MAX_RESTARTS * settings.workers, RESTARTS_WITHIN_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.api = ModelAPI(settings, build)
         device = pick_device(settings.device)
@@ -211,8 +214,12 @@ class Server(LitServer):
             if not self._was_ready:
                 reason = state.get("error", f"worker {worker_id} ended with exit code {process.exitcode}")
                 raise StartError(f"the model does not load: {reason}")
-            if state.get("state") == FAILED:
-                continue  # it would fail again
+            if state.get("state") == FAILED:  # it would fail again
+                if not self._alive():
+                    raise StartError(f"no worker is left; the model does not load again: {state['error']}")
+                continue
+            if self._restarts.too_many():
+                raise StartError("workers die again and again; their reasons are above")
             logger.warning("worker %d died (exit code %s); starting it anew", worker_id, process.exitcode)
             self.shared.states[worker_id] = {"state": STARTING, "pid": 0, "beat": time.monotonic()}
             with signals_held():
@@ -235,10 +242,9 @@ class Server(LitServer):
         """Admit nothing, finish what is in flight up to the limit or a second signal."""
         self._draining = True
         until = time.monotonic() + self.settings.server.drain_seconds
-        busy = self.exchange.num_pending + self.exchange.num_processing
-        if busy:
+        if busy := self.exchange.num_open:
             print(f"stopping: finishing {busy} requests; again to stop now", file=sys.stderr, flush=True)
-        while self.exchange.num_pending + self.exchange.num_processing:
+        while self.exchange.num_open:
             if self._signals.count > 1 or time.monotonic() > until:
                 break
             time.sleep(TICK_S / 2)

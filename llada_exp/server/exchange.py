@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 
 WATCH_S = 0.25
 LOST_S = 2.0
-"""A job that is neither queued nor admitted for so long was swallowed by a worker that died."""
-FORGET_S = 60.0
+"""The queue is first in, first out: a job that waits while the queue is empty, or while jobs that were
+submitted so much later are admitted, was swallowed by a worker that died."""
+FORGET_EVERY = 40
 
 
 @dataclass
@@ -54,7 +55,13 @@ class Exchange:
         self._shared = shared
         self._alive = alive
         self._tickets: dict[str, Ticket] = {}
+        self._admitted_until = 0.0  # submission time of the latest job that was admitted
         self.counters = {"submitted": 0, "completed": 0, "failed": 0, "cancelled": 0, "resubmitted": 0}
+
+    @property
+    def num_open(self) -> int:
+        """Jobs that somebody waits for. May be asked from any thread."""
+        return len(self._tickets)
 
     @property
     def num_pending(self) -> int:
@@ -84,6 +91,7 @@ class Exchange:
         if ticket is None or (ticket.pid is not None and message["pid"] != ticket.pid):
             return False
         ticket.pid = message["pid"]
+        self._admitted_until = max(self._admitted_until, ticket.submitted)
         if message["kind"] in ("done", "failed"):
             self._retire(ticket.uid)
             self.counters["completed" if message["kind"] == "done" else "failed"] += 1
@@ -112,8 +120,8 @@ class Exchange:
             try:
                 self._fail_orphans()
                 self._find_lost()
-                if turn % 40 == 0 and not self._tickets:
-                    self._shared.forget(FORGET_S)
+                if turn % FORGET_EVERY == 0:
+                    self._shared.forget(before=self._admitted_until - LOST_S)
             except (EOFError, ConnectionError):
                 return  # the manager is gone: the server is ending
             except Exception:
@@ -139,13 +147,14 @@ class Exchange:
 
     def _find_lost(self) -> None:
         before = time.monotonic() - LOST_S
-        old = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
-        if old and self._queue.qsize() == 0:
-            logger.warning("%d requests were swallowed by a dead worker; submitting them again", len(old))
-            for ticket in old:
-                ticket.submitted = time.monotonic()
-                self.counters["resubmitted"] += 1
-                self._submit(ticket)
+        lost = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
+        if lost and self._queue.qsize() > 0:
+            lost = [t for t in lost if t.submitted < self._admitted_until - LOST_S]
+        for ticket in lost:
+            logger.warning("a request was swallowed by a worker that died; submitting it again")
+            ticket.submitted = time.monotonic()
+            self.counters["resubmitted"] += 1
+            self._submit(ticket)
 
 
 class Flight:

@@ -22,6 +22,8 @@ import uvicorn
 from fastapi import FastAPI
 from litserve.connector import check_cuda_with_nvidia_smi
 
+KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection: closing first would race with their next request."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -53,6 +55,21 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Rate:
+    """Notices what happens more than `limit` times within a time."""
+
+    def __init__(self, limit: int, within_s: float) -> None:
+        self.limit = limit
+        self.within_s = within_s
+        self._times: list[float] = []
+
+    def too_many(self) -> bool:
+        """Count one more now; whether that is too many."""
+        now = time.monotonic()
+        self._times = [t for t in self._times if now - t < self.within_s] + [now]
+        return len(self._times) > self.limit
 
 
 def start_manager() -> SyncManager:
@@ -107,6 +124,7 @@ class HttpThread(threading.Thread):
     def __init__(self, app: FastAPI, sock: socket) -> None:
         super().__init__(name="http", daemon=True)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        config.timeout_keep_alive = KEEP_ALIVE_S
         self._server = uvicorn.Server(config)
         self._sock = sock
         self.start()

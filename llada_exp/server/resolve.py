@@ -1,7 +1,7 @@
 """From a request's fields to the decoding parameters it gets, and nothing silently dropped.
 
-    rule named -> that one; else `threshold` or `factor` named -> its rule; else `steps` or
-    `tokens_per_step` named -> fixed; else the server's preset.
+    rule named -> that one; else a parameter of a rule named -> that rule (`threshold` alone means
+    threshold); else `steps` or `tokens_per_step` named -> fixed; else the server's preset.
 
 `steps` beside another rule is allowed and unused: the predecessor's clients always send it. Other
 fields that contradict each other are a 400. Which rules, caches and parameters exist is read from
@@ -20,7 +20,13 @@ from llada_exp.server.errors import bad_request
 from llada_exp.server.schema import Generation
 from llada_exp.types import CACHES, DECODING_FIELDS, MAX_SEED, RULES, DecodingParams
 
-RULE_OF_FIELD = {"threshold": "threshold", "factor": "factor", "steps": "fixed", "tokens_per_step": "fixed"}
+RULES_WITH: Mapping[str, tuple[str, ...]] = {
+    # a parameter: the rules that have it, the one it implies alone first
+    "threshold": ("threshold", "credit", "hierarchical"),
+    "factor": ("factor",),
+    "delta": ("frechet",),
+    "low_threshold": ("hierarchical",),
+}
 ALGORITHMS: Mapping[str, Mapping[str, str]] = {
     # the predecessor's generation_algorithm: what it stands for here
     "basic": {"cache": "none"},
@@ -31,10 +37,7 @@ ALGORITHMS: Mapping[str, Mapping[str, str]] = {
     "dinfer_hierarchical": {"rule": "hierarchical"},
     "dinfer_credit": {"rule": "credit"},
 }
-_NAMED = tuple(
-    name for name in Generation.model_fields
-    if name in {*DECODING_FIELDS, "factor", "refresh", "suffix_window"} and name not in ("seed", "stop")
-)  # fmt: skip
+_NAMED = tuple(n for n in Generation.model_fields if n in DECODING_FIELDS and n not in ("seed", "stop"))
 
 
 def resolve(request: Generation, preset: DecodingParams, seed: int) -> DecodingParams:
@@ -46,7 +49,7 @@ def resolve(request: Generation, preset: DecodingParams, seed: int) -> DecodingP
     if named.get("top_k") == -1:
         named["top_k"] = 0
     rule = _rule(named, preset)
-    _check_available(rule, named)
+    _check_available(rule, named.get("cache", preset.cache), named)
     if rule != "fixed":
         named.pop("steps", None)
         named.pop("tokens_per_step", None)
@@ -139,34 +142,31 @@ def _max_tokens(request: Generation) -> int | None:
 
 
 def _rule(named: Mapping[str, Any], preset: DecodingParams) -> str:
-    implied = [name for name in ("threshold", "factor") if name in named]
-    if rule := named.get("rule"):
-        for name in implied:
-            if rule in ("fixed", "threshold", "factor") and RULE_OF_FIELD[name] != rule:
-                message = f"{name} belongs to rule={RULE_OF_FIELD[name]}, but rule is {rule!r}"
-                raise bad_request(message, name, "contradiction")
+    own = [name for name in RULES_WITH if name in named]
+    rule = named.get("rule")
+    if rule is None and own:
+        common = [r for r in RULES_WITH[own[0]] if all(r in RULES_WITH[name] for name in own)]
+        if not common:
+            message = f"{' and '.join(own)} belong to different rules; give one of them"
+            raise bad_request(message, own[-1], "contradiction")
+        return common[0]
+    for name in own:
+        if rule in RULES and rule not in RULES_WITH[name]:
+            message = f"{name} belongs to rule={' or '.join(RULES_WITH[name])}, but rule is {rule!r}"
+            raise bad_request(message, name, "contradiction")
+    if rule is not None:
         return str(rule)
-    if len(implied) == 2:
-        raise bad_request(
-            "threshold and factor name two different rules; give one of them, or rule",
-            "factor",
-            "contradiction",
-        )
-    if implied:
-        return RULE_OF_FIELD[implied[0]]
-    if "steps" in named or "tokens_per_step" in named:
-        return "fixed"
-    return preset.rule
+    return "fixed" if "steps" in named or "tokens_per_step" in named else preset.rule
 
 
-def _check_available(rule: str, named: Mapping[str, Any]) -> None:
+def _check_available(rule: str, cache: str, named: Mapping[str, Any]) -> None:
     if rule not in RULES:
         raise bad_request(f"rule {rule!r} is not available; available: {', '.join(RULES)}", "rule")
-    if (cache := named.get("cache", "none")) not in CACHES:
+    if cache not in CACHES:
         raise bad_request(f"cache {cache!r} is not available; available: {', '.join(CACHES)}", "cache")
-    for name in named:
-        if name not in DECODING_FIELDS:
-            raise bad_request(f"{name} is not available on this server", name)
+    if cache == "none" and named.get("refresh", "every_block") != "every_block":
+        message = f"refresh={named['refresh']} is about a cache, but cache is 'none'"
+        raise bad_request(message, "refresh", "contradiction")
 
 
 def _preset_for(rule: str, preset: DecodingParams, named: Mapping[str, Any]) -> dict[str, Any]:

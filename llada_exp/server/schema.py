@@ -50,10 +50,14 @@ class Generation(_Strict):
     tokens_per_step: Count | None = None
     block_length: Count | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    factor: Annotated[float, Field(gt=0)] | None = None
+    factor: Annotated[float, Field(ge=0)] | None = None
+    delta: float | None = None
+    low_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     cache: str | None = None
-    refresh: Any = None
-    suffix_window: Count | None = None
+    refresh: str | None = None
+    refresh_window: Annotated[int, Field(ge=0)] | None = None
+    refresh_interval: Count | None = None
+    suffix_window: Annotated[int, Field(ge=0)] | None = None
     remasking: str | None = None
     cfg_scale: Annotated[float, Field(ge=0)] | None = None
     early_eos: bool | None = None
@@ -75,12 +79,12 @@ class TextPart(_Strict):
 
 class Message(_Strict):
     role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[TextPart] | None = None
+    content: str | list[TextPart]
 
     def plain(self) -> dict[str, str]:
         if isinstance(self.content, list):
             return {"role": self.role, "content": "".join(part.text for part in self.content)}
-        return {"role": self.role, "content": self.content or ""}
+        return {"role": self.role, "content": self.content}
 
 
 class ChatRequest(Generation):
@@ -127,7 +131,19 @@ def parse(kind: type[Request], body: bytes, ignore_unknown: bool = False) -> Req
     except (UnicodeEncodeError, RecursionError) as error:
         raise bad_request(f"the body holds text that is not Unicode: {error}", code="invalid_json") from None
     check_extras(request.model_extra or {}, kind.model_fields, ignore_unknown)
+    if isinstance(request, ChatRequest):
+        _check_messages(request.messages)
     return request
+
+
+def _check_messages(messages: list[Message]) -> None:
+    """Fields of a history that only annotate pass; those of tool calls would change the prompt."""
+    for index, message in enumerate(messages):
+        for name in ("tool_calls", "tool_call_id", "function_call"):
+            if (message.model_extra or {}).get(name):
+                raise bad_request(
+                    f"messages[{index}].{name}: tools are not supported", f"messages[{index}].{name}"
+                )
 
 
 def _no_constant(name: str) -> Any:

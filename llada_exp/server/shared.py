@@ -37,11 +37,10 @@ class Shared:
         self._cancelled.update(dict.fromkeys(uids, time.monotonic()))
         self._news.value += 1
 
-    def forget(self, older_than_s: float) -> None:
-        """Drop marks that no worker took: their jobs ended before the mark was read."""
-        limit = time.monotonic() - older_than_s
+    def forget(self, before: float) -> None:
+        """Drop older marks that no worker took: their jobs ended before the mark was read."""
         for uid, marked in self._cancelled.items():
-            if marked < limit:
+            if marked < before:
                 self._cancelled.pop(uid, None)
 
     def reader(self) -> CancelReader:

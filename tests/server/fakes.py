@@ -111,9 +111,10 @@ class FakeEngine:
 
 
 def build(settings: ServeSettings, device: str) -> Backend:
-    """In the place of `load_backend`. LLADA_FAKE_SETUP makes it slow, or fail."""
+    """In the place of `load_backend`. LLADA_FAKE_SETUP makes it slow, or fail; the file
+    LLADA_FAKE_SETUP_FLAG makes it fail once it is there."""
     setup = os.environ.get("LLADA_FAKE_SETUP", "")
-    if setup == "fail":
+    if setup == "fail" or os.path.exists(os.environ.get("LLADA_FAKE_SETUP_FLAG", "/nowhere")):
         raise ValueError("model.safetensors: found 3 tensors, expected 5")
     time.sleep(float(setup or 0))
     return Backend(FakeEngine(settings.batch_size), FakeTokenizer())

@@ -23,7 +23,7 @@ class Marks:
     def cancel(self, uids):
         self.cancelled += uids
 
-    def forget(self, older_than_s):
+    def forget(self, before):
         pass
 
 
@@ -123,6 +123,26 @@ def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
         await asyncio.sleep(0.2)
         assert desk.exchange.counters["resubmitted"] >= 1
         assert desk.queue.qsize() == 1
+        watch.cancel()
+
+    played(play)
+
+
+def test_a_job_that_later_ones_overtook_is_submitted_again_under_load_too(fast_watch):
+    """The queue is never empty under load; a swallowed job must not wait for ever."""
+
+    async def play(desk):
+        watch = asyncio.create_task(desk.exchange.watch())
+        lost = desk.exchange.open([JOB])
+        desk.queue.get_nowait()
+        await asyncio.sleep(0.1)
+        later = desk.exchange.open([JOB, JOB])
+        desk.message(later.uids[0], "admitted")
+        await later.next()
+        await asyncio.sleep(0.1)
+        assert desk.queue.qsize() == 3
+        assert desk.exchange.counters["resubmitted"] == 1
+        assert lost.uids[0] in desk.buffer
         watch.cancel()
 
     played(play)

@@ -77,8 +77,8 @@ def test_openai_client_raises_a_bad_request(client):
 MIXED = [
     (CHAT, say("one", max_tokens=20, steps=5)),
     (CHAT, say("two words", max_tokens=40, threshold=0.3)),
-    (CHAT, say("three", max_tokens=33, temperature=1.0, seed=11)),
-    (CHAT, say("four", max_tokens=16, block_length=8, steps=16)),
+    (CHAT, say("three", max_tokens=33, temperature=1.0, seed=11, cache="dual")),
+    (CHAT, say("four", max_tokens=16, block_length=8, steps=16, cache="prefix")),
     (CHAT, say("five", max_tokens=24, cfg_scale=1.0, steps=6)),
     (CHAT, say("six", max_tokens=48, temperature=0.7, top_p=0.9, top_k=20, remasking="random", steps=12)),
     (TEXT, {"prompt": "seven", "max_tokens": 24, "threshold": 0.05}),

@@ -40,6 +40,16 @@ def test_threshold_alone_implies_its_rule():
     assert (params.rule, params.threshold) == ("threshold", 0.5)
 
 
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [({"factor": 2.0}, "factor"), ({"delta": 0.1}, "frechet"), ({"low_threshold": 0.5}, "hierarchical"),
+     ({"low_threshold": 0.5, "threshold": 0.8}, "hierarchical"),
+     ({"rule": "credit", "threshold": 0.8}, "credit")],
+)  # fmt: skip
+def test_a_rules_own_parameter_implies_it(fields, rule):
+    assert resolved(EXACT, **fields).rule == rule
+
+
 def test_steps_alone_means_fixed():
     """NeMo-Skills sends just that, also to a server whose preset is fast."""
     params = resolved(FAST, steps=64)
@@ -68,6 +78,8 @@ def test_the_presets_schedule_does_not_leak_into_a_named_one():
     [
         {"rule": "fixed", "threshold": 0.9},
         {"threshold": 0.9, "factor": 1.0},
+        {"rule": "credit", "delta": 0.1},
+        {"refresh": "window"},
         {"steps": 8, "tokens_per_step": 2},
         {"max_tokens": 5, "max_completion_tokens": 6},
         {"cache": "none", "generation_algorithm": "dual_cache"},
@@ -98,14 +110,15 @@ def test_an_unknown_choice_is_refused_with_those_that_exist(fields, param):
 
 def test_rules_and_caches_open_up_as_they_are_built(monkeypatch):
     """The list of what exists lives in `llada_exp.types`, nowhere else."""
-    monkeypatch.setattr(module, "CACHES", ("none", "dual"))
-    monkeypatch.setattr(module, "RULES", (*RULES, "credit"))
-    monkeypatch.setattr("llada_exp.types.CACHES", ("none", "dual"))
-    monkeypatch.setattr("llada_exp.types.RULES", (*RULES, "credit"))
+    for place in (module.__name__, "llada_exp.types"):
+        monkeypatch.setattr(f"{place}.CACHES", ("none", "dual"))
+        monkeypatch.setattr(f"{place}.RULES", ("fixed", "new"))
     assert resolved(generation_algorithm="dual_cache").cache == "dual"
     assert resolved(use_dual_cache=True, use_cache=True).cache == "dual"
-    assert resolved(generation_algorithm="dinfer_credit").rule == "credit"
-    assert {a["name"] for a in algorithms() if a["available"]} >= {"basic", "dual_cache", "dinfer_credit"}
+    assert resolved(rule="new").rule == "new"
+    assert "available: none, dual" in refused(generation_algorithm="prefix_cache").message
+    assert "available: fixed, new" in refused(generation_algorithm="dinfer_credit").message
+    assert {a["name"] for a in algorithms() if a["available"]} == {"basic", "dual_cache"}
 
 
 def test_old_names_mean_what_they_meant():

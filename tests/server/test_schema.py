@@ -28,6 +28,8 @@ def refused(kind, tree):
         ("stop", ["x"] * 65), ("steps", 0), ("steps", 1.5), ("block_length", 0), ("threshold", 1.5),
         ("cfg_scale", -1), ("stream_options", []), ("messages", []), ("messages", {}),
         ("messages", [{"content": "x"}]), ("messages", [{"role": "user", "content": 3}]),
+        ("messages", [{"role": "user", "content": None}]),
+        ("messages", [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
     ],
 )  # fmt: skip
