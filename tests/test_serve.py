@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -49,6 +50,11 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
         (["model=hf"], "model.path is not set"),
         (["model=gpt"], "model is 'gpt'; expected one of dcp, hf, llada_1_5"),
         (["nonsense"], "cannot read 'nonsense'; write key=value"),
+        pytest.param(
+            ["device=cuda", "port=0"],
+            "device is 'cuda'; nvidia-smi shows no GPU here",
+            marks=pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has a GPU"),
+        ),
         (["host=no.such.host.invalid"], "host is 'no.such.host.invalid'; it cannot be resolved"),
     ],
 )

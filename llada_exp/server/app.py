@@ -84,7 +84,7 @@ class Server(LitServer):
         self._restarts = Rate(MAX_RESTARTS * settings.workers, RESTARTS_WITHIN_S)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.api = ModelAPI(settings, build)
-        device = pick_device(settings.device)
+        device = pick_device(settings.device, settings.devices)
         super().__init__(
             self.api,
             accelerator=device,

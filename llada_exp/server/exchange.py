@@ -79,7 +79,7 @@ class Exchange:
             ticket = Ticket(uuid.uuid4().hex, job, flight, time.monotonic())
             flight.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
-            self._buffer[ticket.uid] = ResponseBufferItem(event=flight.ready, response_queue=flight.inbox)
+            self._buffer[ticket.uid] = ResponseBufferItem(event=flight.ready, response_queue=flight)
         self.counters["submitted"] += len(jobs)
         for uid in flight.uids:
             self._submit(self._tickets[uid])
@@ -158,29 +158,35 @@ class Exchange:
 
 
 class Flight:
-    """The messages of one HTTP request's jobs, in the order of arrival."""
+    """The messages of one HTTP request's jobs, in the order of arrival.
+
+    In LitServe's buffer it stands for the response queue: `append` and the event are what LitServe
+    uses. Messages are booked as they arrive, not as they are read: a client that reads slowly must not
+    look like a job that runs.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self.uids: list[str] = []
         self.ready = asyncio.Event()
-        self.inbox: deque[Any] = deque()
+        self._messages: deque[Message] = deque()
         self._exchange = exchange
+
+    def append(self, response: Sequence[Any]) -> None:
+        """LitServe's receiver has [message, status] for one of our jobs."""
+        if self._exchange.accept(response[0]):
+            self._messages.append(response[0])
 
     async def next(self) -> tuple[int, Message]:
         """The next message, with the index of its job."""
-        while True:
-            while not self.inbox:
-                self.ready.clear()
-                await self.ready.wait()
-            message, _status = self.inbox.popleft()
-            local = message.pop("local", False)
-            if local or self._exchange.accept(message):
-                return self.uids.index(message["uid"]), message
+        while not self._messages:
+            self.ready.clear()
+            await self.ready.wait()
+        message = self._messages.popleft()
+        return self.uids.index(message["uid"]), message
 
     def failed(self, uid: str, status: int, message: str) -> None:
         """Put a failure of this side into the messages."""
-        local = {"kind": "failed", "uid": uid, "pid": 0, "status": status, "message": message, "local": True}
-        self.inbox.append((local, None))
+        self._messages.append({"kind": "failed", "uid": uid, "pid": 0, "status": status, "message": message})
         self.ready.set()
 
     def close(self) -> None:

@@ -107,11 +107,19 @@ def exit_with(parent: int) -> None:
         threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
 
 
-def pick_device(device: str) -> str:
-    """auto: a GPU where torch can use one. torch is imported only on machines that have a GPU."""
-    if device != "auto":
+def pick_device(device: str, devices: str | int) -> str:
+    """auto: a GPU where torch can use one. torch is imported only on machines that have a GPU.
+
+    Raises ValueError where GPUs are wanted and none can be counted.
+    """
+    if device == "cpu":
         return device
-    if check_cuda_with_nvidia_smi() == 0:
+    has_gpu = check_cuda_with_nvidia_smi() > 0
+    if device == "cuda":
+        if devices == "auto" and not has_gpu:
+            raise ValueError("device is 'cuda'; nvidia-smi shows no GPU here (devices=N says how many)")
+        return device
+    if not has_gpu:
         return "cpu"
     import torch
 

@@ -8,6 +8,7 @@ cancelled. Knows HTTP and OpenAI's protocol; knows nothing of workers and engine
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -26,6 +27,8 @@ from llada_exp.settings import ServeSettings
 
 if TYPE_CHECKING:
     from llada_exp.server.app import Server
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 CLIENT_GONE = 499
@@ -150,8 +153,7 @@ class Talk:
         except BaseException:
             self.flight.close()
             raise
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._events(first), media_type="text/event-stream", headers=headers)
+        return EventStream(self._events(first), self.flight)
 
     async def _collect(self) -> Response:
         while not all(choice.done for choice in self.choices):
@@ -160,7 +162,7 @@ class Talk:
         return JSONResponse(self.reply.whole(self.choices))
 
     async def _events(self, first: tuple[Choice, str]) -> AsyncIterator[str]:
-        """Server-sent events: text, ends, usage, [DONE]; or an error event as the last."""
+        """Text, ends, usage, [DONE]; or an error as the last event. `EventStream` closes the flight."""
         try:
             choice, text = first
             while True:
@@ -176,8 +178,9 @@ class Talk:
             yield DONE
         except ApiError as error:
             yield sse(error.body())
-        finally:
-            self.flight.close()
+        except Exception:
+            logger.exception("a stream failed")
+            yield sse(ApiError(500, "internal server error").body())
 
     async def _next_text(self) -> tuple[Choice, str]:
         """The next choice that got text or ended. Raises ApiError for a failed one."""
@@ -186,6 +189,22 @@ class Talk:
             choice = self.choices[index]
             if (text := _book(choice, message)) or choice.done:
                 return choice, text
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. Closes the flight in any case: if the client is gone by now, the events are
+    never asked for, and nothing inside them would run."""
+
+    def __init__(self, events: AsyncIterator[str], flight: Flight) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._flight = flight
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._flight.close()
 
 
 def _book(choice: Choice, message: Message) -> str:

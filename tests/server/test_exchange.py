@@ -9,6 +9,7 @@ import pytest
 from llada_exp.server import exchange as module
 from llada_exp.server.exchange import Exchange
 from llada_exp.server.info import public_url, write_info
+from llada_exp.server.spec import EventStream
 from llada_exp.server.status import Names, overall
 from llada_exp.settings import ModelSettings
 from llada_exp.types import DecodingParams
@@ -51,6 +52,12 @@ def played(play):
     return asyncio.run(run())
 
 
+@pytest.fixture
+def fast_watch(monkeypatch):
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    monkeypatch.setattr(module, "LOST_S", 0.05)
+
+
 def test_messages_come_with_the_index_of_their_job():
     async def play(desk):
         flight = desk.exchange.open([JOB, JOB])
@@ -78,6 +85,42 @@ def test_a_closed_flight_leaves_nothing_behind_and_cancels_what_runs():
     played(play)
 
 
+def test_a_stream_whose_client_left_before_it_began_is_closed():
+    """Its events are then never asked for: a `finally` inside them would not run, and the job leak."""
+
+    async def play(desk):
+        async def events():
+            yield "data: never\n\n"
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            await asyncio.sleep(3600)
+
+        flight = desk.exchange.open([JOB])
+        await EventStream(events(), flight)({"type": "http"}, receive, send)
+        assert desk.exchange.num_open == 0
+        assert desk.marks.cancelled == flight.uids
+
+    played(play)
+
+
+def test_an_answer_that_is_there_survives_its_workers_death(fast_watch):
+    """A slow reader's answer lies in the buffer when the worker dies."""
+
+    async def play(desk):
+        watch = asyncio.create_task(desk.exchange.watch())
+        flight = desk.exchange.open([JOB])
+        desk.message(flight.uids[0], "done", text="whole")
+        desk.alive = set()
+        await asyncio.sleep(0.1)
+        assert (await flight.next())[1]["text"] == "whole"
+        watch.cancel()
+
+    played(play)
+
+
 def test_a_job_that_two_workers_took_is_answered_by_the_first_alone():
     async def play(desk):
         flight = desk.exchange.open([JOB])
@@ -88,12 +131,6 @@ def test_a_job_that_two_workers_took_is_answered_by_the_first_alone():
         assert [(await flight.next())[1].get("text") for _ in range(2)] == [None, "right"]
 
     played(play)
-
-
-@pytest.fixture
-def fast_watch(monkeypatch):
-    monkeypatch.setattr(module, "WATCH_S", 0.01)
-    monkeypatch.setattr(module, "LOST_S", 0.05)
 
 
 def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
