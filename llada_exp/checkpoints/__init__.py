@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from llada_exp.checkpoints.hf import load_hf
+from llada_exp.checkpoints.common import meta_model, read_config
+from llada_exp.checkpoints.hf import load_hf, resolve_folder
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.models.base import ModelShape, SpecialIds
 from llada_exp.models.llada import LLaDA
@@ -91,6 +92,17 @@ def load_model(
         model, tokenizer = load_hf(path, target, kind)
     default = "tiny" if source == "tiny" else Path(path).name or str(path)
     return LoadedModel(model, tokenizer, source, str(path), name or default)
+
+
+def read_shape(source: str, path: str | None = None, base: str | None = None) -> ModelShape:
+    """The shape of what `load_model` would load, from its configuration alone. Raises as it does."""
+    if source == "dcp":
+        from llada_exp.checkpoints.dcp import read_dcp_config
+
+        assert path is not None
+        return meta_model(read_dcp_config(path, base)).shape
+    folder = tiny_folder() if source == "tiny" else resolve_folder(path or "")
+    return meta_model(read_config(folder)).shape
 
 
 def _device(device: str) -> torch.device:

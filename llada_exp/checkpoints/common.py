@@ -78,20 +78,21 @@ class _NoInit(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _meta_model(config: LLaDAConfig) -> LLaDA:
+def meta_model(config: LLaDAConfig) -> LLaDA:
+    """A model of shapes, without memory."""
     with torch.device("meta"), _NoInit():
         return LLaDA(config)
 
 
 def expected_shapes(config: LLaDAConfig) -> dict[str, Shape]:
     """Parameter name -> shape, without memory for any of them."""
-    return {name: tuple(p.shape) for name, p in _meta_model(config).named_parameters()}
+    return {name: tuple(p.shape) for name, p in meta_model(config).named_parameters()}
 
 
 def empty_model(config: LLaDAConfig, device: torch.device, dtype: torch.dtype) -> LLaDA:
     """A model for inference whose parameters are reserved, not yet written. On the CPU a page costs
     memory only once it is written."""
-    model = _meta_model(config).to(dtype)
+    model = meta_model(config).to(dtype)
     return model.to_empty(device=device).eval().requires_grad_(False)
 
 

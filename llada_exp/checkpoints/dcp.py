@@ -71,6 +71,12 @@ def load_dcp(
     return model, tokenizer
 
 
+def read_dcp_config(path: str | Path, base: str | Path | None = None) -> LLaDAConfig:
+    """The model's shapes as `load_dcp` would find them; no weight is read. Raises ValueError."""
+    weights = find_weights(Path(path).expanduser())
+    return _config(weights, _run_folder(weights), base)[0]
+
+
 def find_weights(path: Path) -> Path:
     """The folder that holds the weights, at `path` or inside it. Raises ValueError for a folder that
     is still being written, holds an adapter, or no weights."""

@@ -1,0 +1,132 @@
+"""How much memory decoding takes, before anything is allocated: the plan behind `--plan`.
+
+Arithmetic on shapes; an upper estimate of what a step holds at once. Knows no device but its size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from llada_exp.models.base import ModelShape
+from llada_exp.types import DecodingParams
+
+RESERVE = 0.06  # of the device: allocator, kernels' workspaces, context
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes, for rows of `max_length` positions decoded by default as `params` say.
+
+    weights:      the model in its dtype.
+    kv_per_row:   one row's slot: K and V of all layers.
+    device_total: what the device has; None where unknown.
+    """
+
+    shape: ModelShape
+    dtype: torch.dtype
+    params: DecodingParams
+    batch_size: int
+    max_length: int
+    max_positions: int
+    device_total: int | None
+
+    @property
+    def weights(self) -> int:
+        return self.shape.num_parameters * self.dtype.itemsize
+
+    @property
+    def kv_per_row(self) -> int:
+        return kv_bytes(self.shape, self.dtype, self.max_length)
+
+    def step_bytes(self, rows: int) -> int:
+        """What the largest step of so many rows holds at once: hidden states, the MLP, logits."""
+        return activation_bytes(
+            self.shape, self.dtype, self.params, rows, self.max_length, self.max_positions
+        )
+
+    @property
+    def activations(self) -> int:
+        return self.step_bytes(self.batch_size)
+
+    def total(self, rows: int) -> int:
+        return self.weights + rows * self.kv_per_row + self.step_bytes(rows)
+
+    @property
+    def max_batch(self) -> int | None:
+        """The largest batch_size that fits (0: not even the weights); None where unknown."""
+        if self.device_total is None:
+            return None
+        usable = int(self.device_total * (1 - RESERVE))
+        low, high = 0, 1 << 16
+        while low < high:  # the total grows with the rows
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.total(middle) <= usable else (low, middle - 1)
+        return low
+
+    def check(self) -> None:
+        """Raises ValueError where batch_size rows do not fit the device."""
+        most = self.max_batch
+        if most is not None and self.device_total is not None and self.batch_size > most:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; with rows of {self.max_length} positions at most {most} "
+                f"fit in {self.device_total / 2**30:.1f} GiB: lower batch_size or max_length"
+            )
+
+
+def kv_bytes(shape: ModelShape, dtype: torch.dtype, max_length: int) -> int:
+    """One row's slot: K and V [L, T, H, D]."""
+    return 2 * shape.n_layers * max_length * shape.n_heads * shape.head_dim * dtype.itemsize
+
+
+def activation_bytes(
+    shape: ModelShape,
+    dtype: torch.dtype,
+    params: DecodingParams,
+    batch_size: int,
+    max_length: int,
+    max_positions: int,
+) -> int:
+    """The largest step. Positions: the budget, or one row that alone exceeds it, or all rows."""
+    positions = min(batch_size * max_length, max(max_positions, max_length))
+    width = 6 * shape.d_model + 3 * shape.mlp_hidden  # residual, normed, q, k, v, out; gate, up, product
+    rotary = 4 * shape.d_model * 4  # q and k rotated in float32
+    logit_rows = batch_size * params.block_length
+    logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
+    credit = 2 * logit_rows * shape.vocab_size * 4 if params.rule == "credit" else 0
+    return positions * (width * dtype.itemsize + rotary) + logits + credit
+
+
+def device_bytes(device: torch.device) -> int | None:
+    """Memory of the device, free or not; a CPU's is the machine's. None where it cannot be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        import os
+
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def table(own: MemoryPlan, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)) -> str:
+    """Text for a person: the parts, the largest batch, and what each batch size takes in all."""
+    gib = 2**30
+    lines = [
+        f"weights              {own.weights / gib:9.3f} GiB",
+        f"K/V of a row         {own.kv_per_row / gib:9.3f} GiB  ({own.max_length} positions)",
+        f"largest step         {own.activations / gib:9.3f} GiB",
+    ]
+    if own.device_total is None:
+        return "\n".join([*lines, "device memory          unknown"])
+    lines.append(f"device memory        {own.device_total / gib:9.3f} GiB")
+    lines.append(f"largest batch_size   {own.max_batch:9d}")
+    lines.append(f"{'batch_size':<12} {'beyond the weights':>20} {'in all':>12}")
+    for size in sorted({*sizes, own.batch_size}):
+        step = own.step_bytes(size)
+        total = own.weights + size * own.kv_per_row + step
+        fits = "" if own.max_batch is not None and size <= own.max_batch else "  does not fit"
+        extra = (size * own.kv_per_row + step) / gib
+        lines.append(f"{size:<12} {extra:>16.3f} GiB {total / gib:>8.3f} GiB{fits}")
+    return "\n".join(lines)

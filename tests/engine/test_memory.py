@@ -1,0 +1,65 @@
+"""The memory plan: arithmetic that has to be an upper bound, and a refusal before an out-of-memory."""
+
+import pytest
+import torch
+
+from llada_exp.engine.memory import MemoryPlan, kv_bytes, table
+from llada_exp.engine.slots import KVSlots
+from llada_exp.models.base import ModelShape
+from llada_exp.types import DecodingParams
+from tests.toys import toy_model
+
+LLADA_8B = ModelShape(
+    d_model=4096, n_layers=32, n_heads=32, head_dim=128, mlp_hidden=12288, vocab_size=126464,
+    max_length=4096, num_parameters=8_015_581_184,
+)  # fmt: skip
+
+
+def plan(total_gib, batch_size=16, **fields):
+    sizes = {"max_length": 1280, "max_positions": 8192, "dtype": torch.bfloat16, **fields}
+    total = None if total_gib is None else int(total_gib * 2**30)
+    own = {"shape": LLADA_8B, "params": DecodingParams(cache="dual"), "device_total": total}
+    return MemoryPlan(batch_size=batch_size, **own, **sizes)
+
+
+def test_a_slot_takes_what_the_plan_says():
+    model = toy_model()
+    keys, values = KVSlots(model, num_slots=3, max_length=40).tensors
+    assert keys.nbytes + values.nbytes == 3 * kv_bytes(model.shape, model.dtype, 40)
+
+
+def test_the_8b_model_on_an_80_gib_device():
+    own = plan(80)
+    assert own.weights == 2 * 8_015_581_184
+    assert own.kv_per_row == 2 * 32 * 1280 * 4096 * 2
+    assert own.max_batch > 16
+    own.check()
+    assert own.total(own.max_batch) <= 80 * 2**30 < own.total(2 * own.max_batch)
+
+
+def test_more_than_fits_is_refused_with_what_would():
+    most = plan(24).max_batch
+    with pytest.raises(ValueError, match=f"batch_size is {most + 1}; .* at most {most} fit in 24.0 GiB"):
+        plan(24, batch_size=most + 1).check()
+    assert plan(8).max_batch == 0, "the weights alone do not fit"
+
+
+def test_an_unknown_device_is_planned_but_not_refused():
+    own = plan(None, batch_size=4000)
+    own.check()
+    assert own.max_batch is None
+    assert "unknown" in table(own)
+
+
+def test_longer_rows_wider_batches_and_wider_dtypes_take_more():
+    base = plan(80)
+    assert plan(80, max_length=4096).max_batch < base.max_batch
+    assert plan(80, dtype=torch.float32).max_batch < base.max_batch
+    assert base.total(17) > base.total(16)
+
+
+def test_the_table_names_what_does_not_fit():
+    text = table(plan(24))
+    assert "largest batch_size" in text
+    rows = [line for line in text.splitlines() if line.startswith("64 ")]
+    assert rows[0].endswith("does not fit")

@@ -1,0 +1,106 @@
+"""Every command of the README is run: those that need a GPU, a hub or a cluster are composed."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llada_exp.jobs import running_server
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+KINDS = ("command: serve", "command: test", "compose", "server", "python", "run", "run: help")
+BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.S | re.M)
+BLOCKS = [m.groupdict() for m in BLOCK.finditer(README)]
+
+
+def lines(*marks):
+    found = [line for b in BLOCKS if b["mark"] in marks for line in b["code"].strip().splitlines()]
+    assert found, f"the README has no block marked {marks}"
+    return found
+
+
+def run(command, timeout=240):
+    words = shlex.split(command)
+    assert words[0] == "python"
+    return subprocess.run(
+        [sys.executable, *words[1:]], capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False
+    )
+
+
+def test_every_shell_and_python_block_says_how_it_is_tested():
+    for block in BLOCKS:
+        if block["language"]:
+            assert block["mark"] in KINDS, block["code"]
+
+
+@pytest.mark.parametrize("command", lines("compose"))
+def test_commands_compose(command):
+    done = run(f"{command} --cfg job")
+    assert done.returncode == 0, done.stderr
+    for word in shlex.split(command)[3:]:
+        key, value = word.split("=")
+        if key not in ("model", "decoding"):
+            assert value in done.stdout, f"{word} did not arrive"
+
+
+@pytest.mark.parametrize("command", lines("run", "run: help"))
+def test_commands_run(command):
+    done = run(command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_python_blocks_run_and_print_right_answers(capsys):
+    for block in BLOCKS:
+        if block["language"] == "python":
+            exec(compile(block["code"], "README.md", "exec"), {})
+    assert "#### 55" in capsys.readouterr().out
+
+
+def test_the_pasted_line_and_the_other_requests_are_answered():
+    with running_server() as server:
+        printed = server.log.read_text()
+        assert server.url in printed
+        pasted = next(line for line in printed.splitlines() if line.startswith("curl "))
+        assert "#### 55" in shell(pasted)
+        for line in lines("server"):
+            answer = shell(line.replace("http://127.0.0.1:8000", server.url))
+            assert answer
+            assert '"error"' not in answer
+
+
+def shell(command):
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("mark", ["command: serve", "command: test"])
+def test_the_two_commands_install_what_the_package_declares(mark):
+    (command,) = lines(mark)
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q torch==2.13.0 -e ")
+    last = command.split(" && ")[-1]
+    assert (
+        last
+        == {
+            "command: serve": ".venv/bin/python -m llada_exp.serve",
+            "command: test": ".venv/bin/python -m pytest",
+        }[mark]
+    )
+
+
+def test_the_picture_of_the_layout_is_true():
+    picture = next(b["code"] for b in BLOCKS if not b["language"] and "llada_exp/" in b["code"])
+    named = re.findall(r"^ *([\w./]+\.py|\w+/)(?= )", picture, re.M)
+    assert len(named) > 20
+    for name in named:
+        assert list(ROOT.glob(f"**/{name.rstrip('/')}")), f"{name} is in the picture only"
+
+
+def test_relative_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
