@@ -5,7 +5,10 @@ A thin entry point. Imports stay inside the functions: every worker process impo
 
 from __future__ import annotations
 
+import sys
 from typing import Any
+
+PLAN = "--plan"
 
 
 def serve(cfg: Any) -> int:
@@ -21,11 +24,26 @@ def serve(cfg: Any) -> int:
     return run_server(settings)
 
 
+def plan(cfg: Any) -> int:
+    """Print the memory plan of a composed config, and start nothing. Exit code 1 where it does not fit."""
+    from omegaconf import OmegaConf
+
+    from llada_exp.engine.memory import table
+    from llada_exp.server.memory import memory_plan
+    from llada_exp.settings import validate
+
+    own = memory_plan(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
+    print(table(own))
+    return 0 if own.fits else 1
+
+
 def main() -> None:
     from llada_exp.cli import run_app
     from llada_exp.settings import known_keys
 
-    run_app(serve, "serve", known_keys())
+    wanted = PLAN in sys.argv
+    sys.argv = [word for word in sys.argv if word != PLAN]
+    run_app(plan if wanted else serve, "serve", known_keys())
 
 
 if __name__ == "__main__":

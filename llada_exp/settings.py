@@ -22,6 +22,7 @@ MODES = ("batch", "streaming")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXTRA_FIELDS = ("reject", "ignore")
+SCHEDULING = ("continuous", "lockstep")
 PER_REQUEST_FIELDS = ("seed", "stop", "ignore_eos", "ban_ids", "trace")
 """Decoding fields that make no sense as a server's default."""
 
@@ -48,6 +49,16 @@ class HttpSettings:
 
 
 @dataclass(frozen=True)
+class EngineSettings:
+    """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
+    forwarded in one step; scheduling: continuous or lockstep."""
+
+    max_length: int | None
+    max_positions: int
+    scheduling: str
+
+
+@dataclass(frozen=True)
 class ServeSettings:
     """One field per top-level key of conf/serve.yaml, which explains each."""
 
@@ -64,6 +75,7 @@ class ServeSettings:
     seed: int | None
     server_info: str | None
     decoding: DecodingParams
+    engine: EngineSettings
     server: HttpSettings
 
 
@@ -93,6 +105,7 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
         seed=tree.integer("seed", 0, 2**63 - 1) if tree["seed"] is not None else None,
         server_info=tree.text("server_info", optional=True),
         decoding=_decoding(tree.child("decoding", _preset_fields())),
+        engine=_engine(tree.child("engine", _names(EngineSettings))),
         server=_http(tree.child("server", _names(HttpSettings))),
     )
     if settings.decoding.num_rows > settings.batch_size:
@@ -120,6 +133,7 @@ def known_keys() -> tuple[str, ...]:
     nested = {
         "model": _names(ModelSettings),
         "decoding": _preset_fields(),
+        "engine": _names(EngineSettings),
         "server": _names(HttpSettings),
     }
     dotted = tuple(f"{group}.{name}" for group, names in nested.items() for name in names)
@@ -147,6 +161,14 @@ def _model(node: _Node) -> ModelSettings:
             + (" or a hub id" if model.source == "hf" else " (step_N/policy/weights or above it)")
         )
     return model
+
+
+def _engine(node: _Node) -> EngineSettings:
+    return EngineSettings(
+        max_length=None if node["max_length"] is None else node.integer("max_length", 2, 2**20),
+        max_positions=node.integer("max_positions", 1, 2**24),
+        scheduling=node.one_of("scheduling", SCHEDULING),
+    )
 
 
 def _http(node: _Node) -> HttpSettings:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -118,3 +119,35 @@ def test_the_server_does_not_change_directory(tmp_path):
         process.terminate()
         process.stdout.close()
         assert process.wait(20) == 0
+
+
+def test_a_reader_of_the_ready_line_that_goes_does_not_end_the_server(tmp_path):
+    # `python -m llada_exp.serve | head -1` closes the pipe between, or before, the two lines.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [*FAKE, "port=0", "server_info=info.json"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+    process.stdout.close()
+    try:
+        until = time.monotonic() + 30
+        while not (tmp_path / "info.json").is_file() and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_the_plan_prints_memory_and_starts_nothing(tmp_path):
+    done = run("--plan", "batch_size=16", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("weights", "K/V of a row", "largest batch_size"):
+        assert word in done.stdout
+    assert run("--plan", "batch_size=4096", "engine.max_positions=10000000", cwd=tmp_path).returncode == 1
+
+
+def test_more_rows_than_fit_are_refused_at_the_start_and_not_by_an_out_of_memory_later(tmp_path):
+    done = run("port=0", "batch_size=4096", "engine.max_positions=10000000", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "batch_size is 4096" in done.stderr
+    assert "lower batch_size or max_length" in done.stderr

@@ -53,6 +53,8 @@ def with_value(tree, key, value):
         ("decoding.blok_length", 3, "unknown key decoding.blok_length; did you mean decoding.block_length"),
         ("batchsize", 3, "unknown key batchsize; did you mean batch_size"),
         ("server.extra_fields", "drop", "server.extra_fields is 'drop'; expected one of reject, ignore"),
+        ("engine.max_length", 1, "engine.max_length is 1; expected an integer from 2"),
+        ("engine.scheduling", "static", "engine.scheduling is 'static'; expected one of continuous"),
         ("decoding.cfg_scale", 1.5, "at least 2 rows"),
     ],
 )
@@ -73,5 +75,5 @@ def test_a_missing_key_is_named(composed):
 
 
 def test_every_key_of_the_yaml_is_known_and_the_other_way_round(composed):
-    nested = {f"{g}.{k}" for g in ("model", "decoding", "server") for k in composed[g]}
+    nested = {f"{g}.{k}" for g in ("model", "decoding", "engine", "server") for k in composed[g]}
     assert set(composed) | nested == set(known_keys())

@@ -80,16 +80,15 @@ def load_model(
         )
     if source != "dcp" and base is not None:
         raise ValueError(f"base is {str(base)!r}; only source='dcp' takes one")
-    target = _device(device)
-    kind = _dtype(dtype, target)
+    place, kind = target(device, dtype)
     if source == "dcp":
         from llada_exp.checkpoints.dcp import load_dcp
 
         assert path is not None
-        model, tokenizer = load_dcp(path, target, kind, base)
+        model, tokenizer = load_dcp(path, place, kind, base)
     else:
         path = path or tiny_folder()
-        model, tokenizer = load_hf(path, target, kind)
+        model, tokenizer = load_hf(path, place, kind)
     default = "tiny" if source == "tiny" else Path(path).name or str(path)
     return LoadedModel(model, tokenizer, source, str(path), name or default)
 
@@ -101,8 +100,14 @@ def read_shape(source: str, path: str | None = None, base: str | None = None) ->
 
         assert path is not None
         return meta_model(read_dcp_config(path, base)).shape
-    folder = tiny_folder() if source == "tiny" else resolve_folder(path or "")
+    folder = tiny_folder() if source == "tiny" else resolve_folder(path or "", ["config.json"])
     return meta_model(read_config(folder)).shape
+
+
+def target(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
+    """What `device` and `dtype` stand for on this machine. Raises ValueError naming the argument."""
+    place = _device(device)
+    return place, _dtype(dtype, place)
 
 
 def _device(device: str) -> torch.device:

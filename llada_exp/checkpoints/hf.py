@@ -8,6 +8,7 @@ and .pt files are refused. Every check is made before the first weight is read.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ from llada_exp.text import Tokenizer
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
+_HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
 
 
 def load_hf(
@@ -53,8 +54,8 @@ def load_hf(
     return model, tokenizer
 
 
-def resolve_folder(source: str | Path) -> Path:
-    """The local folder of `source`, fetched first where it is a hub id. Raises ValueError."""
+def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Path:
+    """The local folder of `source`; of a hub id, these files are fetched first. Raises ValueError."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -65,7 +66,7 @@ def resolve_folder(source: str | Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(source), allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(str(source), allow_patterns=list(files)))
     except Exception as error:  # the client's errors have no common base: network, http, cache, names
         reason = str(error).strip().splitlines()[:1]
         raise ValueError(

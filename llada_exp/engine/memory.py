@@ -65,10 +65,14 @@ class MemoryPlan:
             low, high = (middle, high) if self.total(middle) <= usable else (low, middle - 1)
         return low
 
+    @property
+    def fits(self) -> bool:
+        return self.max_batch is None or self.batch_size <= self.max_batch
+
     def check(self) -> None:
         """Raises ValueError where batch_size rows do not fit the device."""
         most = self.max_batch
-        if most is not None and self.device_total is not None and self.batch_size > most:
+        if self.device_total is not None and not self.fits:
             raise ValueError(
                 f"batch_size is {self.batch_size}; with rows of {self.max_length} positions at most {most} "
                 f"fit in {self.device_total / 2**30:.1f} GiB: lower batch_size or max_length"

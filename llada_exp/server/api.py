@@ -36,9 +36,11 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
 
     from llada_exp.checkpoints import load_model
     from llada_exp.engine.engine import Engine
+    from llada_exp.server.memory import memory_plan
 
     if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
+    memory_plan(settings, device).check()
     model = settings.model
     loaded = load_model(
         source=model.source,
@@ -48,7 +50,15 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         dtype=settings.dtype,
         name=model.name,
     )
-    return Backend(Engine(loaded.model, batch_size=settings.batch_size), loaded.tokenizer)
+    own = settings.engine
+    engine = Engine(
+        loaded.model,
+        batch_size=settings.batch_size,
+        max_positions=own.max_positions,
+        max_length=own.max_length,
+        scheduling=own.scheduling,
+    )
+    return Backend(engine, loaded.tokenizer)
 
 
 class ModelAPI(ls.LitAPI):

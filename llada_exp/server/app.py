@@ -33,7 +33,15 @@ from litserve.transport.factory import create_transport_from_config
 from llada_exp.server.api import Build, ModelAPI, load_backend
 from llada_exp.server.errors import ApiError, install_handlers
 from llada_exp.server.exchange import Exchange
-from llada_exp.server.info import SAMPLE_QUESTION, curl_line, local_url, own_health, public_url, write_info
+from llada_exp.server.info import (
+    SAMPLE_QUESTION,
+    curl_line,
+    local_url,
+    own_health,
+    public_url,
+    say,
+    write_info,
+)
 from llada_exp.server.loop import STOP
 from llada_exp.server.net import RequestId, bind
 from llada_exp.server.processes import (
@@ -232,10 +240,9 @@ class Server(LitServer):
         self._was_ready = True
         self._mark(host, port, "ready")
         url, settings = public_url(host, port), self.settings
-        print(
+        say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size}"
-            f"\n{curl_line(url, SAMPLE_QUESTION)}",
-            flush=True,
+            f"\n{curl_line(url, SAMPLE_QUESTION)}\n"
         )
 
     def _drain(self) -> int:

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import socket
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -52,6 +53,17 @@ def write_info(path: str | Path, info: dict[str, Any]) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def say(text: str) -> None:
+    """Write to stdout. A reader that is gone (`... | head -1`) is no reason to stop serving."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or the flush at exit would fail again
+        os.close(nowhere)
 
 
 def curl_line(url: str, question: str) -> str:
