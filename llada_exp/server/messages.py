@@ -54,6 +54,7 @@ class Done(TypedDict):
     queue_ms: float
     ttft_ms: float | None
     e2el_ms: float
+    trace: NotRequired[list[dict[str, Any]]]
 
 
 class Failed(TypedDict):

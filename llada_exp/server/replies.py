@@ -107,6 +107,7 @@ class Reply:
                 "queue_ms": c.done["queue_ms"],
                 "ttft_ms": c.done["ttft_ms"],
                 "e2el_ms": c.done["e2el_ms"],
+                **({"trace": c.done["trace"]} if c.done.get("trace") else {}),
             }
             for c in choices
             if c.done is not None

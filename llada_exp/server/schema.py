@@ -44,6 +44,7 @@ class Generation(_Strict):
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
+    trace: bool | None = Field(None, description="the commits of every step, in the response's llada object")
     # decoding
     rule: str | None = None
     steps: Count | None = None

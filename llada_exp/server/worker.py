@@ -151,6 +151,15 @@ class Worker:
 
     def _finish(self, uid: str, job: _Running, rest: str, output: RequestOutput) -> None:
         del self._running[uid]
+        trace = [
+            {
+                "step": commit.step,
+                "positions": commit.positions,
+                "token_ids": commit.token_ids,
+                "confidences": commit.confidences,
+            }
+            for commit in output.trace
+        ]
         job.send(
             {
                 "kind": "done",
@@ -165,6 +174,7 @@ class Worker:
                 "queue_ms": output.queue_ms,
                 "ttft_ms": output.ttft_ms,
                 "e2el_ms": output.e2el_ms,
+                "trace": trace,
             }
         )
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from llada_exp.engine import Engine
 from llada_exp.types import DecodingParams
@@ -219,3 +220,80 @@ def test_stats_count_the_work():
     assert stats["num_positions"] == 2 * 64
     assert stats["useful_position_ratio"] == pytest.approx(4 * (8 + 4) / 128)
     assert stats["packing_efficiency"] == pytest.approx(52 / 64)
+
+
+def test_a_step_out_of_memory_is_split_and_no_request_is_lost(monkeypatch):
+    params = [
+        DecodingParams(max_tokens=16, block_length=8, ignore_eos=True, cache=cache, rule=rule)
+        for cache, rule in (("none", "fixed"), ("dual", "credit"), ("prefix", "threshold"), ("dual", "fixed"))
+    ]
+    expected = [one(own).token_ids for own in params]
+    engine = Engine(MODEL, batch_size=4)
+    names = [engine.add_request(PROMPT, own) for own in params]
+    real, calls = engine.decoder.model.hidden, []
+
+    def hidden(ids, positions, attend):
+        calls.append(len(ids))
+        if len(ids) > 32:
+            real(ids, positions, attend)  # the failing pass has already written K/V
+            raise torch.OutOfMemoryError("too much")
+        return real(ids, positions, attend)
+
+    monkeypatch.setattr(engine.decoder.model, "hidden", hidden)
+    before = engine.scheduler.max_positions
+    outputs, _ = run(engine)
+    assert [outputs[name].token_ids for name in names] == expected
+    assert engine.stats()["num_out_of_memory"] >= 1
+    assert engine.scheduler.max_positions < before
+    assert sum(n > 32 for n in calls) <= 4, "the budget learns: it does not fail at every step"
+
+
+def test_one_row_out_of_memory_is_an_error_and_the_engine_goes_on(monkeypatch):
+    engine = Engine(MODEL)
+    engine.add_request(PROMPT, DecodingParams(max_tokens=8, block_length=8))
+
+    def hidden(ids, positions, attend):
+        raise torch.OutOfMemoryError("too much")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.decoder.model, "hidden", hidden)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine.step()
+    assert engine.abort_all()
+    assert one(DecodingParams(max_tokens=8, block_length=8)).token_ids
+
+
+def test_lockstep_gives_the_same_answers_in_whole_batches():
+    params = DecodingParams(max_tokens=16, block_length=8, cache="dual", ignore_eos=True)
+    shorter = replace(params, max_tokens=8)
+    expected = one(params).token_ids, one(shorter).token_ids
+    engine = Engine(MODEL, batch_size=2, scheduling="lockstep")
+    names = [engine.add_request(PROMPT, own) for own in (params, shorter, params, shorter)]
+    outputs, _ = run(engine)
+    assert [outputs[name].token_ids for name in names] == [*expected, *expected]
+    assert engine.stats()["batch_size_histogram"] == {1: 16, 2: 16}, "a finished row is not replaced"
+
+
+def test_a_trace_tells_each_position_once_with_its_step_and_confidence():
+    output = one(DecodingParams(max_tokens=16, block_length=8, rule="threshold", trace=True, ignore_eos=True))
+    assert [commit.step for commit in output.trace] == list(range(output.nfe))
+    told = {p: t for c in output.trace for p, t in zip(c.positions, c.token_ids, strict=True)}
+    assert tuple(told[p] for p in range(16)) == output.token_ids
+    assert one(DecodingParams(max_tokens=8, block_length=8)).trace == ()
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
+def test_a_cache_costs_fewer_positions_and_its_first_block_step_is_exact(cache):
+    params = DecodingParams(max_tokens=32, block_length=8, steps=16, ignore_eos=True, trace=True)
+    plain, cached = one(params), one(replace(params, cache=cache))
+    assert cached.nfe == plain.nfe
+    assert cached.num_positions < plain.num_positions
+    assert cached.trace[0] == replace(plain.trace[0], request_id=cached.trace[0].request_id)
+
+
+def test_max_length_bounds_a_row():
+    with pytest.raises(ValueError, match="max_length is 600; expected from 1 to the model's 512"):
+        Engine(MODEL, max_length=600)
+    engine = Engine(MODEL, max_length=20)
+    with pytest.raises(ValueError, match="maximum context length is 20 tokens"):
+        engine.add_request(PROMPT, DecodingParams(max_tokens=16, block_length=8))

@@ -62,6 +62,22 @@ def test_openai_client_streams_the_same_text(client):
     ]
 
 
+def test_a_trace_tells_every_commit_once(client):
+    # What draws an answer's life: each position, the step that committed it, and how sure it was.
+    answer = client.chat.completions.create(
+        model="llada-8b-instruct", messages=[{"role": "user", "content": "hi"}],
+        max_tokens=32, extra_body={"trace": True, "rule": "threshold", "threshold": 0.3, "ignore_eos": True},
+    )  # fmt: skip
+    told = answer.llada["choices"][0]
+    commits = told["trace"]
+    assert [c["step"] for c in commits] == list(range(told["nfe"]))
+    assert sorted(p for c in commits for p in c["positions"]) == list(range(32))
+    assert all(0 <= x <= 1 for c in commits for x in c["confidences"])
+    assert "trace" not in client.chat.completions.create(
+        model="llada-8b-instruct", messages=[{"role": "user", "content": "hi"}], max_tokens=8
+    ).llada["choices"][0]  # fmt: skip
+
+
 def test_openai_client_completes_several_prompts_with_several_choices(client):
     answer = client.completions.create(model="llada-8b-instruct", prompt=["a", "b"], n=2, max_tokens=8)
     assert [c.index for c in answer.choices] == [0, 1, 2, 3]
