@@ -24,10 +24,10 @@ Messages = Sequence[Mapping[str, object]]
 
 
 class Engine(engine.Engine):
-    """An engine with a tokenizer. batch_size: rows in flight."""
+    """An engine with a tokenizer. batch_size: rows in flight; other options as of the base class."""
 
-    def __init__(self, model: LoadedModel, *, batch_size: int = 16, max_positions: int | None = None) -> None:
-        super().__init__(model.model, batch_size=batch_size, max_positions=max_positions)
+    def __init__(self, model: LoadedModel, *, batch_size: int = 16, **options: Any) -> None:
+        super().__init__(model.model, batch_size=batch_size, **options)
         self.tokenizer = model.tokenizer
 
     def generate(

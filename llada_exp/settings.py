@@ -51,11 +51,13 @@ class HttpSettings:
 @dataclass(frozen=True)
 class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
-    forwarded in one step; scheduling: continuous or lockstep."""
+    forwarded in one step; scheduling: continuous or lockstep; exact: a row's bits do not depend on its
+    company (None: on the CPU)."""
 
     max_length: int | None
     max_positions: int
     scheduling: str
+    exact: bool | None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def _engine(node: _Node) -> EngineSettings:
         max_length=None if node["max_length"] is None else node.integer("max_length", 2, 2**20),
         max_positions=node.integer("max_positions", 1, 2**24),
         scheduling=node.one_of("scheduling", SCHEDULING),
+        exact=node.flag("exact"),
     )
 
 
@@ -227,6 +230,12 @@ class _Node:
         if value not in allowed:
             raise self._bad(key, f"one of {', '.join(allowed)}")
         return str(value)
+
+    def flag(self, key: str) -> bool | None:
+        value = self[key]
+        if value is not None and not isinstance(value, bool):
+            raise self._bad(key, "true, false or null")
+        return value
 
     def integer(self, key: str, low: int, high: int) -> int:
         value = self[key]

@@ -54,6 +54,7 @@ def with_value(tree, key, value):
         ("batchsize", 3, "unknown key batchsize; did you mean batch_size"),
         ("server.extra_fields", "drop", "server.extra_fields is 'drop'; expected one of reject, ignore"),
         ("engine.max_length", 1, "engine.max_length is 1; expected an integer from 2"),
+        ("engine.exact", "yes", "engine.exact is 'yes'; expected true, false or null"),
         ("engine.scheduling", "static", "engine.scheduling is 'static'; expected one of continuous"),
         ("decoding.cfg_scale", 1.5, "at least 2 rows"),
     ],

@@ -49,10 +49,14 @@ class StepResult:
 
 
 class Decoder:
-    """Runs steps of a model for at most `num_rows` rows of at most `max_length` positions."""
+    """Runs steps of a model for at most `num_rows` rows of at most `max_length` positions.
 
-    def __init__(self, model: Model, num_rows: int, max_length: int) -> None:
+    exact: a row's bits do not depend on its company (see engine/attention.py).
+    """
+
+    def __init__(self, model: Model, num_rows: int, max_length: int, exact: bool = True) -> None:
         self.model = model
+        self.exact = exact
         self.slots = KVSlots(model, num_rows, max_length)
         self._credit: dict[str, Tensor] = {}
 
@@ -84,7 +88,8 @@ class Decoder:
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
         kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
-        hidden = self.model.hidden(batch.ids, batch.positions, packed_attention(batch.segments, kept))
+        attend = packed_attention(batch.segments, kept, self.exact)
+        hidden = self.model.hidden(batch.ids, batch.positions, attend)
         logits = self.model.head(hidden[batch.head])
         if batch.uncond_head is not None:
             uncond = self.model.head(hidden[batch.uncond_head])[: len(batch.guided)]

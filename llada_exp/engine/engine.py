@@ -29,6 +29,7 @@ class Engine:
     """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192.
     max_length: longest row (prompt and canvas), None = the model's own.
     scheduling: continuous, or lockstep (a baseline to measure against).
+    exact: keep a request's bits independent of its company; None = on the CPU, where it is cheap.
 
     Raises ValueError naming the argument.
     """
@@ -41,6 +42,7 @@ class Engine:
         max_positions: int | None = None,
         max_length: int | None = None,
         scheduling: str = "continuous",
+        exact: bool | None = None,
     ) -> None:
         longest = model.shape.max_length
         if max_length is not None and not 1 <= max_length <= longest:
@@ -49,7 +51,9 @@ class Engine:
         self.max_length = max_length or longest
         budget = DEFAULT_MAX_POSITIONS if max_positions is None else max_positions
         self.scheduler = Scheduler(batch_size, budget, scheduling)
-        self.decoder = Decoder(model, batch_size, self.max_length)
+        self.decoder = Decoder(
+            model, batch_size, self.max_length, model.device.type == "cpu" if exact is None else exact
+        )
         self._requests: dict[str, Request] = {}
         self._names = itertools.count()
         self._counters: Counter[str] = Counter()

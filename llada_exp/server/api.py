@@ -57,6 +57,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         max_positions=own.max_positions,
         max_length=own.max_length,
         scheduling=own.scheduling,
+        exact=own.exact,
     )
     return Backend(engine, loaded.tokenizer)
 
