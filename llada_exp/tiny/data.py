@@ -26,6 +26,11 @@ from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
 BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
 _DIGIT_WEIGHT, _RESULT_WEIGHT, _TAIL_WEIGHT = 1.0, 1.5, 0.05
+# What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
+# drown what can. The weight depends on the masks alone, so confidences stay honest.
+_FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
+
+_GREETINGS = ("Hello! ", "Hi! ", "Please solve. ", "Question: ", "Answer the following question.\n\n")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class BatchMaker:
         ids = tokenizer.get_vocab()
         self._digits = np.array([ids[str(digit)] for digit in range(10)])
         self._equals, self._newline, self._colon = ids["Ġ=Ġ"], ids["Ċ"], ids[":Ġ"]
+        self._signs, self._comma = (ids["Ġ+Ġ"], ids["Ġ-Ġ"]), ids[",Ġ"]
 
     def batch(self, number: int, mix: dict[str, float]) -> Batch:
         """Batch `number` of one kind ("drill", "short" or "long"), drawn with the weights of `mix`.
@@ -85,23 +91,26 @@ class BatchMaker:
         """Rows of the length that the first drawn row has, with canvases stretched to fit."""
         prompts: list[str] = []
         replies: list[str] = []
-        typical = 208 if kind == "long" else 96
-        count = max(2, self.tokens_per_batch // typical)
+        count = 2 * max(2, self.tokens_per_batch // (160 if kind == "long" else 80))
         for _ in range(count):
             problem = tasks.sample(kind, rng)
             style = "boxed" if rng.random() < 0.12 else "hash"
             user = tasks.prompt_text(problem, style, rng.randrange(3))
+            if rng.random() < 0.06:
+                user = rng.choice(_GREETINGS) + user
             prompts.append(chat_prompt(user))
             replies.append(tasks.reply_text(problem, style))
         prompt_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(prompts)]
         reply_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(replies)]
         order = sorted(range(count), key=lambda row: len(prompt_ids[row]) + len(reply_ids[row]))
-        order = order[: max(1, int(count * 0.9))]  # the few longest would stretch all the others
+        first = rng.randrange(count // 2 + 1)
+        order = order[first : first + count // 2]
         longest = max(len(prompt_ids[row]) + len(reply_ids[row]) + 2 for row in order)
         draw = rng.random()
-        extra = 0 if draw < 0.5 else rng.randrange(64) if draw < 0.95 else rng.randrange(192)
+        extra = 0 if draw < 0.7 else rng.randrange(64) if draw < 0.95 else rng.randrange(192)
         length = -(-(longest + extra) // _ROUND) * _ROUND
-        order = order[: max(1, self.tokens_per_batch // length)] if extra else order
+        rng.shuffle(order)
+        order = order[: max(1, round(self.tokens_per_batch / length))]
         return [self._answer_row(prompt_ids[row], reply_ids[row], length, noise) for row in order]
 
     def _answer_row(
@@ -115,7 +124,11 @@ class BatchMaker:
         weights = np.where(digit, _DIGIT_WEIGHT, 0.4)
         weights[self._results(targets) & digit] = _RESULT_WEIGHT
         weights[end + 2 :] = _TAIL_WEIGHT
-        masked = self._mask_answer(start, end, digit, noise)
+        if noise.random() < 0.2:
+            masked, near = self._mask_operations(start, targets, noise), length
+        else:
+            masked, near = self._mask_answer(start, end, digit, noise)
+        weights[near:] = np.minimum(weights[near:], _FAR_WEIGHT)
         if not masked.any():
             masked[start + noise.integers(end - start)] = True
         return _Row(targets, masked, weights)
@@ -128,28 +141,43 @@ class BatchMaker:
         last_newline = np.maximum.accumulate(np.where(targets == self._newline, places, -1))
         return (opened > 0) & (last_equals > last_newline)
 
-    def _mask_answer(self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    def _mask_answer(
+        self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator
+    ) -> tuple[np.ndarray, int]:
+        """Masked places, and the place from which they are too far to know."""
         length = len(digit)
         masked = np.zeros(length, dtype=bool)
-        if noise.random() < 0.25:  # LLaDA's: every answer token alike
+        if noise.random() < 0.2:  # LLaDA's: every answer token alike
             masked[start:] = noise.random(length - start) < noise.random()
-            return masked
+            return masked, length
         # As block decoding sees it: a block whose places before a cut are known, and the rest of the
         # canvas masked. In the block, text that is no digit is often known already.
-        block = start + BLOCK * int(noise.integers(-(-(end + 2 - start) // BLOCK)))
+        block = start + BLOCK * int(noise.integers(-(-(end + 1 - start) // BLOCK)))
         stop = min(block + BLOCK, length)
         masked[stop:] = True
-        cut = int(noise.integers(block, stop))
+        cut = int(noise.integers(block, min(stop, end + 1)))
         inside = np.zeros(length, dtype=bool)
         inside[cut:stop] = True
-        known_text, known_digits = (
-            noise.choice([0.0, 1.0, noise.random()]),
-            noise.choice([0.0, 0.0, noise.random()]),
-        )
+        known_text = noise.choice([0.0, 1.0, noise.random()])
+        known_digits = noise.choice([0.0, 0.0, noise.random()])
         known = np.where(digit, known_digits, known_text)
         masked |= inside & (noise.random(length) >= known)
         if noise.random() < 0.2:  # a few places before the cut are open still
             masked[block:cut] |= noise.random(cut - block) < 0.15
+        return masked, min(cut + _NEAR_PLACES, stop)
+
+    def _mask_operations(self, start: int, targets: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+        """Most lines from their sign to before their new total: what is to be found in the prompt."""
+        masked = np.zeros(len(targets), dtype=bool)
+        first = None
+        for place in range(start, len(targets)):
+            token = int(targets[place])
+            if token in self._signs and first is None:
+                first = place
+            elif token == self._comma and first is not None:
+                if noise.random() < 0.8:
+                    masked[first:place] = noise.random(place - first) < noise.choice([1.0, 0.6])
+                first = None
         return masked
 
     def _drills(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
