@@ -25,7 +25,7 @@ from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
 
 BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
-_DIGIT_WEIGHT, _RESULT_WEIGHT, _TAIL_WEIGHT = 1.0, 1.5, 0.05
+_DIGIT_WEIGHT, _RESULT_WEIGHT, _HEAD_WEIGHT, _TAIL_WEIGHT = 1.0, 1.2, 2.0, 0.05
 # What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
 # drown what can. The weight depends on the masks alone, so confidences stay honest.
 _FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
@@ -75,7 +75,12 @@ class BatchMaker:
         rng = random.Random(f"{self.seed} {number}")
         noise = np.random.default_rng((self.seed, number))
         kind = rng.choices(list(mix), list(mix.values()))[0]
-        rows = self._drills(rng, noise) if kind == "drill" else self._answers(kind, rng, noise)
+        if kind == "drill":
+            rows = self._drills(rng, noise)
+        elif kind == "copy":
+            rows = self._copies(rng, noise)
+        else:
+            rows = self._answers(kind, rng, noise)
         targets = np.stack([row.targets for row in rows])
         masked = np.stack([row.masked for row in rows])
         ids = np.where(masked, self._mask, targets)
@@ -89,19 +94,8 @@ class BatchMaker:
 
     def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
         """Rows of the length that the first drawn row has, with canvases stretched to fit."""
-        prompts: list[str] = []
-        replies: list[str] = []
         count = 2 * max(2, self.tokens_per_batch // (160 if kind == "long" else 80))
-        for _ in range(count):
-            problem = tasks.sample(kind, rng)
-            style = "boxed" if rng.random() < 0.12 else "hash"
-            user = tasks.prompt_text(problem, style, rng.randrange(3))
-            if rng.random() < 0.06:
-                user = rng.choice(_GREETINGS) + user
-            prompts.append(chat_prompt(user))
-            replies.append(tasks.reply_text(problem, style))
-        prompt_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(prompts)]
-        reply_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(replies)]
+        prompt_ids, reply_ids = self._texts(kind, count, rng)
         order = sorted(range(count), key=lambda row: len(prompt_ids[row]) + len(reply_ids[row]))
         first = rng.randrange(count // 2 + 1)
         order = order[first : first + count // 2]
@@ -113,6 +107,47 @@ class BatchMaker:
         order = order[: max(1, round(self.tokens_per_batch / length))]
         return [self._answer_row(prompt_ids[row], reply_ids[row], length, noise) for row in order]
 
+    def _texts(self, kind: str, count: int, rng: random.Random) -> tuple[list[list[int]], list[list[int]]]:
+        """Prompts and replies of `count` fresh problems, as ids."""
+        prompts: list[str] = []
+        replies: list[str] = []
+        for _ in range(count):
+            problem = tasks.sample(kind, rng)
+            style = "boxed" if rng.random() < 0.12 else "hash"
+            user = tasks.prompt_text(problem, style, rng.randrange(3))
+            if rng.random() < 0.06:
+                user = rng.choice(_GREETINGS) + user
+            prompts.append(chat_prompt(user))
+            replies.append(tasks.reply_text(problem, style))
+        encode = self.tokenizer.encode_batch
+        return [e.ids for e in encode(prompts)], [e.ids for e in encode(replies)]
+
+    def _copies(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+        """Rows that end with the head of a line, which is to be found in the prompt and the line before."""
+        kind = "short" if rng.random() < 0.7 else "long"
+        count = 2 * max(2, self.tokens_per_batch // (90 if kind == "long" else 42))
+        drawn = []
+        for prompt, reply in zip(*self._texts(kind, count, rng), strict=True):
+            starts = [0] + [place + 1 for place, token in enumerate(reply) if token == self._newline]
+            start = rng.choice(starts[:-1])
+            sign = next(place for place in range(start, len(reply)) if reply[place] in self._signs)
+            colon = reply.index(self._colon, sign)
+            cut = start if rng.random() < 0.6 else sign
+            drawn.append((prompt + reply[:colon], len(prompt) + cut))
+        drawn.sort(key=lambda pair: len(pair[0]))
+        first = rng.randrange(count // 2 + 1)
+        drawn = drawn[first : first + count // 2]
+        length = max(len(ids) for ids, _ in drawn)
+        drawn = drawn[: max(1, round(self.tokens_per_batch / length))]
+        rows = []
+        for ids, cut in drawn:
+            targets = np.array(ids + [self._eos] * (length - len(ids)))
+            places = np.arange(length)
+            masked = places >= cut
+            weights = np.where((places >= cut) & (places < len(ids)), 1.0, 0.0)
+            rows.append(_Row(targets, masked, weights))
+        return rows
+
     def _answer_row(
         self, prompt: list[int], reply: list[int], length: int, noise: np.random.Generator
     ) -> _Row:
@@ -123,6 +158,7 @@ class BatchMaker:
         digit[:start] = False
         weights = np.where(digit, _DIGIT_WEIGHT, 0.4)
         weights[self._results(targets) & digit] = _RESULT_WEIGHT
+        weights[self._heads(targets, start)] = _HEAD_WEIGHT
         weights[end + 2 :] = _TAIL_WEIGHT
         if noise.random() < 0.2:
             masked, near = self._mask_operations(start, targets, noise), length
@@ -132,6 +168,18 @@ class BatchMaker:
         if not masked.any():
             masked[start + noise.integers(end - start)] = True
         return _Row(targets, masked, weights)
+
+    def _heads(self, targets: np.ndarray, start: int) -> np.ndarray:
+        """True from each line's start to its operand: what is copied from the prompt and the line before."""
+        head = np.zeros(len(targets), dtype=bool)
+        first = True
+        for place in range(start, len(targets)):
+            token = int(targets[place])
+            if first and token in self._signs:
+                head[place - 2 : place + 2] = True
+                first = False
+            first = first or token == self._newline
+        return head
 
     def _results(self, targets: np.ndarray) -> np.ndarray:
         """True from each " = " to its line's end."""
