@@ -27,8 +27,8 @@ from llada_exp.tiny.tokenizer import EOS, MASK, build_tokenizer, token_id
 # Until this share of the run, this mix of batches.
 STAGES: tuple[tuple[float, dict[str, float]], ...] = (
     (0.08, {"drill": 0.8, "short": 0.2}),
-    (0.25, {"drill": 0.1, "copy": 0.6, "short": 0.3}),
-    (0.40, {"drill": 0.1, "copy": 0.4, "short": 0.2, "long": 0.3}),
+    (0.32, {"drill": 0.15, "copy": 0.5, "short": 0.35}),
+    (0.45, {"drill": 0.1, "copy": 0.3, "short": 0.3, "long": 0.3}),
     (1.01, {"drill": 0.05, "copy": 0.1, "short": 0.25, "long": 0.6}),
 )
 
