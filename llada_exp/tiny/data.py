@@ -12,7 +12,6 @@ It knows the task texts and the tokenizer, and nothing of the model or the optim
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,8 @@ from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
 
 BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
-_DIGIT_WEIGHT, _RESULT_WEIGHT, _HEAD_WEIGHT, _TAIL_WEIGHT = 1.0, 1.2, 2.0, 0.05
+_DIGIT_WEIGHT, _HEAD_WEIGHT, _TAIL_WEIGHT = 1.0, 2.0, 0.05
+_FACT_WEIGHT = 4.0  # of the digit that is looked up, rather than copied: learned last
 # What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
 # drown what can. The weight depends on the masks alone, so confidences stay honest.
 _FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
@@ -157,8 +157,8 @@ class BatchMaker:
         digit = np.isin(targets, self._digits)
         digit[:start] = False
         weights = np.where(digit, _DIGIT_WEIGHT, 0.4)
-        weights[self._results(targets) & digit] = _RESULT_WEIGHT
         weights[self._heads(targets, start)] = _HEAD_WEIGHT
+        weights[self._facts(targets)] = _FACT_WEIGHT
         weights[end + 2 :] = _TAIL_WEIGHT
         if noise.random() < 0.2:
             masked, near = self._mask_operations(start, targets, noise), length
@@ -168,6 +168,12 @@ class BatchMaker:
         if not masked.any():
             masked[start + noise.integers(end - start)] = True
         return _Row(targets, masked, weights)
+
+    def _facts(self, targets: np.ndarray) -> np.ndarray:
+        """True at the last digit of each line's sum."""
+        fact = np.zeros(len(targets), dtype=bool)
+        fact[2:] = targets[:-2] == self._equals
+        return fact
 
     def _heads(self, targets: np.ndarray, start: int) -> np.ndarray:
         """True from each line's start to its operand: what is copied from the prompt and the line before."""
@@ -229,11 +235,11 @@ class BatchMaker:
         return masked
 
     def _drills(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
-        lines_per_row = 8
+        bare = rng.random() < 0.5  # only the sums, twice as dense
         texts = []
-        for _ in range(max(2, self.tokens_per_batch // (17 * lines_per_row))):
-            lines = [self._drill_line(rng) for _ in range(lines_per_row)]
-            texts.append("\n".join(lines) + "\n")
+        for _ in range(max(2, self.tokens_per_batch // 128)):
+            lines = [self._drill_line(rng) for _ in range(16 if bare else 8)]
+            texts.append("".join(f"{x.split(': ')[1].split(', ')[0]}\n" if bare else f"{x}\n" for x in lines))
         rows = [np.array(encoding.ids) for encoding in self.tokenizer.encode_batch(texts)]
         length = min(len(row) for row in rows)
         return [self._drill_row(row[:length], noise) for row in rows]
@@ -254,6 +260,8 @@ class BatchMaker:
         digit = np.isin(targets, self._digits)
         line_of = np.cumsum(targets == self._newline) - (targets == self._newline)
         mode = noise.integers(3, size=int(line_of.max()) + 1)[line_of]
+        if self._colon not in targets:
+            mode[:] = 1
         results = self._results(targets)
         after_colon = np.zeros(len(targets), dtype=bool)
         total = np.zeros(len(targets), dtype=bool)
@@ -264,12 +272,5 @@ class BatchMaker:
             seen = token == self._colon or (seen and token != self._newline)
             after_colon[place] = seen
         masked = digit & np.where(mode == 0, after_colon, np.where(mode == 1, results, total))
-        weights = np.where(results & digit, _RESULT_WEIGHT, _DIGIT_WEIGHT)
+        weights = np.where(self._facts(targets), _FACT_WEIGHT, _DIGIT_WEIGHT)
         return _Row(targets, masked, weights)
-
-    def stream(self, first: int, mix: dict[str, float]) -> Iterator[Batch]:
-        """Batches from number `first` on, all with one mix."""
-        number = first
-        while True:
-            yield self.batch(number, mix)
-            number += 1
