@@ -1,6 +1,6 @@
 """One training step of the embedded model, and all the state that a resumed run needs.
 
-A step is `micro` batches, each with its own Python thread and one torch thread: on a machine that is
+A step is `micro` batches, computed by two Python threads of one torch thread each: on a machine that is
 shared, this loses little when a core is taken away, where OpenMP's barriers inside one operator cost
 up to twenty times. It knows nothing of files, clocks or evaluation.
 """
@@ -23,7 +23,7 @@ EMA_DECAY = 0.995
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step saw: per kind, the weighted loss and the share of right digits after ` = `."""
+    """What one step saw: per kind, the weighted loss and the share right of what weighs most there."""
 
     loss: float
     losses: dict[str, float]
