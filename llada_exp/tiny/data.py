@@ -24,7 +24,7 @@ from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
 
 BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
-_DIGIT_WEIGHT, _HEAD_WEIGHT, _TAIL_WEIGHT = 1.0, 2.0, 0.05
+_TEXT_WEIGHT, _DIGIT_WEIGHT, _HEAD_WEIGHT, _END_WEIGHT, _TAIL_WEIGHT = 0.6, 1.0, 2.0, 2.0, 0.05
 _FACT_WEIGHT = 4.0  # of the digit that is looked up, rather than copied: learned last
 # What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
 # drown what can. The weight depends on the masks alone, so confidences stay honest.
@@ -156,15 +156,20 @@ class BatchMaker:
         targets[:start], targets[start:end], targets[end] = prompt, reply, self._eot
         digit = np.isin(targets, self._digits)
         digit[:start] = False
-        weights = np.where(digit, _DIGIT_WEIGHT, 0.4)
+        weights = np.where(digit, _DIGIT_WEIGHT, _TEXT_WEIGHT)
         weights[self._heads(targets, start)] = _HEAD_WEIGHT
         weights[self._facts(targets)] = _FACT_WEIGHT
+        last_line = start + len(reply) - reply[::-1].index(self._newline)
+        weights[last_line : end + 1] = _END_WEIGHT
         weights[end + 2 :] = _TAIL_WEIGHT
+        near = stop = length
         if noise.random() < 0.2:
-            masked, near = self._mask_operations(start, targets, noise), length
+            masked = self._mask_operations(start, targets, noise)
         else:
-            masked, near = self._mask_answer(start, end, digit, noise)
-        weights[near:] = np.minimum(weights[near:], _FAR_WEIGHT)
+            masked, near, stop = self._mask_answer(start, end, digit, noise)
+        far = np.where(digit, _FAR_WEIGHT, _TEXT_WEIGHT)  # the form of the block can be known
+        far[stop:] = _FAR_WEIGHT
+        weights[near:] = np.minimum(weights, far)[near:]
         if not masked.any():
             masked[start + noise.integers(end - start)] = True
         return _Row(targets, masked, weights)
@@ -197,13 +202,13 @@ class BatchMaker:
 
     def _mask_answer(
         self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator
-    ) -> tuple[np.ndarray, int]:
-        """Masked places, and the place from which they are too far to know."""
+    ) -> tuple[np.ndarray, int, int]:
+        """Masked places; from where digits are too far to know; where the block ends."""
         length = len(digit)
         masked = np.zeros(length, dtype=bool)
         if noise.random() < 0.2:  # LLaDA's: every answer token alike
             masked[start:] = noise.random(length - start) < noise.random()
-            return masked, length
+            return masked, length, length
         # As block decoding sees it: a block whose places before a cut are known, and the rest of the
         # canvas masked. In the block, text that is no digit is often known already.
         block = start + BLOCK * int(noise.integers(-(-(end + 1 - start) // BLOCK)))
@@ -218,7 +223,7 @@ class BatchMaker:
         masked |= inside & (noise.random(length) >= known)
         if noise.random() < 0.2:  # a few places before the cut are open still
             masked[block:cut] |= noise.random(cut - block) < 0.15
-        return masked, min(cut + _NEAR_PLACES, stop)
+        return masked, min(cut + _NEAR_PLACES, stop), stop
 
     def _mask_operations(self, start: int, targets: np.ndarray, noise: np.random.Generator) -> np.ndarray:
         """Most lines from their sign to before their new total: what is to be found in the prompt."""
