@@ -30,6 +30,8 @@ _FACT_WEIGHT = 4.0  # of the digit that is looked up, rather than copied: learne
 # drown what can. The weight depends on the masks alone, so confidences stay honest.
 _FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
 
+# Numbers below ten lose or gain a padding zero on the way, and are rare among 0..99: drawn more often.
+_SMALL_SHARE = 0.25
 _GREETINGS = ("Hello! ", "Hi! ", "Please solve. ", "Question: ", "Answer the following question.\n\n")
 
 
@@ -113,6 +115,9 @@ class BatchMaker:
         replies: list[str] = []
         for _ in range(count):
             problem = tasks.sample(kind, rng)
+            if rng.random() < _SMALL_SHARE:
+                drawn = [problem, *(tasks.sample(kind, rng) for _ in range(7))]
+                problem = next((p for p in drawn if tasks.has_small_end(p)), problem)
             style = "boxed" if rng.random() < 0.12 else "hash"
             user = tasks.prompt_text(problem, style, rng.randrange(3))
             if rng.random() < 0.06:
