@@ -109,13 +109,15 @@ class BatchMaker:
         order = order[: max(1, round(self.tokens_per_batch / length))]
         return [self._answer_row(prompt_ids[row], reply_ids[row], length, noise) for row in order]
 
-    def _texts(self, kind: str, count: int, rng: random.Random) -> tuple[list[list[int]], list[list[int]]]:
+    def _texts(
+        self, kind: str, count: int, rng: random.Random, small: float = _SMALL_SHARE
+    ) -> tuple[list[list[int]], list[list[int]]]:
         """Prompts and replies of `count` fresh problems, as ids."""
         prompts: list[str] = []
         replies: list[str] = []
         for _ in range(count):
             problem = tasks.sample(kind, rng)
-            if rng.random() < _SMALL_SHARE:
+            if rng.random() < small:
                 drawn = [problem, *(tasks.sample(kind, rng) for _ in range(7))]
                 problem = next((p for p in drawn if tasks.has_small_end(p)), problem)
             style = "boxed" if rng.random() < 0.12 else "hash"
@@ -128,17 +130,20 @@ class BatchMaker:
         return [e.ids for e in encode(prompts)], [e.ids for e in encode(replies)]
 
     def _copies(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
-        """Rows that end with the head of a line, which is to be found in the prompt and the line before."""
+        """Rows that end with a line's head or with the answer: found in the prompt and the line before."""
         kind = "short" if rng.random() < 0.7 else "long"
         count = 2 * max(2, self.tokens_per_batch // (90 if kind == "long" else 42))
         drawn = []
-        for prompt, reply in zip(*self._texts(kind, count, rng), strict=True):
+        for prompt, reply in zip(*self._texts(kind, count, rng, small=0.5), strict=True):
             starts = [0] + [place + 1 for place, token in enumerate(reply) if token == self._newline]
-            start = rng.choice(starts[:-1])
-            sign = next(place for place in range(start, len(reply)) if reply[place] in self._signs)
-            colon = reply.index(self._colon, sign)
-            cut = start if rng.random() < 0.6 else sign
-            drawn.append((prompt + reply[:colon], len(prompt) + cut))
+            if rng.random() < 0.5:
+                cut, stop = starts[-1] + rng.randrange(2), len(reply) + 1
+            else:
+                start = rng.choice(starts[:-1])
+                sign = next(place for place in range(start, len(reply)) if reply[place] in self._signs)
+                stop = reply.index(self._colon, sign)
+                cut = start if rng.random() < 0.6 else sign
+            drawn.append((prompt + [*reply, self._eot][:stop], len(prompt) + cut))
         drawn.sort(key=lambda pair: len(pair[0]))
         first = rng.randrange(count // 2 + 1)
         drawn = drawn[first : first + count // 2]
