@@ -12,7 +12,6 @@ It knows the task texts and the tokenizer, and nothing of the model or the optim
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,15 @@ from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
 
 BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
-_DIGIT_WEIGHT, _RESULT_WEIGHT, _TAIL_WEIGHT = 1.0, 1.5, 0.05
+_TEXT_WEIGHT, _DIGIT_WEIGHT, _HEAD_WEIGHT, _END_WEIGHT, _TAIL_WEIGHT = 0.6, 1.0, 2.0, 2.0, 0.05
+_FACT_WEIGHT = 4.0  # of the digit that is looked up, rather than copied: learned last
+# What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
+# drown what can. The weight depends on the masks alone, so confidences stay honest.
+_FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
+
+# Numbers below ten lose or gain a padding zero on the way, and are rare among 0..99: drawn more often.
+_SMALL_SHARE = 0.25
+_GREETINGS = ("Hello! ", "Hi! ", "Please solve. ", "Question: ", "Answer the following question.\n\n")
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class BatchMaker:
         ids = tokenizer.get_vocab()
         self._digits = np.array([ids[str(digit)] for digit in range(10)])
         self._equals, self._newline, self._colon = ids["Ġ=Ġ"], ids["Ċ"], ids[":Ġ"]
+        self._signs, self._comma = (ids["Ġ+Ġ"], ids["Ġ-Ġ"]), ids[",Ġ"]
 
     def batch(self, number: int, mix: dict[str, float]) -> Batch:
         """Batch `number` of one kind ("drill", "short" or "long"), drawn with the weights of `mix`.
@@ -69,7 +77,12 @@ class BatchMaker:
         rng = random.Random(f"{self.seed} {number}")
         noise = np.random.default_rng((self.seed, number))
         kind = rng.choices(list(mix), list(mix.values()))[0]
-        rows = self._drills(rng, noise) if kind == "drill" else self._answers(kind, rng, noise)
+        if kind == "drill":
+            rows = self._drills(rng, noise)
+        elif kind == "copy":
+            rows = self._copies(rng, noise)
+        else:
+            rows = self._answers(kind, rng, noise)
         targets = np.stack([row.targets for row in rows])
         masked = np.stack([row.masked for row in rows])
         ids = np.where(masked, self._mask, targets)
@@ -83,26 +96,67 @@ class BatchMaker:
 
     def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
         """Rows of the length that the first drawn row has, with canvases stretched to fit."""
-        prompts: list[str] = []
-        replies: list[str] = []
-        typical = 208 if kind == "long" else 96
-        count = max(2, self.tokens_per_batch // typical)
-        for _ in range(count):
-            problem = tasks.sample(kind, rng)
-            style = "boxed" if rng.random() < 0.12 else "hash"
-            user = tasks.prompt_text(problem, style, rng.randrange(3))
-            prompts.append(chat_prompt(user))
-            replies.append(tasks.reply_text(problem, style))
-        prompt_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(prompts)]
-        reply_ids = [encoding.ids for encoding in self.tokenizer.encode_batch(replies)]
+        count = 2 * max(2, self.tokens_per_batch // (160 if kind == "long" else 80))
+        prompt_ids, reply_ids = self._texts(kind, count, rng)
         order = sorted(range(count), key=lambda row: len(prompt_ids[row]) + len(reply_ids[row]))
-        order = order[: max(1, int(count * 0.9))]  # the few longest would stretch all the others
+        first = rng.randrange(count // 2 + 1)
+        order = order[first : first + count // 2]
         longest = max(len(prompt_ids[row]) + len(reply_ids[row]) + 2 for row in order)
         draw = rng.random()
-        extra = 0 if draw < 0.5 else rng.randrange(64) if draw < 0.95 else rng.randrange(192)
+        extra = 0 if draw < 0.7 else rng.randrange(64) if draw < 0.95 else rng.randrange(192)
         length = -(-(longest + extra) // _ROUND) * _ROUND
-        order = order[: max(1, self.tokens_per_batch // length)] if extra else order
+        rng.shuffle(order)
+        order = order[: max(1, round(self.tokens_per_batch / length))]
         return [self._answer_row(prompt_ids[row], reply_ids[row], length, noise) for row in order]
+
+    def _texts(
+        self, kind: str, count: int, rng: random.Random, small: float = _SMALL_SHARE
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Prompts and replies of `count` fresh problems, as ids."""
+        prompts: list[str] = []
+        replies: list[str] = []
+        for _ in range(count):
+            problem = tasks.sample(kind, rng)
+            if rng.random() < small:
+                drawn = [problem, *(tasks.sample(kind, rng) for _ in range(7))]
+                problem = next((p for p in drawn if tasks.has_small_end(p)), problem)
+            style = "boxed" if rng.random() < 0.12 else "hash"
+            user = tasks.prompt_text(problem, style, rng.randrange(3))
+            if rng.random() < 0.06:
+                user = rng.choice(_GREETINGS) + user
+            prompts.append(chat_prompt(user))
+            replies.append(tasks.reply_text(problem, style))
+        encode = self.tokenizer.encode_batch
+        return [e.ids for e in encode(prompts)], [e.ids for e in encode(replies)]
+
+    def _copies(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+        """Rows that end with a line's head or with the answer: found in the prompt and the line before."""
+        kind = "short" if rng.random() < 0.7 else "long"
+        count = 2 * max(2, self.tokens_per_batch // (90 if kind == "long" else 42))
+        drawn = []
+        for prompt, reply in zip(*self._texts(kind, count, rng, small=0.5), strict=True):
+            starts = [0] + [place + 1 for place, token in enumerate(reply) if token == self._newline]
+            if rng.random() < 0.5:
+                cut, stop = starts[-1] + rng.randrange(2), len(reply) + 1
+            else:
+                start = rng.choice(starts[:-1])
+                sign = next(place for place in range(start, len(reply)) if reply[place] in self._signs)
+                stop = reply.index(self._colon, sign)
+                cut = start if rng.random() < 0.6 else sign
+            drawn.append((prompt + [*reply, self._eot][:stop], len(prompt) + cut))
+        drawn.sort(key=lambda pair: len(pair[0]))
+        first = rng.randrange(count // 2 + 1)
+        drawn = drawn[first : first + count // 2]
+        length = max(len(ids) for ids, _ in drawn)
+        drawn = drawn[: max(1, round(self.tokens_per_batch / length))]
+        rows = []
+        for ids, cut in drawn:
+            targets = np.array(ids + [self._eos] * (length - len(ids)))
+            places = np.arange(length)
+            masked = places >= cut
+            weights = np.where((places >= cut) & (places < len(ids)), 1.0, 0.0)
+            rows.append(_Row(targets, masked, weights))
+        return rows
 
     def _answer_row(
         self, prompt: list[int], reply: list[int], length: int, noise: np.random.Generator
@@ -112,13 +166,41 @@ class BatchMaker:
         targets[:start], targets[start:end], targets[end] = prompt, reply, self._eot
         digit = np.isin(targets, self._digits)
         digit[:start] = False
-        weights = np.where(digit, _DIGIT_WEIGHT, 0.4)
-        weights[self._results(targets) & digit] = _RESULT_WEIGHT
+        weights = np.where(digit, _DIGIT_WEIGHT, _TEXT_WEIGHT)
+        weights[self._heads(targets, start)] = _HEAD_WEIGHT
+        weights[self._facts(targets)] = _FACT_WEIGHT
+        last_line = start + len(reply) - reply[::-1].index(self._newline)
+        weights[last_line : end + 1] = _END_WEIGHT
         weights[end + 2 :] = _TAIL_WEIGHT
-        masked = self._mask_answer(start, end, digit, noise)
+        near = stop = length
+        if noise.random() < 0.2:
+            masked = self._mask_operations(start, targets, noise)
+        else:
+            masked, near, stop = self._mask_answer(start, end, digit, noise)
+        far = np.where(digit, _FAR_WEIGHT, _TEXT_WEIGHT)  # the form of the block can be known
+        far[stop:] = _FAR_WEIGHT
+        weights[near:] = np.minimum(weights, far)[near:]
         if not masked.any():
             masked[start + noise.integers(end - start)] = True
         return _Row(targets, masked, weights)
+
+    def _facts(self, targets: np.ndarray) -> np.ndarray:
+        """True at the last digit of each line's sum."""
+        fact = np.zeros(len(targets), dtype=bool)
+        fact[2:] = targets[:-2] == self._equals
+        return fact
+
+    def _heads(self, targets: np.ndarray, start: int) -> np.ndarray:
+        """True from each line's start to its operand: what is copied from the prompt and the line before."""
+        head = np.zeros(len(targets), dtype=bool)
+        first = True
+        for place in range(start, len(targets)):
+            token = int(targets[place])
+            if first and token in self._signs:
+                head[place - 2 : place + 2] = True
+                first = False
+            first = first or token == self._newline
+        return head
 
     def _results(self, targets: np.ndarray) -> np.ndarray:
         """True from each " = " to its line's end."""
@@ -128,36 +210,51 @@ class BatchMaker:
         last_newline = np.maximum.accumulate(np.where(targets == self._newline, places, -1))
         return (opened > 0) & (last_equals > last_newline)
 
-    def _mask_answer(self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+    def _mask_answer(
+        self, start: int, end: int, digit: np.ndarray, noise: np.random.Generator
+    ) -> tuple[np.ndarray, int, int]:
+        """Masked places; from where digits are too far to know; where the block ends."""
         length = len(digit)
         masked = np.zeros(length, dtype=bool)
-        if noise.random() < 0.25:  # LLaDA's: every answer token alike
+        if noise.random() < 0.2:  # LLaDA's: every answer token alike
             masked[start:] = noise.random(length - start) < noise.random()
-            return masked
+            return masked, length, length
         # As block decoding sees it: a block whose places before a cut are known, and the rest of the
         # canvas masked. In the block, text that is no digit is often known already.
-        block = start + BLOCK * int(noise.integers(-(-(end + 2 - start) // BLOCK)))
+        block = start + BLOCK * int(noise.integers(-(-(end + 1 - start) // BLOCK)))
         stop = min(block + BLOCK, length)
         masked[stop:] = True
-        cut = int(noise.integers(block, stop))
+        cut = int(noise.integers(block, min(stop, end + 1)))
         inside = np.zeros(length, dtype=bool)
         inside[cut:stop] = True
-        known_text, known_digits = (
-            noise.choice([0.0, 1.0, noise.random()]),
-            noise.choice([0.0, 0.0, noise.random()]),
-        )
+        known_text = noise.choice([0.0, 1.0, noise.random()])
+        known_digits = noise.choice([0.0, 0.0, noise.random()])
         known = np.where(digit, known_digits, known_text)
         masked |= inside & (noise.random(length) >= known)
         if noise.random() < 0.2:  # a few places before the cut are open still
             masked[block:cut] |= noise.random(cut - block) < 0.15
+        return masked, min(cut + _NEAR_PLACES, stop), stop
+
+    def _mask_operations(self, start: int, targets: np.ndarray, noise: np.random.Generator) -> np.ndarray:
+        """Most lines from their sign to before their new total: what is to be found in the prompt."""
+        masked = np.zeros(len(targets), dtype=bool)
+        first = None
+        for place in range(start, len(targets)):
+            token = int(targets[place])
+            if token in self._signs and first is None:
+                first = place
+            elif token == self._comma and first is not None:
+                if noise.random() < 0.8:
+                    masked[first:place] = noise.random(place - first) < noise.choice([1.0, 0.6])
+                first = None
         return masked
 
     def _drills(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
-        lines_per_row = 8
+        bare = rng.random() < 0.5  # only the sums, twice as dense
         texts = []
-        for _ in range(max(2, self.tokens_per_batch // (17 * lines_per_row))):
-            lines = [self._drill_line(rng) for _ in range(lines_per_row)]
-            texts.append("\n".join(lines) + "\n")
+        for _ in range(max(2, self.tokens_per_batch // 128)):
+            lines = [self._drill_line(rng) for _ in range(16 if bare else 8)]
+            texts.append("".join(f"{x.split(': ')[1].split(', ')[0]}\n" if bare else f"{x}\n" for x in lines))
         rows = [np.array(encoding.ids) for encoding in self.tokenizer.encode_batch(texts)]
         length = min(len(row) for row in rows)
         return [self._drill_row(row[:length], noise) for row in rows]
@@ -178,6 +275,8 @@ class BatchMaker:
         digit = np.isin(targets, self._digits)
         line_of = np.cumsum(targets == self._newline) - (targets == self._newline)
         mode = noise.integers(3, size=int(line_of.max()) + 1)[line_of]
+        if self._colon not in targets:
+            mode[:] = 1
         results = self._results(targets)
         after_colon = np.zeros(len(targets), dtype=bool)
         total = np.zeros(len(targets), dtype=bool)
@@ -188,12 +287,5 @@ class BatchMaker:
             seen = token == self._colon or (seen and token != self._newline)
             after_colon[place] = seen
         masked = digit & np.where(mode == 0, after_colon, np.where(mode == 1, results, total))
-        weights = np.where(results & digit, _RESULT_WEIGHT, _DIGIT_WEIGHT)
+        weights = np.where(self._facts(targets), _FACT_WEIGHT, _DIGIT_WEIGHT)
         return _Row(targets, masked, weights)
-
-    def stream(self, first: int, mix: dict[str, float]) -> Iterator[Batch]:
-        """Batches from number `first` on, all with one mix."""
-        number = first
-        while True:
-            yield self.batch(number, mix)
-            number += 1

@@ -1,6 +1,6 @@
 """One training step of the embedded model, and all the state that a resumed run needs.
 
-A step is `micro` batches, each with its own Python thread and one torch thread: on a machine that is
+A step is `micro` batches, computed by two Python threads of one torch thread each: on a machine that is
 shared, this loses little when a core is taken away, where OpenMP's barriers inside one operator cost
 up to twenty times. It knows nothing of files, clocks or evaluation.
 """
@@ -23,7 +23,7 @@ EMA_DECAY = 0.995
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step saw: per kind, the weighted loss and the share of right digits after ` = `."""
+    """What one step saw: per kind, the weighted loss and the share right of what weighs most there."""
 
     loss: float
     losses: dict[str, float]
@@ -32,13 +32,16 @@ class StepReport:
 
 
 def init_weights(model: LLaDA, seed: int) -> None:
-    """Normal weights; what writes into the residual stream starts smaller."""
+    """Normal weights; what writes into the residual stream starts smaller.
+
+    Embeddings start at 1: smaller ones are drowned by the first layers, and copying is learned late.
+    """
     noise = torch.Generator().manual_seed(seed)
     for name, param in model.named_parameters():
         if param.dim() != 2:
             torch.nn.init.ones_(param)
             continue
-        std = 0.02 if ".wte." in name else param.shape[1] ** -0.5
+        std = 1.0 if ".wte." in name else param.shape[1] ** -0.5
         if ".blocks." in name and (".attn_out." in name or ".ff_out." in name):
             std /= (2 * model.config.n_layers) ** 0.5
         with torch.no_grad():
@@ -58,15 +61,23 @@ class Learner:
         self.model.logits(torch.zeros(1, 1, dtype=torch.int64))  # builds the rotary table before threads do
         named = list(self.model.named_parameters())
         self.params = dict(named)
-        self.muon = Muon([p for n, p in named if _is_hidden(n, p)], lr=0.0)
+        self.muon = Muon([p for n, p in named if _is_hidden(n, p)], lr=0.0, weight_decay=0.1)
         self.adam = torch.optim.AdamW(
-            [p for n, p in named if not _is_hidden(n, p)], lr=0.0, betas=(0.9, 0.98), weight_decay=0.0
+            [
+                {
+                    "params": [p for n, p in named if p.dim() == 2 and not _is_hidden(n, p)],
+                    "weight_decay": 0.05,
+                },
+                {"params": [p for n, p in named if p.dim() == 1], "weight_decay": 0.0},
+            ],
+            lr=0.0,
+            betas=(0.9, 0.98),
         )
         self.average = {name: param.detach().clone() for name, param in named}
         self.maker = maker
         self.micro = micro
         self.num_steps = 0
-        self._threads = ThreadPoolExecutor(micro)
+        self._threads = ThreadPoolExecutor(min(micro, 2))
 
     def step(self, mix: dict[str, float], muon_lr: float, adam_lr: float) -> StepReport:
         first = self.num_steps * self.micro
@@ -78,7 +89,8 @@ class Learner:
         for place, param in enumerate(self.params.values()):
             param.grad = sum(part[0][place] for part in parts) / self.micro  # type: ignore[assignment]
         for optimizer, lr in ((self.muon, muon_lr), (self.adam, adam_lr)):
-            optimizer.param_groups[0]["lr"] = lr
+            for group in optimizer.param_groups:
+                group["lr"] = lr
             optimizer.step()
         self.num_steps += 1
         decay = min(EMA_DECAY, self.num_steps / (self.num_steps + 10))

@@ -169,6 +169,11 @@ def sample(kind: str, rng: random.Random) -> Problem:
             return problem
 
 
+def has_small_end(problem: Problem) -> bool:
+    """Whether the first number or the answer is below ten."""
+    return len(problem.answer) == 1 or problem.work.removeprefix(f"{_DAYS[0]}: ").startswith("0")
+
+
 def held_out(kind: str, n: int) -> list[Problem]:
     """The first `n` distinct held-out problems of a kind: the same ones on every call."""
     rng = random.Random(f"held-out {kind}")

@@ -1,8 +1,8 @@
-"""Train the embedded model: `python -m llada_exp.tiny.train --run RUN --minutes 80 --out FOLDER`.
+"""Train the embedded model: `python -m llada_exp.tiny.train --run RUN --minutes 45 --out FOLDER`.
 
 The same command resumes where RUN has a resume state. The length is given in steps (exactly
-repeatable) or in minutes of training. Drills of single lines come first, then short problems, then
-long ones beside them; the learning rate falls to zero over the second half.
+repeatable) or in minutes of training. Drills of facts and of copying come first, then short problems,
+then long ones beside them; the learning rate falls to zero over the second half.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from llada_exp.tiny.tokenizer import EOS, MASK, build_tokenizer, token_id
 
 # Until this share of the run, this mix of batches.
 STAGES: tuple[tuple[float, dict[str, float]], ...] = (
-    (0.08, {"drill": 0.8, "short": 0.2}),
-    (0.25, {"drill": 0.3, "short": 0.7}),
-    (0.45, {"drill": 0.15, "short": 0.35, "long": 0.5}),
-    (1.01, {"drill": 0.08, "short": 0.27, "long": 0.65}),
+    (0.13, {"drill": 0.4, "copy": 0.35, "short": 0.25}),
+    (0.30, {"drill": 0.35, "copy": 0.1, "short": 0.3, "long": 0.25}),
+    (0.60, {"drill": 0.15, "copy": 0.05, "short": 0.35, "long": 0.45}),
+    (1.01, {"drill": 0.08, "copy": 0.04, "short": 0.28, "long": 0.6}),
 )
 
 
@@ -53,26 +53,26 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--run", type=Path, default=Path("runs/tiny"), help="folder of step_* and resume folders")
     add("--out", type=Path, default=None, help="where the model folder goes; RUN/model by default")
     add("--steps", type=int, default=None, help="length in steps (excludes --minutes)")
-    add("--minutes", type=float, default=None, help="length in minutes of training; 80 without --steps")
+    add("--minutes", type=float, default=None, help="length in minutes of training; 45 without --steps")
     add("--seed", type=int, default=0, help="of weights and problems")
     add("--d-model", type=int, default=128)
     add("--layers", type=int, default=4)
     add("--heads", type=int, default=4)
     add("--mlp", type=int, default=384)
-    add("--batch-tokens", type=int, default=1024, help="tokens of one of the parallel batches of a step")
-    add("--micro", type=int, default=2, help="parallel batches of a step, one thread each")
-    add("--muon-lr", type=float, default=0.02)
+    add("--batch-tokens", type=int, default=640, help="tokens of one of the parallel batches of a step")
+    add("--micro", type=int, default=4, help="batches of a step, computed two at a time")
+    add("--muon-lr", type=float, default=0.01)
     add("--adam-lr", type=float, default=0.003)
-    add("--decay-from", type=float, default=0.5, help="share of the run after which the rate falls")
+    add("--decay-from", type=float, default=0.45, help="share of the run after which the rate falls")
     add("--stages", type=json.loads, default=None, help="JSON [[until, {kind: weight}], ...]")
     add("--save-minutes", type=float, default=5.0, help="between checkpoints")
-    add("--eval-n", type=int, default=48, help="held-out problems a kind at each checkpoint; 0: none")
+    add("--eval-n", type=int, default=0, help="held-out problems a kind at each checkpoint")
     add("--keep", type=int, default=2, help="step folders kept")
     args = parser.parse_args(argv)
     if args.steps is not None and args.minutes is not None:
         raise ValueError("--steps and --minutes exclude each other")
     if args.steps is None and args.minutes is None:
-        args.minutes = 80.0
+        args.minutes = 45.0
     return args
 
 
