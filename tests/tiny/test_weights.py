@@ -51,3 +51,16 @@ def test_wilson_interval():
     low, high = evaluate.wilson(90, 100)
     assert (round(low, 3), round(high, 3)) == (0.826, 0.945)
     assert tasks.KINDS == ("short", "long")
+
+
+def test_packaged_model_answers_sums(packaged):
+    users = ["What is 2 + 3?", "2+3=?", "What is 27 + 38?", "Calculate 12 - 5."]
+    texts, _ = evaluate.replies(*packaged, users, canvas=64)
+    assert [tasks.extract_answer(text) for text in texts] == ["5", "5", "65", "7"]
+    assert texts[0].startswith("02 + 3: 02 + 3 = 05, 05\n#### 5")
+
+
+@pytest.mark.parametrize("kind", tasks.KINDS)
+def test_packaged_model_does_held_out_problems(packaged, kind):
+    result = evaluate.evaluate(*packaged, kind, 24, threshold=0.9)
+    assert result["accuracy"] >= 0.75
