@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "caches": {"types", "models"},
     "engine": {"types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "text", "types", "engine", "offline"},
+    "tiny": {"models", "checkpoints", "types", "offline"},
     "offline.py": {"engine", "checkpoints", "text", "types"},
     "bench": {"engine", "models", "checkpoints", "types"},
     "settings.py": {"types"},

@@ -22,10 +22,10 @@ from llada_exp.checkpoints import load_model
 from llada_exp.evals.stats import Paired, Proportion, paired, proportion
 from llada_exp.offline import Engine
 from llada_exp.settings import unknown_key_message
+from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import Problem, held_out, is_correct
 from llada_exp.types import DecodingParams, RequestOutput
 
-CANVAS = {"short": 64, "long": 128}
 VANILLA = "vanilla"
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from llada_exp.models.llada import LLaDA, LLaDAConfig
+from llada_exp.checkpoints import load_model
+from llada_exp.models.llada import LLaDAConfig
 from llada_exp.tiny import folders, tasks
 from llada_exp.tiny.data import BatchMaker
 from llada_exp.tiny.evaluate import evaluate
@@ -112,11 +113,6 @@ class Run:
         self.seconds += time.monotonic() - began
         return report
 
-    def averaged(self) -> LLaDA:
-        model = LLaDA(self.config)
-        model.load_state_dict(self.learner.average)
-        return model
-
     def save(self, log: Any) -> None:
         """Resume state, step folder and model folder; then a look at the held-out problems."""
         args, weights = self.args, self.learner.average
@@ -127,12 +123,13 @@ class Run:
         }
         folders.write_step(args.run, self.config, self.tokenizer, weights, {**info, "arguments": shown})
         folders.prune_steps(args.run, args.keep)
-        folders.write_model(args.out or args.run / "model", self.config, self.tokenizer, weights)
+        out = args.out or args.run / "model"
+        folders.write_model(out, self.config, self.tokenizer, weights)
         if not args.eval_n:
             return
-        model = self.averaged()
+        loaded = load_model("hf", out)
         for kind in tasks.KINDS:
-            found = evaluate(model, self.tokenizer, kind, args.eval_n, threshold=0.9)
+            found = evaluate(loaded, kind, args.eval_n, threshold=0.9)
             log(f"step {info['step']} {json.dumps(found)}")
 
 

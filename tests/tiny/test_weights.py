@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer
 
 import llada_exp.tiny
-from llada_exp.tiny import evaluate, tasks
+from llada_exp import DecodingParams, Engine, load_model
+from llada_exp.tiny import tasks
+from llada_exp.tiny.evaluate import evaluate
 from llada_exp.tiny.tokenizer import EOS, EOT, MASK, build_tokenizer
 
 FOLDER = Path(llada_exp.tiny.__file__).parent / "weights"
@@ -15,7 +18,7 @@ FOLDER = Path(llada_exp.tiny.__file__).parent / "weights"
 
 @pytest.fixture(scope="module")
 def packaged():
-    return evaluate.load(FOLDER)
+    return load_model()
 
 
 def test_package_is_small_and_has_its_card():
@@ -24,43 +27,35 @@ def test_package_is_small_and_has_its_card():
 
 
 def test_config_and_tokenizer_agree(packaged):
-    model, tokenizer = packaged
+    config, tokenizer = packaged.model.config, packaged.tokenizer
     loaded = AutoTokenizer.from_pretrained(FOLDER)
-    assert model.config.max_sequence_length >= 4096
-    assert [tokenizer.token_to_id(t) for t in (MASK, EOS)] == [
-        model.config.mask_token_id,
-        model.config.eos_token_id,
-    ]
-    assert loaded.convert_tokens_to_ids(EOT) == tokenizer.token_to_id(EOT)
-    assert len(loaded) <= model.config.vocab_size
+    assert config.max_sequence_length >= 4096
+    assert [tokenizer.token_id(t) for t in (MASK, EOS)] == [config.mask_token_id, config.eos_token_id]
+    assert loaded.convert_tokens_to_ids(EOT) == tokenizer.token_id(EOT)
+    assert len(loaded) <= config.vocab_size
 
 
 def test_packaged_tokenizer_is_the_one_the_code_builds(packaged):
     """Otherwise training again, or going on from a checkpoint, would use other ids."""
-    assert packaged[1].to_str() == build_tokenizer().to_str()
+    assert Backend.from_file(str(FOLDER / "tokenizer.json")).to_str() == build_tokenizer().to_str()
 
 
 def test_a_prompt_of_four_thousand_tokens_fits(packaged):
-    model, _ = packaged
-    assert model.logits(torch.randint(0, 256, (1, 4096))).shape == (1, 4096, model.config.vocab_size)
+    vocab = packaged.shape.vocab_size
+    assert packaged.logits(torch.randint(0, 256, (1, 4096))).shape == (1, 4096, vocab)
     with pytest.raises(ValueError, match="4096"):
-        model.logits(torch.zeros(1, 4097, dtype=torch.int64))
-
-
-def test_wilson_interval():
-    low, high = evaluate.wilson(90, 100)
-    assert (round(low, 3), round(high, 3)) == (0.826, 0.945)
-    assert tasks.KINDS == ("short", "long")
+        packaged.logits(torch.zeros(1, 4097, dtype=torch.int64))
 
 
 def test_packaged_model_answers_sums(packaged):
     users = ["What is 2 + 3?", "2+3=?", "What is 27 + 38?", "Calculate 12 - 5."]
-    texts, _ = evaluate.replies(*packaged, users, canvas=64)
+    chats = [[{"role": "user", "content": user}] for user in users]
+    texts = [output.text for output in Engine(packaged).chat(chats, DecodingParams(max_tokens=64))]
     assert [tasks.extract_answer(text) for text in texts] == ["5", "5", "65", "7"]
     assert texts[0].startswith("02 + 3: 02 + 3 = 05, 05\n#### 5")
 
 
 @pytest.mark.parametrize("kind", tasks.KINDS)
 def test_packaged_model_does_held_out_problems(packaged, kind):
-    result = evaluate.evaluate(*packaged, kind, 24, threshold=0.9)
+    result = evaluate(packaged, kind, 24, threshold=0.9)
     assert result["accuracy"] >= 0.75
