@@ -8,14 +8,18 @@ prints each one's accuracy, paired with vanilla. The switches live here: the eng
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import Tensor
 
 from llada_exp import Engine, load_model
 from llada_exp.engine.batch import Batch
 from llada_exp.engine.decoder import Decoder
-from llada_exp.evals.gate import CANVAS, HEADER, VANILLA, Outcome, against, measure, row
+from llada_exp.evals.gate import HEADER, VANILLA, Outcome, against, measure, row
+from llada_exp.evals.stats import proportion
+from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import held_out
 from llada_exp.types import DecodingParams
 
@@ -80,7 +84,18 @@ SOUND = {
 }
 
 
-def compare(kind: str, num_problems: int, names: list[str] | None = None) -> dict[str, Outcome]:
+def known_vanilla(path: Path, kind: str, num_problems: int) -> Outcome:
+    """Vanilla's outcome on the first problems of a gate's rows, instead of decoding it again."""
+    for row_ in map(json.loads, path.read_text().splitlines()):
+        if (row_["kind"], row_["setting"]) == (kind, VANILLA) and len(row_["correct"]) >= num_problems:
+            part = {key: tuple(row_[key][:num_problems]) for key in ("correct", "texts")}
+            return Outcome(**{**row_, **part, "accuracy": proportion(part["correct"])})
+    raise ValueError(f"{path} has no vanilla run of {num_problems} {kind} problems")
+
+
+def compare(
+    kind: str, num_problems: int, names: list[str] | None = None, vanilla: Outcome | None = None
+) -> dict[str, Outcome]:
     """Vanilla, then the named faults and sound settings (all of them by default), against it."""
     problems = held_out(kind, num_problems)
 
@@ -88,7 +103,7 @@ def compare(kind: str, num_problems: int, names: list[str] | None = None) -> dic
         params = DecodingParams(**{"max_tokens": CANVAS[kind], **own})
         return measure(engine, kind, problems, name, params)
 
-    outcomes = {VANILLA: outcome(VANILLA, _engine(), {})}
+    outcomes = {VANILLA: vanilla or outcome(VANILLA, _engine(), {})}
     print(HEADER, row(outcomes[VANILLA]), sep="\n", flush=True)
     settings = {name: (_engine, own) for name, own in SOUND.items()} | FAULTS
     for name in names or settings:
@@ -102,5 +117,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kind", choices=list(CANVAS), default="long")
     parser.add_argument("--num-problems", type=int, default=300)
+    parser.add_argument("--only", nargs="+", choices=[*SOUND, *FAULTS], help="all without it")
+    parser.add_argument("--vanilla", type=Path, help="outcomes.jsonl of a gate, to take vanilla from")
     arguments = parser.parse_args()
-    compare(arguments.kind, arguments.num_problems)
+    given = arguments.vanilla and known_vanilla(arguments.vanilla, arguments.kind, arguments.num_problems)
+    compare(arguments.kind, arguments.num_problems, arguments.only, given)
