@@ -26,6 +26,7 @@ BLOCK = 32
 _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are easily found
 _TEXT_WEIGHT, _DIGIT_WEIGHT, _HEAD_WEIGHT, _END_WEIGHT, _TAIL_WEIGHT = 0.6, 1.0, 2.0, 2.0, 0.05
 _FACT_WEIGHT = 4.0  # of the digit that is looked up, rather than copied: learned last
+_CARRY_WEIGHT = 3.0  # of the carry and the borrow, which hang on one unit more or less
 # What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
 # drown what can. The weight depends on the masks alone, so confidences stay honest.
 _FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
@@ -168,7 +169,7 @@ class BatchMaker:
         digit[:start] = False
         weights = np.where(digit, _DIGIT_WEIGHT, _TEXT_WEIGHT)
         weights[self._heads(targets, start)] = _HEAD_WEIGHT
-        weights[self._facts(targets)] = _FACT_WEIGHT
+        self._weigh_sums(targets, weights)
         last_line = start + len(reply) - reply[::-1].index(self._newline)
         weights[last_line : end + 1] = _END_WEIGHT
         weights[end + 2 :] = _TAIL_WEIGHT
@@ -184,11 +185,12 @@ class BatchMaker:
             masked[start + noise.integers(end - start)] = True
         return _Row(targets, masked, weights)
 
-    def _facts(self, targets: np.ndarray) -> np.ndarray:
-        """True at the last digit of each line's sum."""
-        fact = np.zeros(len(targets), dtype=bool)
-        fact[2:] = targets[:-2] == self._equals
-        return fact
+    def _weigh_sums(self, targets: np.ndarray, weights: np.ndarray) -> None:
+        """In each line's `17 + 8 = 25`: the two leading digits, and the last one."""
+        equals = np.flatnonzero(targets == self._equals)
+        equals = equals[(equals >= 4) & (equals < len(targets) - 2)]
+        weights[equals - 4] = weights[equals + 1] = _CARRY_WEIGHT
+        weights[equals + 2] = _FACT_WEIGHT
 
     def _heads(self, targets: np.ndarray, start: int) -> np.ndarray:
         """True from each line's start to its operand: what is copied from the prompt and the line before."""
@@ -264,8 +266,11 @@ class BatchMaker:
 
     @staticmethod
     def _drill_line(rng: random.Random) -> str:
-        total = rng.randint(0, 99)
-        step = rng.choice((1, -1)) * rng.randint(0, 9)
+        total, sign, size = rng.randint(0, 99), rng.choice((1, -1)), rng.randint(0, 9)
+        if rng.random() < 0.3:  # where a carry or a borrow just comes or just does not
+            unit = total % 10
+            size = rng.choice((10 - unit, 9 - unit) if sign > 0 else (unit, unit + 1))
+        step = sign * min(size, 9)
         if not 0 <= total + step <= 99:
             step = -step
         if rng.random() < 0.15 and step:
@@ -290,5 +295,6 @@ class BatchMaker:
             seen = token == self._colon or (seen and token != self._newline)
             after_colon[place] = seen
         masked = digit & np.where(mode == 0, after_colon, np.where(mode == 1, results, total))
-        weights = np.where(self._facts(targets), _FACT_WEIGHT, _DIGIT_WEIGHT)
+        weights = np.full(len(targets), _DIGIT_WEIGHT)
+        self._weigh_sums(targets, weights)
         return _Row(targets, masked, weights)

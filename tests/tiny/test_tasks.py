@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from llada_exp.tiny import tasks
-from llada_exp.tiny.data import BatchMaker
+from llada_exp.tiny.data import _GREETINGS, BatchMaker
 from llada_exp.tiny.tokenizer import build_tokenizer, chat_prompt
 
 
@@ -67,6 +67,8 @@ def test_training_batches_hold_no_held_out_question():
             question = question.replace(
                 tasks._BOXED_PROMPTS[0].split("{question}")[0].replace("{{}}", "{}"), ""
             )
+            for greeting in _GREETINGS:
+                question = question.removeprefix(greeting)
             question = question.split("\nPut the answer")[0].split(" Give the final answer")[0]
             assert re.search(r"\d", question)
             assert not tasks.is_held_out(question)
