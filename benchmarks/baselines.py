@@ -109,8 +109,8 @@ def forward(
 
     kept: K/V of what is not forwarded; fresh ones are appended, or put in their place (`replace`).
     """
-    cos, sin = model._rope_tables()
-    transformer = model._transformer
+    cos, sin = model.rope()
+    transformer = model.transformer
     x = transformer["wte"](ids)
     fresh: list[LayerKV] = []
     for layer, block in enumerate(transformer["blocks"]):  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def lockstep_padded(
     seen = (torch.arange(x.shape[1]) >= pads[:, None])[:, None, None, :]
     nfe = 0
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, narrow: bool) -> Tensor:
         q, k, v = (t.view(*x.shape, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return out.transpose(1, 2).flatten(0, 1)

@@ -33,19 +33,21 @@ def packed_attention(segments: Sequence[Segment], kept: KV | None = None, exact:
     """
     groups, single = ([], list(segments)) if exact or kept is None else _groups(segments, kept[0].device)
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, narrow: bool) -> Tensor:
         out = torch.zeros_like(q)
+        assert not (narrow and groups), "grouped rows have all their queries"
         for group in groups:
             assert kept is not None
             out[group.rows] = group.attend(kept[0][layer], kept[1][layer], q, k, v)
         for segment in single:
             rows = slice(segment.start, segment.stop)
+            own = slice(segment.wanted_start, segment.wanted_stop) if narrow else rows
             keys, values = k[rows], v[rows]
             if segment.slot is not None:
                 assert kept is not None
                 keys, values = _through_slot(segment, kept[0][layer], kept[1][layer], keys, values)
-            one = F.scaled_dot_product_attention(_heads(q[rows]), _heads(keys), _heads(values))
-            out[rows] = one.squeeze(0).transpose(0, 1)
+            one = F.scaled_dot_product_attention(_heads(q[own]), _heads(keys), _heads(values))
+            out[own] = one.squeeze(0).transpose(0, 1)
         return out
 
     return attend

@@ -89,13 +89,16 @@ class Decoder:
         """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
         kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
         attend = packed_attention(batch.segments, kept, self.exact)
-        hidden = self.model.hidden(batch.ids, batch.positions, attend)
-        logits = self.model.head(hidden[batch.head])
-        if batch.uncond_head is not None:
-            uncond = self.model.head(hidden[batch.uncond_head])[: len(batch.guided)]
-            cond = logits[batch.guided]
-            logits[batch.guided] = uncond + (batch.scale.unsqueeze(1) + 1) * (cond - uncond)
-        return logits
+        if self.exact:
+            hidden = self.model.hidden(batch.ids, batch.positions, attend, batch.wanted)
+        else:  # grouped attention has no use for ragged queries
+            hidden = self.model.hidden(batch.ids, batch.positions, attend)[batch.wanted]
+        logits = self.model.head(hidden)
+        if (guidance := batch.guidance) is None:
+            return logits
+        own, blind = logits[guidance.rows], logits[guidance.blind]
+        own[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (own[guidance.guided] - blind)
+        return own
 
     def _with_credit(self, batch: Batch, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Fuse the credit of `rule = credit` rows into their logits; the new state, not yet kept."""
