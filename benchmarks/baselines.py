@@ -151,7 +151,7 @@ def lockstep_padded(
     seen = (torch.arange(x.shape[1]) >= pads[:, None])[:, None, None, :]
     nfe = 0
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, narrow: bool) -> Tensor:
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (t.view(*x.shape, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         return out.transpose(1, 2).flatten(0, 1)

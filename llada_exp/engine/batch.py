@@ -33,7 +33,6 @@ class Segment:
     start, stop: packed [start, stop). first: row position of the first of them.
     keys:  the row's first so many positions are seen. whole: they are all in this segment.
     slot:  where the row's K/V are kept, or None.
-    wanted_start, wanted_stop: its part of `Batch.wanted`.
     """
 
     start: int
@@ -42,8 +41,6 @@ class Segment:
     keys: int = 0
     whole: bool = True
     slot: int | None = None
-    wanted_start: int = 0
-    wanted_stop: int = 0
 
 
 @dataclass(frozen=True)
@@ -160,16 +157,12 @@ class _Packer:
             self.scales.append(np.full(len(open_positions), request.params.cfg_scale, dtype=np.float32))
         self.num_masked += len(open_positions)
 
-    def _row(
-        self, canvas: np.ndarray, own: Pass, slot: int | None, open_positions: np.ndarray
-    ) -> np.ndarray:
+    def _row(self, canvas: np.ndarray, own: Pass, slot: int | None, open_positions: np.ndarray) -> np.ndarray:
         """Lay one row; its places among the wanted."""
         stop, last = self.offset + own.num_positions, self.num_wanted + len(open_positions)
         self.ids.append(canvas[own.start : own.stop])
         self.wanted.append(self.offset + open_positions)
-        self.segments.append(
-            Segment(self.offset, stop, own.start, own.keys, own.whole, slot, self.num_wanted, last)
-        )
+        self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot))
         places = np.arange(self.num_wanted, last)
         self.offset, self.num_wanted = stop, last
         return places

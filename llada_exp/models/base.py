@@ -17,9 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-Attend = Callable[[int, Tensor, Tensor, Tensor, bool], Tensor]
-"""`attend(layer, q, k, v, narrow) -> out`, all [M, H, D] in the model's dtype, q and k rotated. Where
-`narrow`, q holds the wanted rows alone, and so does out."""
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""`attend(layer, q, k, v) -> out`, all [M, H, D] in the model's dtype; q and k are rotated."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,7 @@ class Model(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    def hidden(
-        self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None
-    ) -> Tensor:
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
         """ids, positions int64 [M] -> hidden states [M, d], final norm applied; at packed rows
         `wanted` int64 [R] alone, [R, d], where they are named."""
         ...

@@ -181,7 +181,7 @@ class Block(nn.Module):
         q = rotate(self.q_proj(normed).view(heads), cos, sin)
         k = rotate(self.k_proj(normed).view(heads), cos, sin)
         v = self.v_proj(normed).view(heads)
-        x = x + self.attn_out(attend(layer, q, k, v, False).reshape(x.shape))
+        x = x + self.attn_out(attend(layer, q, k, v).reshape(x.shape))
         normed = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
 
@@ -298,8 +298,7 @@ def check_ids(ids: Tensor, config: LLaDAConfig) -> tuple[int, int]:
 def uniform_attention(n_rows: int) -> Attend:
     """Full attention within each of `n_rows` rows of equal length, packed one after the other."""
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, narrow: bool) -> Tensor:
-        assert not narrow
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         split = (n_rows, -1, *q.shape[1:])
         q, k, v = (x.view(split).transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)

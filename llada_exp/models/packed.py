@@ -35,11 +35,10 @@ class _Layer:
         """x [M, d] -> [M, d], or [R, d] where only `wanted` int64 [R] go on."""
         qkv = self.qkv(self.attn_norm(x)).view(len(x), 3, self.n_heads, -1)
         qk = rotate_halves(qkv[:, :2], cos, sin)
-        q, k, v = qk[:, 0], qk[:, 1], qkv[:, 2]
+        mixed = attend(layer, qk[:, 0], qk[:, 1], qkv[:, 2]).reshape(x.shape)
         if wanted is not None:
-            x, q = x[wanted], q[wanted]
-        mixed = attend(layer, q, k, v, wanted is not None)
-        x = self.attn_out.plus(mixed.reshape(x.shape), x)
+            x, mixed = x.index_select(0, wanted), mixed.index_select(0, wanted)
+        x = self.attn_out.plus(mixed, x)
         normed = self.ff_norm(x)
         return self.down.plus(self.up.times(normed, self.gate.silu(normed)), x)
 
@@ -66,13 +65,11 @@ class PackedLLaDA:
         self._cos = torch.cat((cos, cos), dim=-1)[:, None, None]
         self._sin = torch.cat((-sin, sin), dim=-1)[:, None, None]
 
-    def hidden(
-        self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None
-    ) -> Tensor:
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
         """ids, positions int64 [M] -> hidden states [M, d], final norm applied; or [R, d] at packed
         rows `wanted` int64 [R] alone."""
-        cos, sin = self._cos[positions], self._sin[positions]
-        x = self._embedding[ids]
+        cos, sin = self._cos.index_select(0, positions), self._sin.index_select(0, positions)
+        x = self._embedding.index_select(0, ids)
         last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             x = layer.forward(x, cos, sin, number, attend, wanted if number == last else None)

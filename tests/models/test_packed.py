@@ -32,16 +32,9 @@ def test_wanted_rows_are_the_full_forwards():
     model = PackedLLaDA(toy_module())
     ids, positions = IDS[:1].flatten(), torch.arange(37)
     wanted = torch.tensor([3, 3, 20, 36])
-    full = uniform_attention(1)
-
-    def attend(layer, q, k, v, narrow):
-        assert narrow == (layer == 1)
-        every = torch.zeros_like(k)
-        every[: len(q)] = q
-        return full(layer, every, k, v, False)[: len(q)]
-
+    attend = uniform_attention(1)
     narrow = model.hidden(ids, positions, attend, wanted)
-    torch.testing.assert_close(narrow, model.hidden(ids, positions, full)[wanted])
+    torch.testing.assert_close(narrow, model.hidden(ids, positions, attend)[wanted])
 
 
 def test_release_holds_the_weights_once():
