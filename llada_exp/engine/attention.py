@@ -46,10 +46,12 @@ def packed_attention(segments: Sequence[Segment], kept: KV | None, exact: bool, 
     """
     cached = [s for s in segments if s.slot is not None and not s.whole]
     whole = [s for s in segments if s.slot is None or s.whole]
+    num_tokens = max(s.stop for s in segments)
     groups = [] if kept is None else list(_groups(cached, exact, kept[0].device, dtype))
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = torch.zeros_like(q)
+        out = torch.empty_like(q)
+        out[num_tokens:] = 0
         for group in groups:
             assert kept is not None
             out[group.rows] = group.attend(kept[0][layer], kept[1][layer], q, k, v)
