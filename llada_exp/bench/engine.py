@@ -32,6 +32,7 @@ WORKLOADS = {  # prompts, shortest and longest prompt, answer tokens, answer tok
     "mixed": (16, 16, 200, 128, 128),
     "gsm8k_like": (16, 950, 950, 256, 256),
     "short_answer": (16, 16, 64, 1024, 32),
+    "short_answer_128": (16, 16, 64, 128, 32),
 }
 
 
