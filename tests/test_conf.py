@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from llada_exp.settings import conf_dir, known_keys, validate
 
 NEEDS = {"hf": ["model.path=/some/folder"], "dcp": ["model.path=/some/folder"]}
-GROUPS = ("model", "decoding", "mode", "experiment")
+GROUPS = ("model", "decoding", "mode", "place", "experiment")
 
 
 def choices():

@@ -36,6 +36,7 @@ from llada_exp.server.exchange import Exchange
 from llada_exp.server.info import (
     SAMPLE_QUESTION,
     curl_line,
+    job_facts,
     local_url,
     own_health,
     public_url,
@@ -212,6 +213,7 @@ class Server(LitServer):
             self._restart_dead()
             if not self._was_ready and self.status() == "ready":
                 self._announce(host, port)
+        self._mark(host, port, "draining")
         return self._drain()
 
     def _restart_dead(self) -> None:
@@ -293,6 +295,8 @@ class Server(LitServer):
             "mode": self.settings.mode,
             "status": status,
             "started": self.created,
+            "api_key_file": self.settings.api_key_file,
+            **job_facts(port),
         }
         try:
             write_info(self.settings.server_info, info)
