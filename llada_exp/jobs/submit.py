@@ -176,13 +176,16 @@ def _has_result(job: Any) -> bool:
 
 
 def _outcome(job: Any) -> JobReturn:
-    if _has_result(job) and job.exception() is None:
-        return job.result()
+    """What the point returned. Hydra raises the first failure alone: each is told of here."""
+    returned = job.result() if _has_result(job) and job.exception() is None else None
+    if returned is not None and returned.status == JobStatus.COMPLETED:
+        return returned
     print(f"job {job.job_id} failed: {_why(job)}", flush=True)
-    lost = JobReturn()
-    lost.return_value = None
-    lost.status = JobStatus.COMPLETED
-    return lost
+    if returned is None:
+        returned = JobReturn()
+        returned.return_value = None
+        returned.status = JobStatus.COMPLETED
+    return returned
 
 
 def _why(job: Any) -> str:
