@@ -5,9 +5,7 @@ A thin entry point. Imports stay inside the functions: every worker process impo
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 PLAN = "--plan"
@@ -23,8 +21,6 @@ def serve(cfg: Any) -> int:
     from llada_exp.settings import validate
 
     settings = published(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
-    if settings.api_key_file:  # TODO: gone once the server reads the file itself
-        os.environ["LLADA_API_KEY"] = Path(settings.api_key_file).read_text().strip()
 
     from llada_exp.server.app import run_server
 

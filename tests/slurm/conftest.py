@@ -35,7 +35,10 @@ def why_not():
 
 
 def answers():
-    return bool(shutil.which("sinfo")) and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
+    return (
+        bool(shutil.which("sinfo"))
+        and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
+    )
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +99,9 @@ class Desk:
         until(lambda: job_id in slurm.own_jobs() and self.state(job_id) in states, timeout_s)
 
     def clear(self):
-        left = [job.id for job in slurm.own_jobs().values() if job.id not in self.before and not job.has_ended]
+        left = [
+            job.id for job in slurm.own_jobs().values() if job.id not in self.before and not job.has_ended
+        ]
         if left:
             slurm.cancel(left)
 

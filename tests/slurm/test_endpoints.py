@@ -70,7 +70,10 @@ class Asking(threading.Thread):
 def test_one_line_serves_and_the_server_stays_when_the_line_is_done(desk):
     done = desk.python("llada_exp.serve", *SLURM, "batch_size=16")
     assert done.returncode == 0, done.stderr
-    job_id, url = re.search(r"job (\d+):", done.stdout).group(1), re.search(r"ready: (\S+)", done.stdout).group(1)
+    job_id, url = (
+        re.search(r"job (\d+):", done.stdout).group(1),
+        re.search(r"ready: (\S+)", done.stdout).group(1),
+    )
     assert desk.state(job_id) == "RUNNING"
     info = info_of(desk, job_id)
     assert (info["job_id"], info["url"], info["status"], info["node"]) == (job_id, url, "ready", "n1")
