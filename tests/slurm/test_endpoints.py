@@ -1,20 +1,33 @@
 """Servers that are jobs: published, reached, found, drained, on a real queue."""
 
 import json
+import os
 import re
+import signal
 import stat
 import subprocess
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.slurm.conftest import ROOT, until
+from tests.slurm.conftest import ROOT, Desk, until
 
 pytestmark = pytest.mark.slurm
 SLURM = ("-m", "hydra/launcher=slurm")
 SBATCH = ("sbatch", "--parsable", "--gres=none", "--mem=1G", "--cpus-per-task=1")
 SCRIPT = str(ROOT / "slurm" / "server.sbatch")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def doomed(cluster, tmp_path_factory):
+    """A server whose walltime is near, started before the other tests: its end takes a minute to come.
+    SLURM counts walltimes in minutes, and here its signal comes up to a minute before the time asked for."""
+    desk = Desk(tmp_path_factory.mktemp("doomed"))
+    job_id = submitted(desk, "--time=2", "--signal=B:TERM@60")
+    yield desk, job_id
+    desk.clear()
 
 
 def submitted(desk, *options, overrides=("batch_size=4",)):
@@ -35,15 +48,17 @@ def info_of(desk, job_id):
     return json.loads((desk.endpoints / f"{job_id}.json").read_text())
 
 
+def key_header(desk, job_id):
+    return {"Authorization": f"Bearer {Path(info_of(desk, job_id)['api_key_file']).read_text().strip()}"}
+
+
 def ask(desk, job_id, num_tokens=8):
     info = info_of(desk, job_id)
-    key = open(info["api_key_file"]).read().strip()
     body = {"messages": [{"role": "user", "content": "What is 47 + 8?"}], "max_tokens": num_tokens}
-    headers = {"Authorization": f"Bearer {key}"}
     return httpx.post(
         f"{info['url']}/v1/chat/completions",
         json={**body, "ignore_eos": True, "tokens_per_step": 1},
-        headers=headers,
+        headers=key_header(desk, job_id),
         timeout=100,
     )
 
@@ -59,8 +74,7 @@ class Asking(threading.Thread):
         until(lambda: self.answer or self.is_in_flight(desk, job_id, url))
 
     def is_in_flight(self, desk, job_id, url):
-        key = open(info_of(desk, job_id)["api_key_file"]).read().strip()
-        stats = httpx.get(f"{url}/batch/stats", headers={"Authorization": f"Bearer {key}"}, timeout=30).json()
+        stats = httpx.get(f"{url}/batch/stats", headers=key_header(desk, job_id), timeout=30).json()
         return stats["currently_processing"]
 
     def run(self):
@@ -115,12 +129,12 @@ def test_two_servers_on_one_host_have_ports_and_keys_of_their_own(desk):
     assert [job_id.partition("_")[2] for job_id in ids] == ["0", "1"]
     assert len({info["port"] for info in infos}) == 2
     for job_id, info, size in zip(ids, infos, (2, 3), strict=True):
-        key = {"Authorization": f"Bearer {(desk.endpoints / f'{job_id}.key').read_text().strip()}"}
+        key = key_header(desk, job_id)
         assert httpx.get(f"{info['url']}/health").json()["instance_id"] == info["instance_id"]
         assert httpx.get(f"{info['url']}/batch/stats", headers=key).json()["max_batch_size"] == size
         other = infos[0] if info is infos[1] else infos[1]
         assert httpx.get(f"{other['url']}/batch/stats", headers=key).status_code == 401
-    assert desk.jobs("stop", "--now", *ids)[0] == 0
+    assert desk.jobs("stop", *ids) == (0, "".join(f"{job_id} COMPLETED\n" for job_id in ids))
 
 
 def test_scancel_of_the_batch_script_drains_its_server(desk):
@@ -131,14 +145,6 @@ def test_scancel_of_the_batch_script_drains_its_server(desk):
     asking.join(30)
     assert asking.answer.json()["usage"]["completion_tokens"] == 96
     desk.wait_state(job_id, "CANCELLED")
-    assert info_of(desk, job_id)["status"] == "stopped"
-
-
-def test_the_signal_before_the_walltime_drains_a_server(desk):
-    """Here it comes up to a minute earlier than asked for: SLURM counts walltimes in minutes."""
-    job_id = submit(desk, "--time=2", "--signal=B:TERM@60")
-    assert desk.jobs("wait", job_id, "--timeout", "100")[0] == 0
-    desk.wait_state(job_id, "COMPLETED", timeout_s=150)
     assert info_of(desk, job_id)["status"] == "stopped"
 
 
@@ -156,11 +162,17 @@ def test_a_requeued_server_is_published_anew(desk):
 
 def test_a_killed_server_is_ill_until_its_files_are_cleaned_away(desk):
     job_id = submitted(desk)
-    subprocess.run(["scancel", "--signal=KILL", "--full", job_id], check=True)
-    desk.wait_state(job_id, "CANCELLED", "FAILED")
+    os.kill(info_of(desk, job_id)["pid"], signal.SIGKILL)
+    desk.wait_state(job_id, "FAILED")
     assert info_of(desk, job_id)["status"] == "ready", "nobody was left to say otherwise"
     code, shown = desk.jobs("show", job_id)
     assert (code, json.loads(shown)["health"]) == (1, "no answer")
     code, said = desk.jobs("wait", job_id)
     assert (code, f"job {job_id} is over" in said) == (1, True)
     assert desk.jobs("clean") == (0, f"removed {job_id}\n")
+
+
+def test_the_signal_before_the_walltime_drains_a_server(doomed):
+    desk, job_id = doomed
+    desk.wait_state(job_id, "COMPLETED", timeout_s=150)
+    assert info_of(desk, job_id)["status"] == "stopped"
