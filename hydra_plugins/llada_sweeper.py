@@ -12,6 +12,6 @@ class PointSweeper(_PointSweeper):
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="points",
-    node={"_target_": f"{__name__}.PointSweeper", "params": None},
+    node={"_target_": f"{__name__}.PointSweeper", "params": None, "points": None},
     provider="llada_exp",
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -132,9 +133,10 @@ def unknown_key_message(key: str, known: Iterable[str]) -> str:
 
 
 def override_value(value: Any) -> str:
-    """A value in the grammar of Hydra's command line, whatever characters it holds."""
+    """A value in the grammar of Hydra's command line, whatever characters it holds: there a backslash is
+    one, unless a quote follows it."""
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + "\\'" * bool(m[2]), value) + "'"
     return "null" if value is None else json.dumps(value)
 
 

@@ -45,6 +45,7 @@ class Record:
     e2el_ms: float | None = None
     itl_ms: list[float] = field(default_factory=list)
     correct: bool | None = None
+    prompt: str = ""
     text: str = ""
     cost: Mapping[str, Any] = field(default_factory=dict)
     decoding: Mapping[str, Any] = field(default_factory=dict)
@@ -148,7 +149,7 @@ class _Run:
                 group.create_task(self._one(index, prompt, when))
 
     async def _one(self, index: int, prompt: Prompt, scheduled_s: float) -> None:
-        record = Record(index, scheduled_s)
+        record = Record(index, scheduled_s, prompt=prompt.text)
         body = {
             **prompt.content,
             "seed": self.seed + index,

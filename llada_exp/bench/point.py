@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from llada_exp.bench import report, status, tracking
 from llada_exp.bench.client import LoadResult, Record, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
@@ -56,23 +58,23 @@ def run_point(cfg: Any) -> int:
         print(report.table(read_jsonl(folder / "row.jsonl")))
         return 0
     with terminable():
-        return _recorded(settings, folder, overrides, OmegaConf.to_yaml(cfg, resolve=True), not in_sweep)
+        return _recorded(settings, folder, overrides, tree, not in_sweep)
 
 
 def _recorded(
-    settings: BenchSettings, folder: Path, overrides: Sequence[str], config: str, alone: bool
+    settings: BenchSettings, folder: Path, overrides: Sequence[str], tree: Mapping[str, Any], alone: bool
 ) -> int:
     try:
         with status.recorded(folder, settings.config_hash):
             point = PointFolder(folder)
-            (folder / "config.yaml").write_text(config)
+            (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
             row, results = measure(settings, point, overrides)
             if settings.vllm_json:
                 report.write_vllm_json(folder / "vllm.json", row, results)
     except Exception as error:
         print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)
         return 1
-    tracking.track(settings.tracking, folder, row, results, config)
+    tracking.track(settings.tracking, folder, row, results, tree)
     print(report.table([row]) if alone else report.line(row), flush=True)
     if alone:
         print(f"rows: {folder / 'row.parquet'}")

@@ -38,8 +38,12 @@ class Point:
 
 
 class PointSweeper(BasicSweeper):
-    def __init__(self, params: dict[str, str] | None = None) -> None:
+    """params: key -> values, as in Hydra's own; points: overrides that go together, one text each, every
+    one combined with all values of params and of the command line."""
+
+    def __init__(self, params: dict[str, str] | None = None, points: Sequence[str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
+        self.points = tuple(points or [""])
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the points. Raises ValueError naming the first bad one before any runs, SystemExit(1) at
@@ -89,14 +93,16 @@ class PointSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
-        words = [*self._parse_config(), *arguments]
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(words)
-        (batch,) = self.split_arguments(parsed, None)
-        swept = [i for i in range(len(batch[0])) if len({overrides[i] for overrides in batch}) > 1]
+        parser = OverridesParser.create(config_loader=loader)
+        batch: list[list[str]] = []
+        for own in self.points:
+            words = [*own.split(), *self._parse_config(), *arguments]
+            batch += self.split_arguments(parser.parse_overrides(words), None)[0]
+        same = set(batch[0]).intersection(*batch)
         points = []
         for number, overrides in enumerate(batch):
             cfg = loader.load_sweep_config(self.config, list(overrides))
-            told = " ".join(overrides[i] for i in swept)
+            told = " ".join(word for word in overrides if word not in same)
             try:
                 settings = validate_bench(_plain(cfg))
             except ValueError as error:

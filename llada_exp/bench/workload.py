@@ -37,6 +37,11 @@ class Prompt:
         return "/v1/chat/completions" if self.messages else "/v1/completions"
 
     @property
+    def text(self) -> str:
+        """What a person would read: "" for token ids."""
+        return "\n".join(str(message["content"]) for message in self.messages)
+
+    @property
     def content(self) -> dict[str, Any]:
         return {"messages": list(self.messages)} if self.messages else {"prompt": list(self.ids)}
 
