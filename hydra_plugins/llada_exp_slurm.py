@@ -27,3 +27,9 @@ class JobLauncher(BaseSubmititLauncher):
             for index, overrides in points
         ]
         return submit.launch(self, arguments, submit.Plan(**self.params))
+
+    def script(self, num_points: int) -> str:
+        """The batch script of so many points, as a dry run shows it."""
+        from llada_exp.jobs import submit
+
+        return submit.script(submit.Plan(**self.params), num_points)

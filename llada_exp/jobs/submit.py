@@ -86,7 +86,7 @@ def launch(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], p
     answer, and left running. Raises ValueError where sbatch refuses, NotReady for an endpoint that does
     not come up.
     """
-    points = [" ".join(one[0]) for one in arguments]
+    points = [" ".join(word for word in one[0] if not word.startswith("hydra.")) for one in arguments]
     if plan.dry_run:
         print(script(plan, len(points)))
         print("\n".join(f"# point {index}: {point}" for index, point in enumerate(points)))

@@ -87,6 +87,10 @@ class Desk:
         command = [sys.executable, "-m", module, *words]
         return subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=log, stderr=log)
 
+    def started(self):
+        """What it has said so far."""
+        return (self.folder / "started.log").read_text()
+
     def jobs(self, *words):
         """`python -m llada_exp.jobs ...`: exit code and output."""
         done = self.python("llada_exp.jobs", *words)
@@ -98,11 +102,11 @@ class Desk:
     def wait_state(self, job_id, *states, timeout_s=100):
         until(lambda: job_id in slurm.own_jobs() and self.state(job_id) in states, timeout_s)
 
+    def new_jobs(self):
+        return [job for job in slurm.own_jobs().values() if job.id not in self.before]
+
     def clear(self):
-        left = [
-            job.id for job in slurm.own_jobs().values() if job.id not in self.before and not job.has_ended
-        ]
-        if left:
+        if left := [job.id for job in self.new_jobs() if not job.has_ended]:
             slurm.cancel(left)
 
 

@@ -16,14 +16,14 @@ def test_points_that_fail_are_killed_or_requeued_leave_the_others_alone(desk):
     sweep = desk.start("tests.slurm.points", *SLURM, "point=fine,fails,waits,is_requeued")
     folder = desk.folder / "sweep"
     until(lambda: (folder / "2" / "tries").is_file() and (folder / "3" / "tries").is_file())
-    array = re.search(r"job (\d+)_0", (desk.folder / "started.log").read_text()).group(1)
+    array = re.search(r"job (\d+)_0", desk.started()).group(1)
     subprocess.run(["scancel", f"{array}_2"], check=True)
     subprocess.run(["scontrol", "requeue", f"{array}_3"], check=True)
     desk.wait_state(f"{array}_3", "PENDING")
     subprocess.run(["scontrol", "update", f"JobId={array}_3", "StartTime=now"], check=True)
 
     assert sweep.wait(timeout=120) != 0, "a point failed"
-    log = (desk.folder / "started.log").read_text()
+    log = desk.started()
     assert "4 of 4 jobs done" in log
     assert f"job {array}_1 failed: ValueError: this point fails" in log
     assert f"job {array}_2 failed: its log ends:" in log
