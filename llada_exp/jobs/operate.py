@@ -80,7 +80,7 @@ def wait_ready(job_id: str, place: Path, timeout_s: float) -> Endpoint:
         if time.monotonic() >= next_look:
             state = state_of(job_id, _jobs())
             if has_ended(state):
-                raise NotReady(f"job {job_id} is over ({state}) and its server never was ready")
+                raise NotReady(f"job {job_id} is over ({state}) and its server does not answer")
             next_look = time.monotonic() + QUEUE_POLL_S
         time.sleep(POLL_S)
     raise NotReady(f"the server of job {job_id} was not ready within {timeout_s:g} s")

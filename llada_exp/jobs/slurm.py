@@ -28,9 +28,8 @@ class Job:
 
     id: str
     state: str
-    name: str
     node: str
-    reason: str
+    name: str
 
     @property
     def has_ended(self) -> bool:
@@ -39,8 +38,8 @@ class Job:
 
 def own_jobs() -> dict[str, Job]:
     """This user's jobs, those that ended lately included. Raises SlurmError."""
-    lines = _run("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%j|%N|%r").splitlines()
-    jobs = [Job(*line.split("|", 4)) for line in lines]
+    lines = _run("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%N|%j").splitlines()
+    jobs = [Job(*line.split("|", 3)) for line in lines]
     return {job.id: job for job in jobs}
 
 

@@ -42,6 +42,6 @@ def test_what_sbatch_refuses_is_its_own_words_and_nothing_is_waited_for(desk):
 def test_an_endpoint_that_does_not_come_up_says_why(desk):
     done = desk.python("llada_exp.serve", *SLURM, "model=hf", "model.path=/nowhere")
     assert done.returncode == 1
-    assert "its server never was ready" in done.stderr
+    assert "its server does not answer" in done.stderr
     assert "the model does not load" in done.stderr
     assert "Traceback" not in done.stderr
