@@ -50,6 +50,7 @@ def test_every_choice_is_valid_for_the_benchmark_too(group, choice, tmp_path):
 
 
 def test_what_an_experiment_sets_holds_and_the_command_line_wins():
+    assert composed("experiment=load_curve", app="bench").decoding.rule == "threshold"
     assert composed("experiment=load_curve", app="bench").duration == 20
     assert composed("experiment=load_curve", "duration=5", app="bench").duration == 5
 

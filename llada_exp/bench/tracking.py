@@ -137,7 +137,7 @@ def _upload(run: Path) -> None:
     except subprocess.TimeoutExpired:
         _warn(f"W&B took longer than {UPLOAD_S:g} s; upload later: wandb sync {run}")
         return
-    if done.returncode:
+    if done.returncode or not list(run.glob("*.synced")):  # a refused upload exits with 0
         said = (done.stderr or done.stdout).strip().splitlines()
         _warn(f"wandb sync has failed ({said[-1] if said else 'no word'}); again: wandb sync {run}")
 
