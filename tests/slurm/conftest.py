@@ -71,6 +71,7 @@ class Desk:
         self.env = {k: v for k, v in os.environ.items() if k not in unset and not k.startswith("SLURM_")}
         self.env |= small | {"PYTHONPATH": str(ROOT), "LLADA_ENDPOINTS": str(self.endpoints)}
         self.env |= {"PYTHON": sys.executable, "OMP_WAIT_POLICY": "PASSIVE"}
+        self.env["PATH"] = f"{Path(sys.executable).parent}:{self.env['PATH']}"
         self.before = set(slurm.own_jobs())
 
     def run(self, *words, timeout=200):

@@ -93,6 +93,8 @@ def test_one_line_serves_and_the_server_stays_when_the_line_is_done(desk):
     assert (info["job_id"], info["url"], info["status"], info["node"]) == (job_id, url, "ready", "n1")
     assert f"tunnel: ssh -N -L {info['port']}:n1:{info['port']} " in done.stdout
     assert len(info["instance_id"]) == 32
+    guide = (ROOT / "slurm" / "README.md").read_text().split("| field |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(\w+)`", re.sub(r"\| [^|]*\|$", "", guide, flags=re.M))) == set(info)
 
     key_file = desk.endpoints / f"{job_id}.key"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600

@@ -109,22 +109,28 @@ def test_four_points_of_which_one_fails_one_is_cancelled_and_one_is_requeued(des
     assert set(rows(folder)[0]) == {column.name for column in ROW}
 
 
-def test_a_benchmark_job_measures_a_serving_job_by_its_file(desk):
-    served = desk.python("llada_exp.serve", *SLURM, "batch_size=3")
-    assert served.returncode == 0, served.stderr
-    job_id = re.search(r"job (\d+):", served.stdout).group(1)
-    info = json.loads((desk.endpoints / f"{job_id}.json").read_text())
-    desk.env["LLADA_API_KEY"] = (desk.endpoints / f"{job_id}.key").read_text().strip()
-    words = (*SLURM, "name=url", *SMALL, "tracking=disabled", f"url={info['url']}")
-    done = desk.python("llada_exp.bench", *words, "concurrency=1,2")
-    assert done.returncode == 0, done.stderr
-    measured = rows(desk.folder / "outputs" / "bench" / "url")
-    assert [row["concurrency"] for row in measured] == [1, 2]
-    assert [(row["batch_size"], row["model"], row["completed"]) for row in measured] == [
-        (3, "llada-tiny", 2)
-    ] * 2
-    key = desk.env["LLADA_API_KEY"].encode()
-    written = [path for path in (desk.folder / "outputs").rglob("*") if path.is_file()]
+def guide_script(*more):
+    """The batch script of slurm/README.md that measures a server, with more keys for the benchmark."""
+    guide = (ROOT / "slurm" / "README.md").read_text()
+    script = re.search(r"```bash\n# my_eval.sbatch\n(.*?)```", guide, re.S).group(1).rstrip()
+    assert script.splitlines()[-1].startswith("python -m llada_exp.bench ")
+    return f"#!/bin/bash\n{script} {' '.join(more)}\n"
+
+
+def test_a_benchmark_job_after_a_serving_job_finds_it_waits_for_it_and_measures_it(desk):
+    (desk.folder / "my_eval.sbatch").write_text(guide_script(*SMALL, "name=url", "tracking=disabled"))
+    small = ("sbatch", "--parsable", "--mem=1G", "--gres=none", "--cpus-per-task=1")
+    job_id = desk.run(*small, str(ROOT / "slurm" / "server.sbatch"), "batch_size=3").stdout.strip()
+    after = (f"--dependency=after:{job_id}", f"--export=ALL,SERVER={job_id}", "my_eval.sbatch")
+    bench_id = desk.run(*small, *after).stdout.strip()
+    desk.wait_state(bench_id, "COMPLETED", "FAILED")
+    log = (desk.folder / f"slurm-{bench_id}.out").read_text()
+    assert desk.state(bench_id) == "COMPLETED", log
+
+    (row,) = pq.read_table(desk.folder / "outputs" / "bench" / "url" / "row.parquet").to_pylist()
+    assert (row["concurrency"], row["batch_size"], row["model"], row["completed"]) == (16, 3, "llada-tiny", 2)
+    key = (desk.endpoints / f"{job_id}.key").read_bytes().strip()
+    written = [path for path in desk.folder.rglob("*") if path.is_file() and path.suffix != ".key"]
     assert not [path for path in written if key in path.read_bytes()], "a key is in its own file only"
     assert desk.jobs("stop", job_id) == (0, f"{job_id} COMPLETED\n")
 
