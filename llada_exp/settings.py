@@ -9,7 +9,9 @@ mapping will do.
 from __future__ import annotations
 
 import difflib
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -76,6 +78,8 @@ class ServeSettings:
     dtype: str
     seed: int | None
     server_info: str | None
+    api_key_file: str | None
+    endpoint: str | None
     decoding: DecodingParams
     engine: EngineSettings
     server: HttpSettings
@@ -92,7 +96,7 @@ def conf_dir() -> Path:
 
 def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
-    tree = _Node(cfg, "", _names(ServeSettings))
+    tree = Node(cfg, "", _names(ServeSettings))
     settings = ServeSettings(
         model=_model(tree.child("model", _names(ModelSettings))),
         mode=tree.one_of("mode", MODES),
@@ -106,6 +110,8 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
         dtype=tree.one_of("dtype", DTYPES),
         seed=tree.integer("seed", 0, 2**63 - 1) if tree["seed"] is not None else None,
         server_info=tree.text("server_info", optional=True),
+        api_key_file=tree.text("api_key_file", optional=True),
+        endpoint=tree.text("endpoint", optional=True),
         decoding=_decoding(tree.child("decoding", _preset_fields())),
         engine=_engine(tree.child("engine", _names(EngineSettings))),
         server=_http(tree.child("server", _names(HttpSettings))),
@@ -130,6 +136,14 @@ def unknown_key_message(key: str, known: Iterable[str]) -> str:
     return f"unknown key {key}; {hint}"
 
 
+def override_value(value: Any) -> str:
+    """A value in the grammar of Hydra's command line, whatever characters it holds: there a backslash is
+    one, unless a quote follows it."""
+    if isinstance(value, str):
+        return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + "\\'" * bool(m[2]), value) + "'"
+    return "null" if value is None else json.dumps(value)
+
+
 def known_keys() -> tuple[str, ...]:
     """Every key of the tree, dotted, as one may override it."""
     nested = {
@@ -150,7 +164,7 @@ def _preset_fields() -> tuple[str, ...]:
     return tuple(n for n in _names(DecodingParams) if n not in PER_REQUEST_FIELDS)
 
 
-def _model(node: _Node) -> ModelSettings:
+def _model(node: Node) -> ModelSettings:
     model = ModelSettings(
         source=node.one_of("source", SOURCES),
         path=node.text("path", optional=True),
@@ -165,7 +179,7 @@ def _model(node: _Node) -> ModelSettings:
     return model
 
 
-def _engine(node: _Node) -> EngineSettings:
+def _engine(node: Node) -> EngineSettings:
     return EngineSettings(
         max_length=None if node["max_length"] is None else node.integer("max_length", 2, 2**20),
         max_positions=node.integer("max_positions", 1, 2**24),
@@ -174,7 +188,7 @@ def _engine(node: _Node) -> EngineSettings:
     )
 
 
-def _http(node: _Node) -> HttpSettings:
+def _http(node: Node) -> HttpSettings:
     return HttpSettings(
         extra_fields=node.one_of("extra_fields", EXTRA_FIELDS),
         drain_seconds=node.number("drain_seconds", 0.0, 86400.0),
@@ -182,14 +196,14 @@ def _http(node: _Node) -> HttpSettings:
     )
 
 
-def _decoding(node: _Node) -> DecodingParams:
+def _decoding(node: Node) -> DecodingParams:
     try:
         return DecodingParams(**node.tree)
     except ValueError as error:
         raise ValueError(f"decoding.{error}") from None
 
 
-def _devices(tree: _Node) -> str | int:
+def _devices(tree: Node) -> str | int:
     if tree["devices"] == "auto":
         return "auto"
     if not isinstance(tree["devices"], int):
@@ -197,7 +211,7 @@ def _devices(tree: _Node) -> str | int:
     return tree.integer("devices", 1, 64)
 
 
-class _Node:
+class Node:
     """A mapping of the config with its dotted place, read with checks."""
 
     def __init__(self, tree: Any, place: str, allowed: tuple[str, ...]) -> None:
@@ -214,8 +228,8 @@ class _Node:
             raise ValueError(f"{self.place}{key} is missing")
         return self.tree[key]
 
-    def child(self, key: str, allowed: tuple[str, ...]) -> _Node:
-        return _Node(self[key], self.place + key, allowed)
+    def child(self, key: str, allowed: tuple[str, ...]) -> Node:
+        return Node(self[key], self.place + key, allowed)
 
     def text(self, key: str, optional: bool = False) -> Any:
         value = self[key]

@@ -4,24 +4,55 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from llada_exp.bench.settings import bench_keys, validate_bench
 from llada_exp.settings import conf_dir, known_keys, validate
 
 NEEDS = {"hf": ["model.path=/some/folder"], "dcp": ["model.path=/some/folder"]}
-GROUPS = ("model", "decoding", "mode", "experiment")
+GROUPS = ("model", "decoding", "mode", "place", "experiment")
+
+
+BENCH_GROUPS = ("workload", "tracking")
+
+
+def stems(group):
+    return [(group, path.stem) for path in sorted((conf_dir() / group).glob("*.yaml"))]
+
+
+SWEEPS = [(g, s) for g, s in stems("experiment") if "MULTIRUN" in (conf_dir() / g / f"{s}.yaml").read_text()]
+"""Experiments that are sweeps of the benchmark; the others are the server's."""
 
 
 def choices():
-    return [(group, path.stem) for group in GROUPS for path in sorted((conf_dir() / group).glob("*.yaml"))]
+    return [choice for group in GROUPS for choice in stems(group) if choice not in SWEEPS]
 
 
-def composed(*overrides):
+def composed(*overrides, app="serve"):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("serve", overrides=list(overrides))
+        return compose(app, overrides=list(overrides))
 
 
 @pytest.mark.parametrize(("group", "choice"), choices())
 def test_every_choice_of_every_group_composes_and_is_valid(group, choice):
     validate(OmegaConf.to_container(composed(f"{group}={choice}", *NEEDS.get(choice, [])), resolve=True))
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"),
+    [c for c in choices() if c[0] != "place"] + SWEEPS + [c for g in BENCH_GROUPS for c in stems(g)],
+)
+def test_every_choice_is_valid_for_the_benchmark_too(group, choice, tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "one"}')
+    needs = {**NEEDS, "jsonl": [f"workload.path={path}"]}
+    cfg = composed(f"{group}={choice}", *needs.get(choice, []), app="bench")
+    settings = validate_bench(OmegaConf.to_container(cfg, resolve=True))
+    assert settings.server.engine.max_positions == 8192
+
+
+def test_what_an_experiment_sets_holds_and_the_command_line_wins():
+    assert composed("experiment=load_curve", app="bench").decoding.rule == "threshold"
+    assert composed("experiment=load_curve", app="bench").duration == 20
+    assert composed("experiment=load_curve", "duration=5", app="bench").duration == 5
 
 
 def test_every_group_has_a_choice():
@@ -48,3 +79,14 @@ def test_the_help_text_names_every_key_and_every_choice():
         assert name in text, f"--help does not tell of {key}"
     for group, choice in choices():
         assert choice in text or group == "experiment", f"--help does not tell of {group}={choice}"
+
+
+def test_the_benchmarks_help_names_every_key_and_every_choice_of_its_own():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        text = compose("bench", return_hydra_config=True).hydra.help.template
+    for key in set(bench_keys()) - set(known_keys()):
+        group = key.split(".")[0]
+        name = f"{group}.*" if "." in key else key
+        assert name in text, f"--help does not tell of {key}"
+    for _, choice in [*SWEEPS, *stems("workload"), *stems("tracking")]:
+        assert choice in text, f"--help does not tell of {choice}"

@@ -10,6 +10,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,31 @@ def write_info(path: str | Path, info: dict[str, Any]) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def job_facts(port: int, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What a reader elsewhere needs to reach and to stop a server that runs in a SLURM job; {} outside
+    of one. step: null where the server is the batch process itself; ssh: a tunnel through the host
+    that the job was submitted from."""
+    job_id = job_id_of(environ)
+    if job_id is None:
+        return {}
+    node = environ.get("SLURMD_NODENAME") or socket.gethostname()
+    way = f"{environ.get('USER', 'USER')}@{environ.get('SLURM_SUBMIT_HOST', 'LOGIN_NODE')}"
+    return {
+        "job_id": job_id,
+        "step": environ.get("SLURM_STEP_ID"),
+        "node": node,
+        "ssh": f"ssh -N -L {port}:{node}:{port} {way}",
+    }
+
+
+def job_id_of(environ: Mapping[str, str]) -> str | None:
+    """The id of the SLURM job that this environment belongs to, as squeue spells it: 12, or 12_3 in an
+    array. None outside of a job."""
+    if array := environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID")
 
 
 def say(text: str) -> None:

@@ -18,7 +18,7 @@ from llada_exp.offline import Engine
 from llada_exp.tiny import tasks
 from llada_exp.types import DecodingParams
 
-CANVAS = {"short": 64, "long": 128}
+CANVAS = tasks.CANVAS
 
 
 def evaluate(

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 KINDS = ("short", "long")
 STYLES = ("hash", "boxed")
+CANVAS = {"short": 64, "long": 128}
+"""max_tokens that hold the longest answer of a kind."""
 _HELD_OUT_SHARE = 16  # one question in so many is held out
 _LONG_STEPS = (4, 5, 6)
 

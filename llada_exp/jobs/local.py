@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.server.info import own_health
+from llada_exp.settings import override_value
 
 POLL_S = 0.05
 SERVE = (sys.executable, "-m", "llada_exp.serve")
@@ -66,7 +67,8 @@ def running_server(
         place.mkdir(parents=True, exist_ok=True)
         info = place / "server.json"
         info.unlink(missing_ok=True)
-        own = ["port=0", f"server_info={info}", f"hydra.run.dir={place / 'run'}"]
+        run_dir = override_value(str(place / "run"))
+        own = ["port=0", f"server_info={override_value(str(info))}", f"hydra.run.dir={run_dir}"]
         process = _start([*command, *own, *overrides], place / "server.log", env)
         try:
             yield _wait_ready(process, info, place / "server.log", start_timeout_s)

@@ -1,0 +1,20 @@
+"""`python -m llada_exp.bench [-m] [key=value ...]`: measure a server, at one setting or in a sweep."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    from llada_exp.bench.point import run_point
+    from llada_exp.bench.settings import bench_keys
+    from llada_exp.cli import run_app
+
+    try:
+        run_app(run_point, "bench", bench_keys())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Results of other benchmarks as rows of ours, so that they stand in one table.
+
+guidellm (its JSON report) and aiperf (its profile_export_aiperf.json). A column that the tool does not
+report stays null. What their latencies mean is theirs to say: `source` tells the rows apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llada_exp.bench.rows import complete
+
+Tree = Mapping[str, Any]
+
+
+def read_foreign(path: Path) -> list[dict[str, Any]]:
+    """The rows of a result file. Raises ValueError for a file of another kind."""
+    try:
+        tree = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
+    for known, reader in READERS:
+        if isinstance(tree, dict) and known(tree):
+            rows = reader(tree)
+            return [complete({"point": path.stem, "sweep": path.stem, "repeats": 1, **row}) for row in rows]
+    raise ValueError(f"{path}: neither a report of guidellm nor one of aiperf")
+
+
+def _guidellm(tree: Tree) -> list[dict[str, Any]]:
+    return [_guidellm_row(own) for own in tree["benchmarks"]]
+
+
+def _guidellm_row(own: Tree) -> dict[str, Any]:
+    metrics, strategy = own["metrics"], own["config"]["strategy"]
+    totals, seconds = metrics["request_totals"], own["duration"]
+    streams, rate = strategy.get("streams"), strategy.get("rate")
+    told = {
+        "source": "guidellm",
+        "load": "closed" if streams else "open",
+        "concurrency": streams,
+        "rate": rate,
+        "arrival": None if streams else strategy["type_"],
+        "num_requests": totals["total"],
+        "completed": totals["successful"],
+        "failed": totals["errored"],
+        "duration": seconds,
+        "model": (own["config"]["backend"] or {}).get("model"),
+        "stream": (metrics["time_to_first_token_ms"]["successful"] or {}).get("count", 0) > 0,
+        "total_input_tokens": _total(metrics, "prompt_token_count"),
+        "total_output_tokens": _total(metrics, "output_token_count"),
+        "request_throughput": totals["successful"] / seconds,
+        "started": _time(own["start_time"]),
+        "ended": _time(own["end_time"]),
+    }
+    if told["total_output_tokens"] is not None:
+        told["output_throughput"] = told["total_output_tokens"] / seconds
+        told["total_token_throughput"] = (
+            told["total_output_tokens"] + (told["total_input_tokens"] or 0)
+        ) / seconds
+    for name, theirs, scale in (
+        ("ttft", "time_to_first_token_ms", 1.0),
+        ("tpot", "inter_token_latency_ms", 1.0),  # a mean over each answer
+        ("e2el", "request_latency", 1000.0),
+    ):
+        spread = metrics[theirs]["successful"] or {}
+        values = {"mean": spread.get("mean"), "std": spread.get("std_dev")}
+        values |= {to: (spread.get("percentiles") or {}).get(of) for to, of in PERCENTILES.items()}
+        measured = bool(spread.get("count"))
+        told |= {f"{k}_{name}_ms": v * scale for k, v in values.items() if measured and v is not None}
+    return told
+
+
+PERCENTILES = {"median": "p50", "p90": "p90", "p99": "p99"}
+
+
+def _total(metrics: Tree, name: str) -> int | None:
+    spread = metrics[name]["successful"]
+    return round(spread["total_sum"]) if spread and spread.get("count") else None
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _aiperf(tree: Tree) -> list[dict[str, Any]]:
+    def value(name: str, stat: str = "avg") -> float | None:
+        return (tree.get(name) or {}).get(stat)
+
+    def count(name: str) -> int | None:
+        number = value(name)
+        return None if number is None else round(number)
+
+    told: dict[str, Any] = {
+        "source": "aiperf",
+        "completed": count("request_count"),
+        "failed": count("error_request_count") or 0,
+        "duration": value("benchmark_duration"),
+        "total_input_tokens": count("total_isl"),
+        "total_output_tokens": count("total_osl") or count("total_output_tokens"),
+        "request_throughput": value("request_throughput"),
+        "output_throughput": value("output_token_throughput"),
+        "started": tree.get("start_time"),
+        "ended": tree.get("end_time"),
+        "stream": "time_to_first_token" in tree,
+        **_aiperf_load(tree),
+    }
+    names = (("ttft", "time_to_first_token"), ("itl", "inter_chunk_latency"), ("tpot", "inter_token_latency"),
+             ("e2el", "request_latency"))  # fmt: skip
+    stats = {"mean": "avg", "median": "p50", "p90": "p90", "p99": "p99", "std": "std"}
+    told |= {
+        f"{kind}_{name}_ms": value(theirs, stat) for name, theirs in names for kind, stat in stats.items()
+    }
+    return [told]
+
+
+def _aiperf_load(tree: Tree) -> dict[str, Any]:
+    return {}
+
+
+READERS: tuple[tuple[Callable[[Tree], bool], Callable[[Tree], list[dict[str, Any]]]], ...] = (
+    (lambda tree: "benchmarks" in tree and "metadata" in tree, _guidellm),
+    (lambda tree: "request_latency" in tree and "request_count" in tree, _aiperf),
+)

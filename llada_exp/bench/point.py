@@ -1,0 +1,212 @@
+"""One measured point: start or find the server, load it, write rows, stop what was started.
+
+`run_point` is Hydra's task: a plain function that a launcher may run in another process or job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llada_exp.bench import report, status, tracking
+from llada_exp.bench.client import LoadResult, Record, run_load
+from llada_exp.bench.metrics import over_repeats, summarise
+from llada_exp.bench.probe import Probe, batch_stats
+from llada_exp.bench.provenance import provenance
+from llada_exp.bench.rows import PointFolder, read_jsonl
+from llada_exp.bench.servers import Endpoint, endpoint
+from llada_exp.bench.settings import BenchSettings, validate_bench
+from llada_exp.bench.turn import turn
+from llada_exp.bench.workload import build
+
+TERMINATED = 143
+
+
+def run_point(cfg: Any) -> int:
+    """Measure the point that a composed conf/bench.yaml stands for; the exit code.
+
+    A failure is recorded in status.json and told in one line. Raises ValueError for a user's mistake in
+    a single run; a sweep has checked every point before.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    settings = validate_bench(tree)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    in_sweep = not OmegaConf.is_missing(hydra.job, "num")
+    overrides = [o for o in hydra.overrides.task if o.split("=")[0] not in ("name", "resume", "dry_run")]
+    if not in_sweep:
+        if settings.dry_run:
+            print(report.plan_line(folder, settings))
+            return 0
+        tracking.check(settings.tracking)
+        if status.read(folder) and not settings.resume:
+            raise ValueError(
+                f"name is {settings.name!r}; {folder} holds results: resume=true goes on with them"
+            )
+    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
+        print(report.table(read_jsonl(folder / "row.jsonl")))
+        return 0
+    with terminable():
+        return _recorded(settings, folder, overrides, tree, not in_sweep)
+
+
+def _recorded(
+    settings: BenchSettings, folder: Path, overrides: Sequence[str], tree: Mapping[str, Any], alone: bool
+) -> int:
+    try:
+        with status.recorded(folder, settings.config_hash):
+            point = PointFolder(folder)
+            (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
+            row, results = measure(settings, point, overrides)
+            if settings.vllm_json:
+                report.write_vllm_json(folder / "vllm.json", row, results)
+    except Exception as error:
+        print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)
+        return 1
+    tracking.track(settings.tracking, folder, row, results, tree)
+    print(report.table([row]) if alone else report.line(row), flush=True)
+    if alone:
+        print(f"rows: {folder / 'row.parquet'}")
+    return 0
+
+
+def measure(
+    settings: BenchSettings, point: PointFolder, overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[LoadResult]]:
+    """The point's row and its loads, written into its folder. Raises RuntimeError where the server does
+    not start or nothing is answered."""
+    started = status.now()
+    measured: list[dict[str, Any]] = []
+    results: list[LoadResult] = []
+    with (
+        contextlib.closing(point),
+        turn(settings.exclusive) as presence,
+        endpoint(settings, point.folder) as target,
+        report.progress(settings.load.num_requests * settings.load.repeats) as tick,
+    ):
+        _warm_up(settings, target)
+        for repeat in range(settings.load.repeats):
+
+            def done(record: Record, repeat: int = repeat) -> None:
+                point.add_request(record, repeat)
+                tick()
+
+            probe = Probe(target.url, target.local)
+            result = _load(settings, target, done)
+            measures = {**summarise(result, settings.goodput), **probe.measures()}
+            measures["overlapped"] = presence.overlapped()
+            point.add_repeat(measures, result.records, repeat)
+            _check(result)
+            measured.append(measures)
+            results.append(result)
+        origin = provenance(overrides, target.url, target.local)
+        told = batch_stats(target.url) if not target.local else {}
+    row = {
+        **configured(settings, target, told, results[0].records),
+        "point": point.folder.name,
+        **_joined(measured),
+        **origin,
+        "started": started,
+        "ended": status.now(),
+    }
+    return point.finish(row), results
+
+
+def _joined(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    kinds = {m["memory_kind"] for m in measured}
+    numbers = [{k: v for k, v in m.items() if k != "memory_kind"} for m in measured]
+    return {**over_repeats(numbers), "memory_kind": kinds.pop() if len(kinds) == 1 else None}
+
+
+def _warm_up(settings: BenchSettings, target: Endpoint) -> None:
+    """Not measured, and must succeed: it finds out what a request is refused for."""
+    num = settings.load.warmup
+    if num:
+        load = replace(
+            settings.load, num_requests=num, duration=None, rate=None, concurrency=min(num, 16), stream=False
+        )
+        prompts = build(settings.workload, num)
+        _check(run_load(target.url, prompts, load, settings.request, settings.workload["seed"]))
+
+
+def _load(settings: BenchSettings, target: Endpoint, done: Any) -> LoadResult:
+    prompts = build(settings.workload, settings.load.num_requests)
+    seed = settings.workload["seed"]
+    return run_load(target.url, prompts, settings.load, settings.request, seed, done)
+
+
+def _check(result: LoadResult) -> None:
+    if not any(record.ok for record in result.records):
+        first = result.records[0] if result.records else None
+        why = f"{first.status}: {first.error}" if first else "none was sent"
+        raise RuntimeError(f"none of {len(result.records)} requests was answered ({why})")
+
+
+def configured(
+    settings: BenchSettings, target: Endpoint, told: Mapping[str, Any], records: Sequence[Record]
+) -> dict[str, Any]:
+    """The columns that say what was measured. told: /batch/stats of a server that is not ours."""
+    server, load = settings.server, settings.load
+    decoding = next((dict(r.decoding) for r in records if r.decoding), dict(settings.request))
+    fixed, cached = decoding.get("rule") == "fixed", decoding.get("cache") not in (None, "none")
+    lengths = {p.fields.get("max_tokens") for p in build(settings.workload, min(len(records), 1000))}
+    kind = settings.workload["kind"]
+    return {
+        "source": "llada_exp",
+        "sweep": settings.name,
+        "config_hash": settings.config_hash,
+        "model": target.model,
+        "model_path": server.model.path if server else None,
+        "mode": server.mode if server else told.get("mode"),
+        "batch_size": server.batch_size if server else told.get("max_batch_size"),
+        "max_wait_time": server.max_wait_time if server else told.get("max_wait_time"),
+        "workers": server.workers if server else None,
+        "dtype": server.dtype if server else None,
+        "scheduling": server.engine.scheduling if server else None,
+        **{n: decoding.get(n) for n in ("rule", "block_length", "cache", "suffix_window", "temperature",
+                                        "cfg_scale")},
+        "threshold": decoding.get("threshold") if decoding.get("rule") in THRESHOLD_RULES else None,
+        **{n: decoding.get(n) if fixed else None for n in ("steps", "tokens_per_step")},
+        "refresh": decoding.get("refresh") if cached else None,
+        "max_tokens": settings.request.get("max_tokens") or (lengths.pop() if len(lengths) == 1 else None),
+        "workload": f"tiny_{settings.workload['problems']}" if kind == "tiny" else kind,
+        "load": "closed" if load.rate is None else "open",
+        "concurrency": load.concurrency,
+        "rate": None if load.rate in (None, float("inf")) else load.rate,
+        "arrival": None if load.rate is None else load.arrival,
+        **{n: asdict(load)[n] for n in ("num_requests", "stream", "repeats")},
+    }  # fmt: skip
+
+
+THRESHOLD_RULES = ("threshold", "credit", "hierarchical")
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, so that servers are stopped and the end is recorded.
+
+    Installed inside the task: launchers install handlers of their own before it, and swallow the signal.
+    """
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,149 @@
+"""What the server did during a load: its own counters, its workers' memory, the GPUs' energy.
+
+Reads /batch/stats before and after, /proc for workers on this host, and NVML where there is a GPU.
+Every figure is None where it cannot be had, as for a server of another make.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+MIB = 2**20
+
+
+class Probe:
+    """Around one load: make it before, ask `measures` after.
+
+    local: the server runs on this host, so that its processes and GPUs can be looked at.
+    """
+
+    def __init__(self, url: str, local: bool) -> None:
+        self.url = url
+        self.local = local
+        self.before = batch_stats(url)
+        self.pids = [worker["pid"] for worker in self.before.get("workers", ())] if local else []
+        for pid in self.pids:
+            _reset_peak(pid)
+        self.energy_before = energy_mj(self.pids)
+
+    def measures(self) -> dict[str, Any]:
+        after = batch_stats(self.url)
+        energy = energy_mj(self.pids)
+        known = energy is not None and self.energy_before is not None
+        return {
+            **server_measures(self.before, after),
+            **memory(self.pids),
+            "energy_j": (energy - self.energy_before) / 1000 if known else None,  # type: ignore[operator]
+        }
+
+
+def batch_stats(url: str) -> dict[str, Any]:
+    """{} where there is no such route."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    key = os.environ.get("LLADA_API_KEY")
+    request = urllib.request.Request(
+        f"{url}/batch/stats", headers={"Authorization": f"Bearer {key}"} if key else {}
+    )
+    try:
+        with opener.open(request, timeout=10) as answer:
+            tree = json.load(answer)
+            return tree if isinstance(tree, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def server_measures(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Differences of the workers' counters over the load."""
+
+    def grown(name: str) -> int | None:
+        sums = [
+            sum(w["engine"].get(name, 0) for w in told.get("workers", ()) if w.get("engine"))
+            for told in (before, after)
+        ]
+        return sums[1] - sums[0] if after.get("workers") else None
+
+    steps, passes, positions, masked = map(grown, ("num_steps", "num_nfe", "num_positions", "num_logit_rows"))
+    return {
+        "num_steps": steps,
+        "mean_batch_size": passes / steps if steps and passes is not None else None,
+        "useful_position_ratio": masked / positions if positions and masked is not None else None,
+    }
+
+
+def memory(pids: Sequence[int]) -> dict[str, Any]:
+    """Of the workers together. GPU: what NVML says they hold now (the allocator keeps its peak); else
+    the peak of their resident memory since the last reset."""
+    on_gpu = gpu_memory(pids)
+    if on_gpu is not None:
+        return {"peak_memory_mb": on_gpu / MIB, "memory_kind": "gpu"}
+    peaks = [_status(pid).get("VmHWM") for pid in pids]
+    known = [peak for peak in peaks if peak is not None]
+    if not known or len(known) < len(peaks):
+        return {"peak_memory_mb": None, "memory_kind": None}
+    return {"peak_memory_mb": sum(known) / 1024, "memory_kind": "resident"}
+
+
+def gpu_memory(pids: Sequence[int]) -> int | None:
+    """Bytes that these processes hold on all GPUs; None without a GPU or where NVML will not tell."""
+    held = [
+        process.usedGpuMemory
+        for device in _devices()
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(device)
+        if process.pid in pids
+    ]
+    return sum(held) if held and None not in held else None
+
+
+def energy_mj(pids: Sequence[int]) -> int | None:
+    """Millijoules that the GPUs which these processes use have drawn since their driver was loaded:
+    the whole device's, whoever else is on it."""
+    total = None
+    for device in _devices():
+        try:
+            if any(p.pid in pids for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device)):
+                total = (total or 0) + pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
+        except pynvml.NVMLError:
+            return None
+    return total
+
+
+def gpu_names(pids: Sequence[int]) -> list[str]:
+    """Of the GPUs that these processes use."""
+    used = [
+        d for d in _devices() if any(p.pid in pids for p in pynvml.nvmlDeviceGetComputeRunningProcesses(d))
+    ]
+    return [str(pynvml.nvmlDeviceGetName(device)) for device in used]
+
+
+def _devices() -> list[Any]:
+    """Handles of this host's GPUs; none where NVML is not there."""
+    try:
+        pynvml.nvmlInit()
+        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:
+        return []
+
+
+def _reset_peak(pid: int) -> None:
+    """From now on VmHWM counts anew; points share a server. Where that is not to be had (not Linux,
+    another user's process), the peak is since the server's start."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def _status(pid: int) -> dict[str, int]:
+    """The kB figures of /proc/PID/status."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in lines if line.endswith(" kB"))
+    return {name: int(value.split()[0]) for name, value in pairs}

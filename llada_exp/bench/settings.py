@@ -1,0 +1,249 @@
+"""The benchmark's configuration as typed, checked values: what `conf/bench.yaml` composes to.
+
+Every error is a ValueError that names the key, the value and what is allowed. Knows no Hydra, no HTTP
+and no server: a plain mapping will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from llada_exp.settings import (
+    Node,
+    ServeSettings,
+    known_keys,
+    override_value,
+    unknown_key_message,
+    validate,
+)
+from llada_exp.types import DECODING_FIELDS, DecodingParams
+
+ARRIVALS = ("poisson", "constant", "burst")
+TRACKING = ("offline", "online", "disabled")
+REQUEST_FIELDS = tuple(n for n in DECODING_FIELDS if n not in ("stop", "ban_ids"))
+GOODPUT_FIELDS = ("ttft_ms", "tpot_ms", "e2el_ms")
+WORKLOADS = {
+    "tiny": ("problems", "seed"),
+    "fixed": ("input_len", "output_len", "vocab", "seed"),
+    "mixed": ("input_median", "input_sigma", "input_max", "output_median", "output_sigma", "output_max",
+              "vocab", "seed"),
+    "jsonl": ("path", "seed"),
+}  # fmt: skip
+SERVER_KEYS = tuple(f.name for f in fields(ServeSettings))
+NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
+"""Keys of the server that are ours to set when we start one."""
+NOT_MEASURED = ("name", "resume", "dry_run", "tracking", "exclusive", "vllm_json")
+"""Keys that change nothing of what is measured."""
+ENDLESS = 2**31
+
+
+@dataclass(frozen=True)
+class Load:
+    """concurrency: of a closed loop, None for an open one; rate: requests a second of an open loop,
+    None for a closed one; duration: seconds after which nothing new is sent; timeout: the client's."""
+
+    concurrency: int | None
+    rate: float | None
+    arrival: str
+    burst_size: int
+    num_requests: int
+    duration: float | None
+    warmup: int
+    repeats: int
+    stream: bool
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Tracking:
+    mode: str
+    project: str
+    entity: str | None
+    log_text: bool
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """One measured point. server: what its server is started with, None where `url` is given."""
+
+    name: str
+    url: str | None
+    server: ServeSettings | None
+    server_tree: Mapping[str, Any]
+    workload: Mapping[str, Any]
+    load: Load
+    request: Mapping[str, Any]
+    goodput: Mapping[str, float]
+    tracking: Tracking
+    exclusive: bool
+    vllm_json: bool
+    resume: bool
+    dry_run: bool
+    config_hash: str
+
+
+def bench_keys() -> tuple[str, ...]:
+    """Every key of conf/bench.yaml, dotted, as one may override it."""
+    own = ("name", "url", "workload", "tracking", "request", "goodput", *LOAD_KEYS, *FLAGS)
+    dotted = [f"request.{n}" for n in REQUEST_FIELDS] + [f"goodput.{n}" for n in GOODPUT_FIELDS]
+    dotted += [f"workload.{n}" for names in WORKLOADS.values() for n in names]
+    dotted += [f"tracking.{f.name}" for f in fields(Tracking)]
+    return (*known_keys(), *own, *dict.fromkeys(dotted))
+
+
+LOAD_KEYS = tuple(f.name for f in fields(Load))
+FLAGS = ("exclusive", "vllm_json", "resume", "dry_run")
+
+
+def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
+    """The point that a composed config stands for. Raises ValueError naming key, value and choices."""
+    own = ("name", "url", "workload", "tracking", "request", "goodput", *LOAD_KEYS, *FLAGS)
+    for key in cfg:
+        if key not in SERVER_KEYS and key not in own:
+            raise ValueError(unknown_key_message(str(key), [*SERVER_KEYS, *own]))
+    tree = Node(cfg, "", (*SERVER_KEYS, *own))
+    server_tree = {key: tree[key] for key in SERVER_KEYS}
+    url = _url(tree)
+    server = validate(server_tree) if url is None else None
+    workload = _workload(tree["workload"])
+    request = _request(tree.child("request", REQUEST_FIELDS))
+    _check_request(request, server)
+    measured = {k: v for k, v in tree.tree.items() if k not in NOT_MEASURED}
+    return BenchSettings(
+        name=_name(tree),
+        url=url,
+        server=server,
+        server_tree={k: v for k, v in server_tree.items() if k not in NOT_THE_SERVERS},
+        workload=workload,
+        load=_load(tree),
+        request=request,
+        goodput=_goodput(tree.child("goodput", GOODPUT_FIELDS)),
+        tracking=_tracking(tree.child("tracking", tuple(f.name for f in fields(Tracking)))),
+        **{flag: _flag(tree, flag) for flag in FLAGS},
+        config_hash=hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16],
+    )
+
+
+def server_key(settings: BenchSettings) -> str:
+    """Points of one key can share one server start."""
+    return settings.url or json.dumps(settings.server_tree, sort_keys=True)
+
+
+def server_overrides(server_tree: Mapping[str, Any]) -> list[str]:
+    """The Hydra overrides that start this very server, every leaf spelt out."""
+    found: list[str] = []
+    for key, value in server_tree.items():
+        leaves = value.items() if isinstance(value, Mapping) else [(None, value)]
+        found += [
+            f"{key}.{leaf}={override_value(v)}" if leaf else f"{key}={override_value(v)}"
+            for leaf, v in leaves
+        ]
+    return found
+
+
+def _url(tree: Node) -> str | None:
+    url = tree.text("url", optional=True)
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url is {url!r}; expected http://HOST:PORT")
+    if parts.username or parts.password:
+        raise ValueError("url holds a user name or password; the key belongs in LLADA_API_KEY")
+    return str(url).rstrip("/").removesuffix("/v1")
+
+
+def _name(tree: Node) -> str:
+    name = str(tree["name"])
+    if not name or name.startswith(".") or any(c in name for c in "/\\ \n"):
+        raise ValueError(f"name is {name!r}; expected the name of a folder, without spaces and slashes")
+    return name
+
+
+def _flag(tree: Node, key: str) -> bool:
+    value = tree[key]
+    if not isinstance(value, bool):
+        raise ValueError(f"{tree.place}{key} is {value!r}; expected true or false")
+    return value
+
+
+def _load(tree: Node) -> Load:
+    rate = tree["rate"]
+    closed = rate is None
+    if not closed:
+        good = isinstance(rate, int | float) and not isinstance(rate, bool)
+        if not good or not rate > 0:
+            raise ValueError(f"rate is {rate!r}; expected requests per second, above 0 (inf = all at once)")
+    duration = None if tree["duration"] is None else tree.number("duration", 0.001, 7 * 86400.0)
+    return Load(
+        concurrency=tree.integer("concurrency", 1, 65536) if closed else None,
+        rate=None if closed else float(rate),
+        arrival=tree.one_of("arrival", ARRIVALS),
+        burst_size=tree.integer("burst_size", 1, 65536),
+        num_requests=tree.integer("num_requests", 1, ENDLESS),
+        duration=duration,
+        warmup=tree.integer("warmup", 0, 65536),
+        repeats=tree.integer("repeats", 1, 1000),
+        stream=_flag(tree, "stream"),
+        timeout=tree.number("timeout", 0.001, 7 * 86400.0),
+    )
+
+
+def _workload(value: Any) -> dict[str, Any]:
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if kind not in WORKLOADS:
+        raise ValueError(f"workload.kind is {kind!r}; expected one of {', '.join(WORKLOADS)}")
+    node = Node(value, "workload", ("kind", *WORKLOADS[kind]))
+    node.integer("seed", 0, 2**31)
+    if kind == "tiny":
+        node.one_of("problems", ("short", "long"))
+    elif kind == "jsonl":
+        path = node["path"]
+        if not isinstance(path, str) or not Path(path).is_file():
+            raise ValueError(f"workload.path is {path!r}; expected a file of JSON lines")
+    else:
+        lengths = [n for n in WORKLOADS[kind] if n.endswith(("_len", "_median", "_max"))]
+        for name in lengths:
+            node.integer(name, 1, 2**20)
+        for name in (n for n in WORKLOADS[kind] if n.endswith("_sigma")):
+            node.number(name, 0.0, 5.0)
+        low_high = node["vocab"]
+        good = isinstance(low_high, list | tuple) and len(low_high) == 2
+        if not good or not all(isinstance(v, int) for v in low_high) or not 0 <= low_high[0] < low_high[1]:
+            raise ValueError(f"workload.vocab is {low_high!r}; expected [low, high] with 0 <= low < high")
+    return dict(node.tree)
+
+
+def _request(node: Node) -> dict[str, Any]:
+    return {name: value for name, value in node.tree.items() if value is not None}
+
+
+def _check_request(request: Mapping[str, Any], server: ServeSettings | None) -> None:
+    """What each field alone may be; contradictions between them are the server's to judge."""
+    for name, value in request.items():
+        try:
+            DecodingParams(**{name: value})
+        except ValueError as error:
+            raise ValueError(f"request.{error}") from None
+    guided = request.get("cfg_scale", 0) > 0
+    if guided and server is not None and server.batch_size < 2:
+        raise ValueError("batch_size is 1; request.cfg_scale above 0 needs at least 2 rows")
+
+
+def _goodput(node: Node) -> dict[str, float]:
+    return {k: node.number(k, 0.0, 1e9) for k in GOODPUT_FIELDS if node.tree.get(k) is not None}
+
+
+def _tracking(node: Node) -> Tracking:
+    return Tracking(
+        mode=node.one_of("mode", TRACKING),
+        project=node.text("project"),
+        entity=node.text("entity", optional=True),
+        log_text=_flag(node, "log_text"),
+    )

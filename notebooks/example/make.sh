@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Measures what the notebooks beside it show by default: sweeps of the embedded model, each small enough
+# for a few minutes on two cores. Run it on a quiet machine; the rows say which one it was.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+bench() { python -m llada_exp.bench tracking=disabled "$@"; }
+bench experiment=batch_size name=batch_size batch_size=1,4,16,32 num_requests=48
+bench experiment=batch_vs_streaming name=batch_vs_streaming num_requests=48
+bench experiment=wait_time name=wait_time max_wait_time=0,0.1,0.2,0.4 num_requests=48
+bench experiment=load_curve name=load_curve rate=4,16,32,64,96,128 duration=4
+bench experiment=decoding name=decoding request.cache=none,dual num_requests=48
+bench -m name=denoising workload.problems=long num_requests=1 warmup=1 request.trace=true \
+  request.rule=fixed,threshold request.cache=none,dual
+
+cd outputs/bench
+python -m llada_exp.bench.collect "$here/rows.parquet" batch_size batch_vs_streaming wait_time load_curve decoding
+cp denoising/000_*/commits.parquet "$here/commits_vanilla.parquet"
+cp denoising/003_*/commits.parquet "$here/commits_threshold.parquet"
