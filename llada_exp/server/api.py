@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import litserve as ls
 
+from llada_exp.server.log import set_up
 from llada_exp.server.loop import EngineLoop, step_aside
 from llada_exp.server.processes import exit_with
 from llada_exp.server.shared import FAILED, READY, STARTING, Shared
@@ -35,7 +36,8 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
 
     if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
-    memory_plan(settings, device).check()
+    plan = memory_plan(settings, device)
+    plan.check()
     model = settings.model
     loaded = load_model(
         source=model.source,
@@ -54,7 +56,20 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         scheduling=own.scheduling,
         exact=own.exact,
     )
-    return Backend(engine, loaded.tokenizer)
+    about = {
+        "device": str(loaded.model.device),
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "num_parameters": plan.shape.num_parameters,
+        "max_length": engine.max_length,
+        "memory": {
+            "weights": plan.weights,
+            "kv_per_row": plan.kv_per_row,
+            "largest_step": plan.activations,
+            "total": plan.total(settings.batch_size),
+            "device": plan.device_total,
+        },
+    }
+    return Backend(engine, loaded.tokenizer, settings.server.max_prompt_tokens, about)
 
 
 class ModelAPI(ls.LitAPI):
@@ -73,6 +88,7 @@ class ModelAPI(ls.LitAPI):
         """In the worker: load the model. A failure is told to the main process, then ends the worker."""
         step_aside()
         exit_with(self.server_pid)
+        set_up(self.settings.log_level)
         assert self.shared is not None
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
@@ -84,4 +100,5 @@ class ModelAPI(ls.LitAPI):
             message = " ".join(str(error).split()) or type(error).__name__
             self.shared.report(worker_id, state=FAILED, error=message)
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
+        self.shared.about[worker_id] = self.backend.about
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())

@@ -10,6 +10,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,19 @@ def say(text: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # or the flush at exit would fail again
         os.close(nowhere)
+
+
+def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
+    """The memory plan of a worker in a few words; about: what it said of its model."""
+    memory = about.get("memory")
+    if not memory:
+        return "unknown"
+    mib = {name: f"{value / 2**20:.0f}" for name, value in memory.items() if value is not None}
+    of = f" of {mib['device']}" if "device" in mib else ""
+    return (
+        f"{mib['weights']} + {batch_size} rows x {mib['kv_per_row']} + step {mib['largest_step']} = "
+        f"{mib['total']}{of} MiB"
+    )
 
 
 def curl_line(url: str, question: str) -> str:
