@@ -41,10 +41,12 @@ class ModelSettings:
 @dataclass(frozen=True)
 class HttpSettings:
     """extra_fields: reject or ignore unknown request fields; drain_seconds: how long a stopping server
-    finishes what is in flight; max_body_mb: larger request bodies are refused."""
+    finishes what is in flight; hang_seconds: a worker silent for longer is killed (0: never);
+    max_body_mb: larger request bodies are refused."""
 
     extra_fields: str
     drain_seconds: float
+    hang_seconds: float
     max_body_mb: int
 
 
@@ -178,6 +180,7 @@ def _http(node: _Node) -> HttpSettings:
     return HttpSettings(
         extra_fields=node.one_of("extra_fields", EXTRA_FIELDS),
         drain_seconds=node.number("drain_seconds", 0.0, 86400.0),
+        hang_seconds=node.number("hang_seconds", 0.0, 86400.0),
         max_body_mb=node.integer("max_body_mb", 1, 4096),
     )
 

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable
 
 import litserve as ls
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 KEY_VARIABLE = "LLADA_API_KEY"
 OPEN_PATHS = ("/health",)
+TURN_S = 0.1
 SETUP_FAILED = 3
 """Exit code of a worker whose model does not load."""
 
@@ -82,6 +84,7 @@ class ModelAPI(ls.LitAPI):
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
         try:
+            self._wait_turn(worker_id)
             self.backend = self.build(self.settings, device)
         except Exception as error:
             if not isinstance(error, ValueError | OSError):
@@ -90,6 +93,16 @@ class ModelAPI(ls.LitAPI):
             self.shared.report(worker_id, state=FAILED, error=message)
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())
+
+    def _wait_turn(self, worker_id: int) -> None:
+        """Workers load one after another: together they would share the disk, and add up in memory what
+        loading needs beside the model."""
+        assert self.shared is not None
+        waiting = True
+        while waiting:  # a worker that has not spoken yet is starting
+            states = dict(self.shared.states)
+            waiting = any(states.get(i, {}).get("state", STARTING) == STARTING for i in range(worker_id))
+            time.sleep(TURN_S * waiting)
 
     def authorize(self, request: Request) -> None:
         """Any key or none is good where none is configured."""

@@ -123,7 +123,11 @@ class OpenSpec(LitSpec):
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
         )
-        talk = Talk(self.server.exchange.open(jobs), choices, reply)
+        try:
+            flight = self.server.exchange.open(jobs)
+        except (EOFError, ConnectionError):
+            raise ApiError(503, "the server is stopping", code="not_ready") from None
+        talk = Talk(flight, choices, reply)
         return await (talk.stream(http) if request.stream else talk.whole(http))
 
 
