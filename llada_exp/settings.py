@@ -44,7 +44,8 @@ class ModelSettings:
 @dataclass(frozen=True)
 class HttpSettings:
     """extra_fields: reject or ignore unknown request fields; drain_seconds: how long a stopping server
-    finishes what is in flight; log_prompts: requests' texts in the log.
+    finishes what is in flight; hang_seconds: a worker silent for longer is killed (0: never);
+    log_prompts: requests' texts in the log.
 
     What is beyond a limit is refused: max_body_mb, max_headers, max_messages (of a chat), max_prompt_tokens
     (None: the model's limit alone), max_queue (answers that wait for a row; 0: no limit), max_time (seconds
@@ -52,6 +53,7 @@ class HttpSettings:
 
     extra_fields: str
     drain_seconds: float
+    hang_seconds: float
     max_body_mb: int
     max_headers: int
     max_messages: int
@@ -195,6 +197,7 @@ def _http(node: _Node) -> HttpSettings:
     return HttpSettings(
         extra_fields=node.one_of("extra_fields", EXTRA_FIELDS),
         drain_seconds=node.number("drain_seconds", 0.0, 86400.0),
+        hang_seconds=node.number("hang_seconds", 0.0, 86400.0),
         max_body_mb=node.integer("max_body_mb", 1, 4096),
         max_headers=node.integer("max_headers", 16, 10_000),
         max_messages=node.integer("max_messages", 1, 2**20),

@@ -57,6 +57,7 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
             "device is 'cuda'; nvidia-smi shows no GPU here",
             marks=pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has a GPU"),
         ),
+        (["device=cpu", "devices=2", "port=0"], "devices is 2, which counts GPUs, but device is 'cpu'"),
         (["host=no.such.host.invalid"], "host is 'no.such.host.invalid'; it cannot be resolved"),
     ],
 )

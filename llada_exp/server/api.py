@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 
 import litserve as ls
@@ -19,6 +20,7 @@ from llada_exp.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
+TURN_S = 0.1
 SETUP_FAILED = 3
 """Exit code of a worker whose model does not load."""
 
@@ -93,6 +95,7 @@ class ModelAPI(ls.LitAPI):
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
         try:
+            self._wait_turn(worker_id)
             self.backend = self.build(self.settings, device)
         except Exception as error:
             if not isinstance(error, ValueError | OSError):
@@ -102,3 +105,13 @@ class ModelAPI(ls.LitAPI):
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
         self.shared.about[worker_id] = self.backend.about
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())
+
+    def _wait_turn(self, worker_id: int) -> None:
+        """Workers load one after another: together they would share the disk, and add up in memory what
+        loading needs beside the model."""
+        assert self.shared is not None
+        waiting = True
+        while waiting:  # a worker that has not spoken yet is starting
+            states = dict(self.shared.states)
+            waiting = any(states.get(i, {}).get("state", STARTING) == STARTING for i in range(worker_id))
+            time.sleep(TURN_S * waiting)

@@ -10,6 +10,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from llada_exp.server.info import say
+
 LOGGER = "llada_exp"
 
 
@@ -27,9 +29,16 @@ class JsonLine(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class LogHandler(logging.Handler):
+    """Lines to stderr; a full disk under it is no reason to stop serving."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record) + "\n", sys.stderr)
+
+
 def set_up(level: str) -> None:
     """Ours from `level` on; of the libraries, warnings and worse."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogHandler()
     handler.setFormatter(JsonLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(LOGGER).setLevel(level.upper())

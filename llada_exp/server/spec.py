@@ -102,19 +102,19 @@ class OpenSpec(LitSpec):
         return JSONResponse(body, 200 if body["status"] == "ready" else 503)
 
     async def batch_stats(self) -> Response:
-        return JSONResponse(self.server.batch_stats())
+        return JSONResponse(self.server.figures.batch_stats())
 
     async def stats(self) -> Response:
-        return JSONResponse(self.server.stats())
+        return JSONResponse(self.server.figures.stats())
 
     async def worker_status(self) -> Response:
-        return JSONResponse({"workers": self.server.worker_status()})
+        return JSONResponse({"workers": self.server.figures.worker_status()})
 
     async def metrics(self) -> Response:
-        return Response(self.server.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(self.server.figures.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def info(self) -> Response:
-        return JSONResponse(self.server.info())
+        return JSONResponse(self.server.figures.info())
 
     async def algorithms(self) -> Response:
         return JSONResponse({"algorithms": algorithms()})
@@ -148,8 +148,12 @@ class OpenSpec(LitSpec):
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
         )
+        try:
+            flight = self.server.exchange.open(jobs)
+        except (EOFError, ConnectionError):
+            raise ApiError(503, "the server is stopping", code="not_ready") from None
         limit = request.max_time or self.settings.server.max_time
-        talk = Talk(self.server.exchange.open(jobs), choices, reply, record, limit)
+        talk = Talk(flight, choices, reply, record, limit)
         return await (talk.stream(http) if request.stream else talk.whole(http))
 
 

@@ -71,6 +71,7 @@ def batch_stats(
         "max_wait_time": settings.max_wait_time,
         "pending_requests": exchange.num_pending,
         "currently_processing": exchange.num_processing,
+        "response_buffers": exchange.num_buffers,
         "requests": dict(exchange.counters),
         "num_steps": steps,
         "mean_batch_size": round(sum(k * v for k, v in histogram.items()) / steps, 3) if steps else None,

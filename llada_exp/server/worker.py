@@ -70,6 +70,12 @@ class _Running:
     num_tokens: int = 0
 
 
+def _kind(error: Exception) -> str:
+    """What to tell a client of a failed step. The class is known by its name: torch is not, here."""
+    name = type(error).__name__
+    return "out of memory: ask for less, or lower batch_size" if name == "OutOfMemoryError" else name
+
+
 class Worker:
     def __init__(self, backend: Backend, worker_id: int) -> None:
         self.engine = backend.engine
@@ -113,7 +119,7 @@ class Worker:
         except Exception as error:
             logger.exception("a step failed; the requests in it are given up")
             self.num_failed_steps += 1
-            self.fail_all(500, f"the model failed while decoding ({type(error).__name__})")
+            self.fail_all(500, f"the model failed while decoding ({_kind(error)})")
             return
         self.num_failed_steps = 0
         for item in progress:
