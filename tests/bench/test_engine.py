@@ -39,7 +39,6 @@ def test_flops_of_a_known_pass():
     assert bench.num_flops(shape, {**stats, "num_logit_rows": 1}) == 2 * (inner + qkv + out_and_mlp + head)
 
 
-
 def test_the_8b_shape_is_the_published_one():
     # 8,015,581,184 parameters: a wrong shape would make every figure another model's.
     shape = SHAPES["random_8b"]

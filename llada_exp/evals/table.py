@@ -1,0 +1,80 @@
+"""Rows of the gate as a table for a page, and which settings hold within a margin.
+
+    python -m llada_exp.evals.table outputs/gate/.../outcomes.jsonl [more rows ...] [--margin 2]
+
+Rows of one kind and setting in a later file take the place of earlier ones. A setting holds where, on
+every kind, its paired 95 % interval against vanilla lies above minus the margin. Knows rows only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+HEADER = (
+    "| kind | setting | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p | same text | NFE | "
+    "TPF | positions per token | tokens/s |\n" + "| --- " * 11 + "|"
+)
+
+
+def read(paths: Iterable[Path]) -> list[Row]:
+    """Raises ValueError naming a file that holds no rows of the gate."""
+    rows: dict[tuple[str, str], Row] = {}
+    for path in paths:
+        try:
+            found = [json.loads(text) for text in path.read_text().splitlines()]
+            rows |= {(row["kind"], row["setting"]): row for row in found}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: expected rows of llada_exp.evals.gate ({error})") from None
+    return list(rows.values())
+
+
+def line(row: Row) -> str:
+    a, v = row["accuracy"], row["versus"]
+    accuracy = f"{100 * a['num_correct'] / a['n']:.1f} [{100 * a['low']:.1f}, {100 * a['high']:.1f}]"
+    versus, p_value = "-", "-"
+    if v is not None:
+        versus = f"{100 * v['difference']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]"
+        p_value = f"{v['p_value']:.2g}"
+    return (
+        f"| {row['kind']} | {row['setting']} | {a['n']} | {accuracy} | {versus} | {p_value} | "
+        f"{100 * row['agreement']:.0f} % | {row['nfe']:.1f} | {row['tpf']:.2f} | "
+        f"{row['positions_per_token']:.1f} | {row['output_throughput']:.0f} |"
+    )
+
+
+def holding(rows: Sequence[Row], margin: float) -> list[str]:
+    """Settings that hold on every kind there is, the fewest positions per token (mean over kinds) first."""
+    kinds = {row["kind"] for row in rows}
+    good: dict[str, list[float]] = {}
+    for row in rows:
+        if row["versus"] is not None and 100 * row["versus"]["low"] > -margin:
+            good.setdefault(row["setting"], []).append(row["positions_per_token"])
+    whole = {name: costs for name, costs in good.items() if len(costs) == len(kinds)}
+    return sorted(whole, key=lambda name: sum(whole[name]))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m llada_exp.evals.table", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("rows", nargs="+", type=Path)
+    parser.add_argument("--margin", type=float, default=2.0, help="points of accuracy (%(default)g)")
+    own = parser.parse_args(argv)
+    try:
+        rows = read(own.rows)
+    except ValueError as error:
+        parser.error(str(error))
+    print(HEADER)
+    print("\n".join(map(line, rows)))
+    names = holding(rows, own.margin)
+    print(f"\nWithin {own.margin:g} points, cheapest first: {', '.join(names) or 'none'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The gate's rows as a table: what holds, and what does not."""
+
+import json
+
+import pytest
+
+from llada_exp.evals import table
+
+
+def row(kind, setting, low, cost=10.0):
+    versus = None if low is None else {"difference": low / 2, "low": low, "high": 0.0, "p_value": 0.5}
+    return {
+        "kind": kind, "setting": setting, "versus": versus, "agreement": 0.9, "nfe": 2.0, "tpf": 3.0,
+        "positions_per_token": cost, "output_throughput": 100.0,
+        "accuracy": {"num_correct": 9, "n": 10, "low": 0.6, "high": 0.98},
+    }  # fmt: skip
+
+
+def test_a_setting_must_hold_on_every_kind():
+    """Prevents a preset chosen on the kind of problem where nothing can go wrong."""
+    rows = [
+        row("short", "vanilla", None), row("long", "vanilla", None),
+        row("short", "cheap", -0.01, 5.0), row("long", "cheap", -0.03, 5.0),
+        row("short", "dear", -0.01, 20.0), row("long", "dear", -0.019, 20.0),
+        row("short", "fair", -0.01, 9.0), row("long", "fair", 0.0, 9.0),
+        row("short", "untried", 0.0, 1.0),
+    ]  # fmt: skip
+    assert table.holding(rows, margin=2.0) == ["fair", "dear"]
+    assert table.holding(rows, margin=5.0) == ["cheap", "fair", "dear"]
+
+
+def test_later_rows_take_the_place_of_earlier_ones(tmp_path, capsys):
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text(json.dumps(row("short", "dual", -0.5)) + "\n")
+    second.write_text(json.dumps(row("short", "dual", -0.01)) + "\n")
+    table.main([str(first), str(second)])
+    out = capsys.readouterr().out
+    assert out.count("| dual |") == 1
+    assert "-0.5 [-1.0, +0.0]" in out
+    assert out.endswith("cheapest first: dual\n")
+
+
+def test_a_wrong_file_is_named(tmp_path, capsys):
+    (tmp_path / "x.jsonl").write_text("no json")
+    with pytest.raises(SystemExit):
+        table.main([str(tmp_path / "x.jsonl")])
+    assert "x.jsonl" in capsys.readouterr().err
