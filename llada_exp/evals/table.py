@@ -16,8 +16,8 @@ from typing import Any
 
 Row = dict[str, Any]
 HEADER = (
-    "| kind | setting | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p | same text | NFE | "
-    "TPF | positions per token | tokens/s |\n" + "| --- " * 11 + "|"
+    "| kind | setting | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p | same text | "
+    "NFE | TPF | positions per token | tokens/s |\n" + "| --- " * 11 + "|"
 )
 
 
