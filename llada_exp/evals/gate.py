@@ -100,18 +100,25 @@ def run(
     settings: Mapping[str, Mapping[str, Any]],
     num_problems: int,
     report: Callable[[Outcome], None] = lambda outcome: None,
+    known: Mapping[tuple[str, str], Outcome] | None = None,
 ) -> list[Outcome]:
     """Vanilla first, then every setting, per kind. `settings` are DecodingParams by name; each
-    starts from the kind's canvas. Raises ValueError naming a bad setting before anything runs."""
+    starts from the kind's canvas. `known`: what an earlier run measured, by kind and setting, and is not
+    decoded again. Raises ValueError naming a bad setting before anything runs."""
+    known = known or {}
     plans = {kind: {name: _params(kind, name, own) for name, own in settings.items()} for kind in kinds}
     outcomes: list[Outcome] = []
     for kind in kinds:
         problems = held_out(kind, num_problems)
-        vanilla = measure(engine, kind, problems, VANILLA, _params(kind, VANILLA, {}))
+        vanilla = known.get((kind, VANILLA)) or measure(
+            engine, kind, problems, VANILLA, _params(kind, VANILLA, {})
+        )
         report(vanilla)
         outcomes.append(vanilla)
         for name, params in plans[kind].items():
-            outcome = against(vanilla, measure(engine, kind, problems, name, params))
+            outcome = known.get((kind, name)) or against(
+                vanilla, measure(engine, kind, problems, name, params)
+            )
             report(outcome)
             outcomes.append(outcome)
     return outcomes
@@ -124,6 +131,22 @@ def _params(kind: str, name: str, own: Mapping[str, Any]) -> DecodingParams:
         return DecodingParams(**{"max_tokens": CANVAS[kind], **own})
     except (TypeError, ValueError) as error:
         raise ValueError(f"settings.{name}: {error}") from None
+
+
+def known_outcomes(path: Path, num_problems: int) -> dict[tuple[str, str], Outcome]:
+    """An earlier run's outcomes on as many problems, by kind and setting. Raises ValueError naming a
+    file that holds none."""
+    found = {}
+    try:
+        for row in map(json.loads, path.read_text().splitlines()):
+            if len(row["correct"]) == num_problems:
+                versus = None if row["versus"] is None else Paired(**row["versus"])
+                answers = {key: tuple(row[key]) for key in ("correct", "texts")}
+                own = {**row, **answers, "accuracy": Proportion(**row["accuracy"]), "versus": versus}
+                found[row["kind"], row["setting"]] = Outcome(**own)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"resume is {str(path)!r}; expected a gate's outcomes.jsonl ({error})") from None
+    return found
 
 
 HEADER = (
@@ -145,7 +168,7 @@ def row(outcome: Outcome) -> str:
     )
 
 
-KEYS = ("model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings")
+KEYS = ("model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings", "resume")
 
 
 def gate(cfg: Any) -> int:
@@ -160,6 +183,7 @@ def gate(cfg: Any) -> int:
     for key in ("num_problems", "batch_size"):
         if not isinstance(tree[key], int) or tree[key] < 1:
             raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= 1")
+    known = known_outcomes(Path(tree["resume"]), tree["num_problems"]) if tree["resume"] else {}
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
     engine = Engine(model, batch_size=tree["batch_size"])
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -170,7 +194,7 @@ def gate(cfg: Any) -> int:
         with (folder / "outcomes.jsonl").open("a") as file:
             file.write(json.dumps(asdict(outcome)) + "\n")
 
-    run(engine, tree["kinds"], tree["settings"], tree["num_problems"], report)
+    run(engine, tree["kinds"], tree["settings"], tree["num_problems"], report, known)
     print(f"rows: {folder / 'outcomes.jsonl'}")
     return 0
 
