@@ -250,7 +250,7 @@ class Server(LitServer):
         url, settings = public_url(host, port), self.settings
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size}"
-            f"\n{curl_line(url, SAMPLE_QUESTION)}\n"
+            f"\n{curl_line(url, SAMPLE_QUESTION, self.guard.shell_word)}\n"
         )
 
     def _drain(self) -> int:
@@ -291,6 +291,7 @@ class Server(LitServer):
         """Write the server-info file, where one is wanted and the server ever was ready."""
         if not self.settings.server_info or not self._was_ready:
             return
+        key_file = self.settings.api_key_file
         info = {
             "instance_id": self.instance_id,
             "url": public_url(host, port),
@@ -301,7 +302,7 @@ class Server(LitServer):
             "mode": self.settings.mode,
             "status": status,
             "started": self.created,
-            "api_key_file": self.settings.api_key_file,
+            "api_key_file": key_file and os.path.abspath(key_file),
             **job_facts(port),
         }
         try:
