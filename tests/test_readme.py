@@ -1,7 +1,9 @@
 """Every command of the README is run: those that need a GPU, a hub or a cluster are composed."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ from llada_exp.jobs import running_server
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-KINDS = ("command: serve", "command: test", "compose", "server", "python", "run", "run: help")
+KINDS = ("command: serve", "command: test", "compose", "server", "python", "run", "run: help", "measure")
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.S | re.M)
 BLOCKS = [m.groupdict() for m in BLOCK.finditer(README)]
 
@@ -43,8 +45,27 @@ def test_commands_compose(command):
     assert done.returncode == 0, done.stderr
     for word in shlex.split(command)[3:]:
         key, value = word.split("=")
-        if key not in ("model", "decoding"):
+        if key not in ("model", "decoding", "experiment"):
             assert value in done.stdout, f"{word} did not arrive"
+
+
+def test_from_a_clone_to_a_notebook_of_ones_own_sweep(tmp_path):
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LLADA_TURN_DIR": str(tmp_path / "turn")}
+    for line in lines("measure"):
+        done = subprocess.run(
+            ["bash", "-c", line],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=tmp_path,
+            env=env,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine.png").stat().st_size > 10_000
+    assert "outputs" in (tmp_path / "notebooks" / "mine.ipynb").read_text()
 
 
 @pytest.mark.parametrize("command", lines("run", "run: help"))

@@ -20,7 +20,7 @@ SUMMARIES = ("mean", "median", "p90", "p99", "std")
 SPREAD_OF = ("request_throughput", "output_throughput", "median_ttft_ms", "median_tpot_ms", "median_e2el_ms",
              "p99_e2el_ms", "accuracy")  # fmt: skip
 """Measures whose standard deviation over repeats is reported, as `<name>_spread`."""
-LATE_MS, LATE_SHARE = 5.0, 0.05
+LATE_MS, LATE_SHARE = 5.0, 0.1
 """The generator was late where its 99th percentile lag is above so many ms and such a share of the
 median latency."""
 

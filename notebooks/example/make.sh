@@ -6,8 +6,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+export OMP_NUM_THREADS=1 # a core for the server, one for the client: on two cores neither waits for the other
 
-bench() { python -m llada_exp.bench tracking=disabled "$@"; }
+bench() { python -m llada_exp.bench "$@" tracking=disabled; }
 bench experiment=batch_size name=batch_size batch_size=1,4,16,32 num_requests=48
 bench experiment=batch_vs_streaming name=batch_vs_streaming num_requests=48
 bench experiment=wait_time name=wait_time max_wait_time=0,0.1,0.2,0.4 num_requests=48
