@@ -105,7 +105,7 @@ def test_commands_at_a_server_are_answered(tiny, command):
     done = subprocess.run(words, capture_output=True, text=True, timeout=200, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
-    assert '"error": {' not in done.stdout
+    assert '"error":{' not in done.stdout
 
 
 NEW = re.compile(r"`(?:serve )?((?:[a-z_.]+=[^\s`]+ ?)+)`")

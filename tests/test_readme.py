@@ -71,7 +71,7 @@ def test_the_pasted_line_and_the_other_requests_are_answered():
             line = line.replace("http://127.0.0.1:8000", server.url)
             answer = shell(line.replace("python ", f"{sys.executable} ", 1))
             assert answer
-            assert '"error": {' not in answer
+            assert '"error"' not in answer
 
 
 def shell(command):
