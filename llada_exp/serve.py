@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-PLAN = "--plan"
+PLAN, PRINT_CONFIG = "--plan", "--print-config"
 
 
 def serve(cfg: Any) -> int:
@@ -37,13 +37,25 @@ def plan(cfg: Any) -> int:
     return 0 if own.fits else 1
 
 
+def print_config(cfg: Any) -> int:
+    """Print a composed config once it is found valid, and start nothing."""
+    from omegaconf import OmegaConf
+
+    from llada_exp.settings import validate
+
+    validate(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    print(OmegaConf.to_yaml(cfg, resolve=True), end="")
+    return 0
+
+
 def main() -> None:
     from llada_exp.cli import run_app
     from llada_exp.settings import known_keys
 
-    wanted = PLAN in sys.argv
-    sys.argv = [word for word in sys.argv if word != PLAN]
-    run_app(plan if wanted else serve, "serve", known_keys())
+    tasks = {PLAN: plan, PRINT_CONFIG: print_config}
+    wanted = [task for flag, task in tasks.items() if flag in sys.argv]
+    sys.argv = [word for word in sys.argv if word not in tasks]
+    run_app(wanted[0] if wanted else serve, "serve", known_keys())
 
 
 if __name__ == "__main__":

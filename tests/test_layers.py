@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "server": {"settings", "engine", "checkpoints", "text", "types"},
     "jobs.py": {"server"},
     "serve.py": {"cli", "settings", "server", "engine"},
+    "check.py": set(),  # a client: over HTTP only
     "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types"},  # the server over HTTP only
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs.py", "evals"}

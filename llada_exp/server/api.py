@@ -1,18 +1,16 @@
-"""LitServe's API object: loads the model in a worker, checks the key in the API process."""
+"""LitServe's API object: loads the model in a worker."""
 
 from __future__ import annotations
 
 import logging
 import os
-import secrets
 import sys
 import time
 from collections.abc import Callable
 
 import litserve as ls
-from fastapi import Request
 
-from llada_exp.server.errors import ApiError
+from llada_exp.server.log import set_up
 from llada_exp.server.loop import EngineLoop, step_aside
 from llada_exp.server.processes import exit_with
 from llada_exp.server.shared import FAILED, READY, STARTING, Shared
@@ -22,8 +20,6 @@ from llada_exp.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
-KEY_VARIABLE = "LLADA_API_KEY"
-OPEN_PATHS = ("/health",)
 TURN_S = 0.1
 SETUP_FAILED = 3
 """Exit code of a worker whose model does not load."""
@@ -42,7 +38,8 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
 
     if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
-    memory_plan(settings, device).check()
+    plan = memory_plan(settings, device)
+    plan.check()
     model = settings.model
     loaded = load_model(
         source=model.source,
@@ -61,7 +58,20 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         scheduling=own.scheduling,
         exact=own.exact,
     )
-    return Backend(engine, loaded.tokenizer)
+    about = {
+        "device": str(loaded.model.device),
+        "dtype": str(plan.dtype).removeprefix("torch."),
+        "num_parameters": plan.shape.num_parameters,
+        "max_length": engine.max_length,
+        "memory": {
+            "weights": plan.weights,
+            "kv_per_row": plan.kv_per_row,
+            "largest_step": plan.activations,
+            "total": plan.total(settings.batch_size),
+            "device": plan.device_total,
+        },
+    }
+    return Backend(engine, loaded.tokenizer, settings.server.max_prompt_tokens, about)
 
 
 class ModelAPI(ls.LitAPI):
@@ -80,6 +90,7 @@ class ModelAPI(ls.LitAPI):
         """In the worker: load the model. A failure is told to the main process, then ends the worker."""
         step_aside()
         exit_with(self.server_pid)
+        set_up(self.settings.log_level)
         assert self.shared is not None
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
@@ -92,6 +103,7 @@ class ModelAPI(ls.LitAPI):
             message = " ".join(str(error).split()) or type(error).__name__
             self.shared.report(worker_id, state=FAILED, error=message)
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
+        self.shared.about[worker_id] = self.backend.about
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())
 
     def _wait_turn(self, worker_id: int) -> None:
@@ -103,13 +115,3 @@ class ModelAPI(ls.LitAPI):
             states = dict(self.shared.states)
             waiting = any(states.get(i, {}).get("state", STARTING) == STARTING for i in range(worker_id))
             time.sleep(TURN_S * waiting)
-
-    def authorize(self, request: Request) -> None:
-        """Any key or none is good where none is configured."""
-        expected = os.environ.get(KEY_VARIABLE, "")
-        if not expected or request.url.path in OPEN_PATHS:
-            return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        good = secrets.compare_digest(given.strip().encode(), expected.encode())
-        if scheme.lower() != "bearer" or not good:
-            raise ApiError(401, "wrong or missing API key; send it as a Bearer token", code="invalid_api_key")

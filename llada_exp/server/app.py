@@ -17,34 +17,38 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
 from socket import socket
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from litserve import LitServer
 from litserve.server import response_queue_to_buffer
 from litserve.transport.factory import create_transport_from_config
 
 from llada_exp.server.api import Build, ModelAPI, load_backend
+from llada_exp.server.auth import KeyCheck
 from llada_exp.server.errors import ApiError, install_handlers
 from llada_exp.server.exchange import Exchange
 from llada_exp.server.guard import Guard, StartError
 from llada_exp.server.info import (
     SAMPLE_QUESTION,
     InfoFile,
-    LogHandler,
     curl_line,
     local_url,
+    memory_words,
     own_health,
     public_url,
     say,
 )
+from llada_exp.server.log import set_up
 from llada_exp.server.loop import STOP
-from llada_exp.server.net import RequestId, bind
+from llada_exp.server.metrics import Metrics
+from llada_exp.server.net import bind
+from llada_exp.server.openapi import describe_api
 from llada_exp.server.processes import (
     HttpThread,
     StopSignals,
@@ -53,9 +57,10 @@ from llada_exp.server.processes import (
     signals_held,
     start_manager,
 )
+from llada_exp.server.record import Recorder
 from llada_exp.server.resolve import fresh_seed
 from llada_exp.server.shared import READY, STARTING, Shared
-from llada_exp.server.status import batch_stats, overall
+from llada_exp.server.status import batch_stats, info, overall, versions, worker_status
 from llada_exp.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -68,7 +73,7 @@ FORCED = 130
 def run_server(settings: ServeSettings, build: Build = load_backend) -> int:
     """Serve until told to stop; the exit code. Raises ValueError where the port cannot be had."""
     sock = bind(settings.host, settings.port)
-    logging.basicConfig(level=logging.WARNING, handlers=[LogHandler()])
+    set_up(settings.log_level)
     return Server(settings, build).run_on(sock)
 
 
@@ -86,6 +91,7 @@ class Server(LitServer):
         self._was_ready = False
         self._info = InfoFile(settings.server_info)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.key_check = KeyCheck(settings.api_key_file)
         self.api = ModelAPI(settings, build)
         device = pick_device(settings.device, settings.devices)
         super().__init__(
@@ -98,7 +104,14 @@ class Server(LitServer):
             max_payload_size=settings.server.max_body_mb * 2**20,
         )
         install_handlers(self.app)
-        self.app.add_middleware(RequestId)
+        describe_api(self.app, versions()["llada_exp"])
+        self.metrics = Metrics(self._snapshot)
+        self.app.add_middleware(
+            Recorder,
+            tell=self.metrics.book,
+            max_headers=settings.server.max_headers,
+            max_body=settings.server.max_body_mb * 2**20,
+        )
 
     # -- what the routes ask
 
@@ -128,6 +141,44 @@ class Server(LitServer):
 
     def batch_stats(self) -> dict[str, Any]:
         return batch_stats(self.settings, self.exchange, self.guard.states())
+
+    def check_queue(self, num_jobs: int) -> None:
+        """Raises a 429 ApiError where the queue cannot take so many more."""
+        limit, exchange = self.settings.server.max_queue, self.exchange
+        if not limit or exchange.num_open + num_jobs <= limit:  # asked first: it costs nothing
+            return
+        if (waiting := exchange.num_pending) + num_jobs > limit:
+            raise ApiError(429, f"the queue is full: {waiting} of at most {limit} answers wait; try again",
+                           code="queue_full")  # fmt: skip
+
+    def stats(self) -> dict[str, Any]:
+        """Requests and workers, since the start."""
+        return {
+            "status": self.status(),
+            "uptime_s": round(time.time() - self.created, 1),
+            "num_workers": self.num_workers,
+            "requests": dict(self.exchange.counters),
+            "pending_requests": self.exchange.num_pending,
+            "currently_processing": self.exchange.num_processing,
+            "workers": self.worker_status(),
+        }
+
+    def worker_status(self) -> list[dict[str, Any]]:
+        return worker_status(dict(self.shared.states))
+
+    def info(self) -> dict[str, Any]:
+        told = info(self.settings, self.key_check.is_set, dict(self.shared.about))
+        return {"instance_id": self.instance_id, **told}
+
+    def _snapshot(self) -> dict[str, Any]:
+        found = {name: version for name, version in versions().items() if name in ("llada_exp", "torch")}
+        return {
+            "queue": self.exchange.num_pending,
+            "processing": self.exchange.num_processing,
+            "jobs": dict(self.exchange.counters),
+            "info": {"model": self.settings.model.name, "mode": self.settings.mode} | found,
+            "workers": dict(self.shared.states),
+        }
 
     def fresh_seed(self) -> int:
         return self._seeds.randrange(2**53) if self._seeds else fresh_seed()
@@ -177,6 +228,10 @@ class Server(LitServer):
         )
         self.app.response_queue_id = 0
         return manager
+
+    def setup_auth(self, lit_api: Any = None) -> Callable[[Request], None]:
+        """Ours, in this process alone; LitServe's takes no Bearer token and would lock /health."""
+        return self.key_check.check
 
     def _register_internal_endpoints(self) -> None:
         """None of LitServe's own: `OpenSpec` has every route."""
@@ -240,18 +295,19 @@ class Server(LitServer):
         self._was_ready = True
         self._mark(host, port, "ready")
         url, settings = public_url(host, port), self.settings
+        memory = memory_words(self.shared.about.get(0, {}), settings.batch_size)
         say(
-            f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size}"
-            f"\n{curl_line(url, SAMPLE_QUESTION)}\n"
+            f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
+            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION)}\n"
         )
 
     def _drain(self) -> int:
         """Admit nothing, finish what is in flight up to the limit or a second signal."""
         self._draining = True
         until = time.monotonic() + self.settings.server.drain_seconds
-        if busy := self.exchange.num_open:
+        if busy := self.exchange.num_unanswered:
             say(f"stopping: finishing {busy} requests; again to stop now\n", sys.stderr)
-        while self.exchange.num_open and self.guard.alive():
+        while self.exchange.num_unanswered and self.guard.alive():
             if self._signals.count > 1 or time.monotonic() > until:
                 break
             time.sleep(TICK_S / 2)

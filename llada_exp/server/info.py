@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -94,15 +95,17 @@ def say(text: str, stream: TextIO | None = None) -> None:
         os.write((stream or sys.stdout).fileno(), text.encode())
 
 
-class LogHandler(logging.Handler):
-    """Log lines to stderr, by `say`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        say(self.format(record) + "\n", sys.stderr)
+def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
+    """The memory plan of a worker in a few words; about: what it said of its model."""
+    memory = about.get("memory")
+    if not memory:
+        return "unknown"
+    mib = {name: f"{value / 2**20:.0f}" for name, value in memory.items() if value is not None}
+    of = f" of {mib['device']}" if "device" in mib else ""
+    return (
+        f"{mib['weights']} + {batch_size} rows x {mib['kv_per_row']} + step {mib['largest_step']} = "
+        f"{mib['total']}{of} MiB"
+    )
 
 
 def curl_line(url: str, question: str) -> str:

@@ -22,7 +22,7 @@ _CONTEXT = get_context("spawn")
 
 
 class Shared:
-    """states: worker id -> what the worker last said of itself.
+    """states: worker id -> what the worker last said of itself; about: what it said of its model, once.
 
     Cancelled uids are in a manager's dict; a plain shared counter says when it has news, so that a
     worker's look at it costs nothing in the usual step. So are loads and heartbeats: plain memory,
@@ -31,6 +31,7 @@ class Shared:
 
     def __init__(self, manager: SyncManager, num_workers: int = 1) -> None:
         self.states = manager.dict()
+        self.about = manager.dict()
         self._cancelled = manager.dict()
         self._news = _CONTEXT.RawValue("Q", 0)
         self._loads = _CONTEXT.RawArray("q", [_ABSENT] * num_workers)

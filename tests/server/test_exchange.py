@@ -99,7 +99,7 @@ def test_a_stream_whose_client_left_before_it_began_is_closed():
             await asyncio.sleep(3600)
 
         flight = desk.exchange.open([JOB])
-        await EventStream(events(), flight)({"type": "http"}, receive, send)
+        await EventStream(events(), flight.close)({"type": "http"}, receive, send)
         assert desk.exchange.num_open == 0
         assert desk.marks.cancelled == flight.uids
 
