@@ -273,9 +273,9 @@ class Server(LitServer):
         """Admit nothing, finish what is in flight up to the limit or a second signal."""
         self._draining = True
         until = time.monotonic() + self.settings.server.drain_seconds
-        if busy := self.exchange.num_open:
+        if busy := self.exchange.num_unanswered:
             say(f"stopping: finishing {busy} requests; again to stop now\n", sys.stderr)
-        while self.exchange.num_open and self.guard.alive():
+        while self.exchange.num_unanswered and self.guard.alive():
             if self._signals.count > 1 or time.monotonic() > until:
                 break
             time.sleep(TICK_S / 2)
