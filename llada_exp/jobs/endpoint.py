@@ -43,7 +43,8 @@ def published(settings: ServeSettings, environ: Mapping[str, str] = os.environ) 
     job_id = job_id_of(environ)
     if job_id is None:
         raise ValueError(
-            f"endpoint is {settings.endpoint!r}; it needs a SLURM job (there is no SLURM_JOB_ID here)"
+            f"endpoint is {settings.endpoint!r}; it needs a SLURM job: -m hydra/launcher=slurm, or sbatch"
+            " slurm/server.sbatch"
         )
     base = Path(settings.endpoint).expanduser().absolute()
     key_file = settings.api_key_file or str(base / f"{job_id}.key")

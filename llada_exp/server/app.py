@@ -268,16 +268,16 @@ class Server(LitServer):
         memory = memory_words(self.shared.about.get(0, {}), settings.batch_size)
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
-            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION)}\n"
+            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION, self.key_check.shell_word)}\n"
         )
 
     def _drain(self) -> int:
         """Admit nothing, finish what is in flight up to the limit or a second signal."""
         self._draining = True
         until = time.monotonic() + self.settings.server.drain_seconds
-        if busy := self.exchange.num_open:
+        if busy := self.exchange.num_unanswered:
             say(f"stopping: finishing {busy} requests; again to stop now\n", sys.stderr)
-        while self.exchange.num_open and self.guard.alive():
+        while self.exchange.num_unanswered and self.guard.alive():
             if self._signals.count > 1 or time.monotonic() > until:
                 break
             time.sleep(TICK_S / 2)
@@ -310,6 +310,7 @@ class Server(LitServer):
         """Write the server-info file, where one is wanted and the server ever was ready."""
         if not self._was_ready:
             return
+        key_file = self.settings.api_key_file
         info = {
             "instance_id": self.instance_id,
             "url": public_url(host, port),
@@ -320,7 +321,7 @@ class Server(LitServer):
             "mode": self.settings.mode,
             "status": status,
             "started": self.created,
-            "api_key_file": self.settings.api_key_file,
+            "api_key_file": key_file and os.path.abspath(key_file),
             **job_facts(port),
         }
         self._info.write(info)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from pathlib import Path
 
 from fastapi import Request
@@ -27,10 +28,20 @@ class KeyCheck:
 
     def __init__(self, key_file: str | None) -> None:
         self._key = _from_file(key_file) if key_file else _from_environment()
+        self._key_file = key_file
 
     @property
     def is_set(self) -> bool:
         return bool(self._key)
+
+    @property
+    def shell_word(self) -> str | None:
+        """What a shell puts the key in for; None where no key is asked for."""
+        if not self._key:
+            return None
+        return (
+            f"$(cat {shlex.quote(os.path.abspath(self._key_file))})" if self._key_file else f"${KEY_VARIABLE}"
+        )
 
     def check(self, request: Request) -> None:
         """Raises a 401 ApiError for a wrong key or none. Any key or none is good where none is set."""

@@ -62,7 +62,12 @@ class Exchange:
 
     @property
     def num_open(self) -> int:
-        """HTTP requests that are not answered to their end. May be asked from any thread."""
+        """Jobs that somebody waits for. May be asked from any thread."""
+        return len(self._tickets)
+
+    @property
+    def num_unanswered(self) -> int:
+        """HTTP requests whose answer is not yet read to its end. May be asked from any thread."""
         return len(self._flights)
 
     @property

@@ -133,7 +133,11 @@ def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
     )
 
 
-def curl_line(url: str, question: str) -> str:
-    """One line for a shell, whose answer shows that the model works."""
+def curl_line(url: str, question: str, key: str | None = None) -> str:
+    """One line for a shell, whose answer shows that the model works. key: what the shell puts the key in
+    for; the key itself is not shown."""
     body = json.dumps({"messages": [{"role": "user", "content": question}]})
-    return f"curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    sent = f' -H "Authorization: Bearer {key}"' if key else ""
+    return (
+        f"curl -s {url}/v1/chat/completions{sent} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )

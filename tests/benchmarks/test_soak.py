@@ -49,7 +49,7 @@ def served(answer):
             writer.close()
 
         server = await asyncio.start_server(reply, "127.0.0.1", 0)
-        url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         own = soak.Soak()
         async with server:
             await soak.one(url, {"stream": True}, {0: "text"}, own)

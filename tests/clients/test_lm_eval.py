@@ -37,7 +37,8 @@ def test_lm_eval(tiny, tmp_path, kind, path, extra, arguments):
     problems = HERE / "lm_eval_task" / "sums.jsonl"
     (tmp_path / "sums.yaml").write_text(TASK.format(problems=problems))
     run(
-        environment("lm_eval") / "lm_eval", "--model", kind, "--tasks", "sums", "--include_path", str(tmp_path),
+        environment("lm_eval") / "lm_eval", "--model", kind,
+        "--tasks", "sums", "--include_path", str(tmp_path),
         "--model_args", f"model=llada-tiny,base_url={tiny.url}{path},max_retries=1,{extra}",
         "--apply_chat_template", "--gen_kwargs", "steps=64,block_length=32", "--log_samples",
         "--output_path", str(tmp_path / "out"), *arguments, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"),

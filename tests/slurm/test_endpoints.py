@@ -108,7 +108,10 @@ def test_one_line_serves_and_the_server_stays_when_the_line_is_done(desk):
     assert (code, listed.splitlines()[1].split()[:5]) == (0, [job_id, "RUNNING", "ready", "n1", url])
     assert desk.jobs("show", job_id, "--url") == (0, f"{url}\n")
     assert desk.jobs("show", job_id, "--key") == (0, f"{key}\n")
-    assert url in desk.jobs("tail", job_id)[1]
+    log = desk.jobs("tail", job_id)[1]
+    assert f"ready: {url}" in log
+    pasted = next(line for line in log.splitlines() if line.startswith("curl "))
+    assert "#### 55" in desk.run("bash", "-c", pasted).stdout, "the line to paste has the key"
     assert desk.jobs("clean") == (0, ""), "it runs"
 
     asking = Asking(desk, job_id, 96)

@@ -45,3 +45,16 @@ def test_an_endpoint_that_does_not_come_up_says_why(desk):
     assert "its server does not answer" in done.stderr
     assert "the model does not load" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_bad_server_among_good_ones_is_refused_before_any_is_submitted(desk):
+    done = desk.python("llada_exp.serve", *SLURM, "batch_size=4,0")
+    assert done.returncode == 2
+    assert done.stderr == "error: batch_size is 0; expected an integer from 1 to 4096\n"
+    assert not desk.new_jobs()
+
+
+def test_a_server_launched_without_slurm_is_refused(desk):
+    done = desk.python("llada_exp.serve", "-m", "batch_size=4")
+    assert done.returncode == 2
+    assert "it needs a SLURM job: -m hydra/launcher=slurm, or sbatch slurm/server.sbatch" in done.stderr
