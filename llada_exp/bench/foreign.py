@@ -119,7 +119,7 @@ def _aiperf(tree: Tree) -> list[dict[str, Any]]:
 
 def _aiperf_load(config: Tree) -> dict[str, Any]:
     """What was asked of the profiling phase."""
-    phase = next((p for p in config.get("phases") or () if p.get("kind") == "profiling"), {})
+    phase: Tree = next((p for p in config.get("phases") or () if p.get("kind") == "profiling"), {})
     models = (config.get("models") or {}).get("items") or [{}]
     rate = phase.get("rate") or phase.get("request_rate")
     return {
