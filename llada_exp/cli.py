@@ -23,18 +23,24 @@ def run_app(task: Callable[[Any], int], config_name: str, keys: Iterable[str]) -
     HYDRA_FULL_ERROR=1 shows the traceback instead.
     """
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
     full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints and exits by itself
     result: list[int | BaseException] = []
 
-    def remember(cfg: Any) -> None:
+    def remember(cfg: Any) -> int | None:
         try:
             result.append(task(cfg))
         except Exception as error:  # past Hydra, which would print a line of its own
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # this may be another process: the launcher carries it home
             result.append(error)
+            return None
+        return result[-1]  # type: ignore[return-value]
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(remember)()
@@ -61,10 +67,10 @@ def explain(error: Exception, keys: Iterable[str]) -> str:
     if missing and options:
         group, _, choice = missing.rpartition("/")
         return f"{group} is {choice!r}; expected one of {', '.join(sorted(options))}"
-    text = str(error)
+    text = str(error) or str(error.__cause__)
     if type(error).__name__ == "OverrideParseException":
         return f"cannot read {getattr(error, 'override', '')!r}; write key=value"
     unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
-    if unknown:
+    if unknown and not unknown.group(1).startswith("hydra."):
         return unknown_key_message(unknown.group(1).split("@")[0], keys)
     return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())

@@ -9,15 +9,18 @@ import sys
 from typing import Any
 
 PLAN = "--plan"
+MULTIRUN = ("-m", "--multirun")
+AS_JOB = "place=job"
 
 
 def serve(cfg: Any) -> int:
     """Run the server a composed config stands for, until it is told to stop; the exit code."""
     from omegaconf import OmegaConf
 
+    from llada_exp.jobs.endpoint import published
     from llada_exp.settings import validate
 
-    settings = validate(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    settings = published(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
 
     from llada_exp.server.app import run_server
 
@@ -37,13 +40,26 @@ def plan(cfg: Any) -> int:
     return 0 if own.fits else 1
 
 
+def as_job(words: list[str]) -> list[str]:
+    """The command line of a server that is launched to run elsewhere: it has to say where. What the user
+    says comes later and holds."""
+    first = next((i for i, word in enumerate(words) if "=" in word and not word.startswith("-")), len(words))
+    return [*words[:first], AS_JOB, *words[first:]]
+
+
 def main() -> None:
     from llada_exp.cli import run_app
+    from llada_exp.jobs.operate import NotReady
     from llada_exp.settings import known_keys
 
     wanted = PLAN in sys.argv
     sys.argv = [word for word in sys.argv if word != PLAN]
-    run_app(plan if wanted else serve, "serve", known_keys())
+    if any(word in MULTIRUN for word in sys.argv):
+        sys.argv = as_job(sys.argv)
+    try:
+        run_app(plan if wanted else serve, "serve", known_keys())
+    except NotReady as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

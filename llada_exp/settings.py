@@ -78,6 +78,8 @@ class ServeSettings:
     dtype: str
     seed: int | None
     server_info: str | None
+    api_key_file: str | None
+    endpoint: str | None
     decoding: DecodingParams
     engine: EngineSettings
     server: HttpSettings
@@ -108,6 +110,8 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
         dtype=tree.one_of("dtype", DTYPES),
         seed=tree.integer("seed", 0, 2**63 - 1) if tree["seed"] is not None else None,
         server_info=tree.text("server_info", optional=True),
+        api_key_file=tree.text("api_key_file", optional=True),
+        endpoint=tree.text("endpoint", optional=True),
         decoding=_decoding(tree.child("decoding", _preset_fields())),
         engine=_engine(tree.child("engine", _names(EngineSettings))),
         server=_http(tree.child("server", _names(HttpSettings))),

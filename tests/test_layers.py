@@ -26,11 +26,11 @@ MAY_IMPORT = {
     "settings.py": {"types"},
     "cli.py": {"settings"},
     "server": {"settings", "engine", "checkpoints", "text", "types"},
-    "jobs.py": {"server", "settings"},
-    "serve.py": {"cli", "settings", "server", "engine"},
+    "jobs": {"server", "settings"},
+    "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types"},  # the server over HTTP only
 }
-HARNESSED = {"cli.py", "serve.py", "server", "jobs.py", "evals", "bench"}
+HARNESSED = {"cli.py", "serve.py", "server", "jobs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
 

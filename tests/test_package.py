@@ -26,6 +26,7 @@ def test_the_wheel_holds_conf_and_the_embedded_model(wheel):
         assert f"llada_exp/conf/{path.relative_to(ROOT / 'conf')}" in names
     assert "llada_exp/tiny/weights/model.safetensors" in names
     assert "hydra_plugins/llada_sweeper.py" in names
+    assert "hydra_plugins/llada_exp_slurm.py" in names, "hydra/launcher=slurm would name an unknown class"
     assert not [name for name in names if name.startswith(("tests/", "conf/"))]
 
 

@@ -36,7 +36,7 @@ WORKLOADS = {
     "jsonl": ("path", "seed"),
 }  # fmt: skip
 SERVER_KEYS = tuple(f.name for f in fields(ServeSettings))
-NOT_THE_SERVERS = ("host", "port", "server_info")
+NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
 """Keys of the server that are ours to set when we start one."""
 NOT_MEASURED = ("name", "resume", "dry_run", "tracking", "exclusive", "vllm_json")
 """Keys that change nothing of what is measured."""

@@ -113,8 +113,16 @@ class Sweep:
             before = status.finished(root / point.folder, point.settings.config_hash)
             lines.append(report.plan_line(root / point.folder, point.settings, "  finished" * before))
         num_starts = len({server_key(p.settings) for p in points})
-        launcher = OmegaConf.to_yaml(self.config.hydra.launcher, resolve=True)
-        return "\n".join([*lines, f"{len(points)} points, {num_starts} servers; launcher:", launcher])
+        return "\n".join(
+            [*lines, f"{len(points)} points, {num_starts} servers; launcher:", self._how(points)]
+        )
+
+    def _how(self, points: Sequence[Point]) -> str:
+        """The batch script, of a launcher that has one."""
+        assert self.config is not None
+        if script := getattr(self.launcher, "script", None):
+            return str(script(len(points)))
+        return OmegaConf.to_yaml(self.config.hydra.launcher, resolve=True)
 
 
 def together(points: Sequence[Point]) -> list[Point]:

@@ -1,17 +1,14 @@
-"""LitServe's API object: loads the model in a worker, checks the key in the API process."""
+"""LitServe's API object: loads the model in a worker."""
 
 from __future__ import annotations
 
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Callable
 
 import litserve as ls
-from fastapi import Request
 
-from llada_exp.server.errors import ApiError
 from llada_exp.server.loop import EngineLoop, step_aside
 from llada_exp.server.processes import exit_with
 from llada_exp.server.shared import FAILED, READY, STARTING, Shared
@@ -21,8 +18,6 @@ from llada_exp.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
 
-KEY_VARIABLE = "LLADA_API_KEY"
-OPEN_PATHS = ("/health",)
 SETUP_FAILED = 3
 """Exit code of a worker whose model does not load."""
 
@@ -90,13 +85,3 @@ class ModelAPI(ls.LitAPI):
             self.shared.report(worker_id, state=FAILED, error=message)
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())
-
-    def authorize(self, request: Request) -> None:
-        """Any key or none is good where none is configured."""
-        expected = os.environ.get(KEY_VARIABLE, "")
-        if not expected or request.url.path in OPEN_PATHS:
-            return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        good = secrets.compare_digest(given.strip().encode(), expected.encode())
-        if scheme.lower() != "bearer" or not good:
-            raise ApiError(401, "wrong or missing API key; send it as a Bearer token", code="invalid_api_key")

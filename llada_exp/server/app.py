@@ -17,7 +17,7 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
@@ -25,17 +25,19 @@ from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from litserve import LitServer
 from litserve.server import response_queue_to_buffer
 from litserve.transport.factory import create_transport_from_config
 
 from llada_exp.server.api import Build, ModelAPI, load_backend
+from llada_exp.server.auth import Guard
 from llada_exp.server.errors import ApiError, install_handlers
 from llada_exp.server.exchange import Exchange
 from llada_exp.server.info import (
     SAMPLE_QUESTION,
     curl_line,
+    job_facts,
     local_url,
     own_health,
     public_url,
@@ -91,6 +93,7 @@ class Server(LitServer):
         self._was_ready = False
         self._restarts = Rate(MAX_RESTARTS * settings.workers, RESTARTS_WITHIN_S)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.guard = Guard(settings.api_key_file)
         self.api = ModelAPI(settings, build)
         device = pick_device(settings.device, settings.devices)
         super().__init__(
@@ -176,6 +179,10 @@ class Server(LitServer):
         self.app.response_queue_id = 0
         return manager
 
+    def setup_auth(self, lit_api: Any = None) -> Callable[[Request], None]:
+        """Ours, in this process alone; LitServe's takes no Bearer token and would lock /health."""
+        return self.guard.check
+
     def _register_internal_endpoints(self) -> None:
         """None of LitServe's own: `OpenSpec` has every route."""
 
@@ -212,6 +219,7 @@ class Server(LitServer):
             self._restart_dead()
             if not self._was_ready and self.status() == "ready":
                 self._announce(host, port)
+        self._mark(host, port, "draining")
         return self._drain()
 
     def _restart_dead(self) -> None:
@@ -242,7 +250,7 @@ class Server(LitServer):
         url, settings = public_url(host, port), self.settings
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size}"
-            f"\n{curl_line(url, SAMPLE_QUESTION)}\n"
+            f"\n{curl_line(url, SAMPLE_QUESTION, self.guard.shell_word)}\n"
         )
 
     def _drain(self) -> int:
@@ -283,6 +291,7 @@ class Server(LitServer):
         """Write the server-info file, where one is wanted and the server ever was ready."""
         if not self.settings.server_info or not self._was_ready:
             return
+        key_file = self.settings.api_key_file
         info = {
             "instance_id": self.instance_id,
             "url": public_url(host, port),
@@ -293,6 +302,8 @@ class Server(LitServer):
             "mode": self.settings.mode,
             "status": status,
             "started": self.created,
+            "api_key_file": key_file and os.path.abspath(key_file),
+            **job_facts(port),
         }
         try:
             write_info(self.settings.server_info, info)

@@ -10,6 +10,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,31 @@ def write_info(path: str | Path, info: dict[str, Any]) -> None:
         draft.unlink(missing_ok=True)
 
 
+def job_facts(port: int, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What a reader elsewhere needs to reach and to stop a server that runs in a SLURM job; {} outside
+    of one. step: null where the server is the batch process itself; ssh: a tunnel through the host
+    that the job was submitted from."""
+    job_id = job_id_of(environ)
+    if job_id is None:
+        return {}
+    node = environ.get("SLURMD_NODENAME") or socket.gethostname()
+    way = f"{environ.get('USER', 'USER')}@{environ.get('SLURM_SUBMIT_HOST', 'LOGIN_NODE')}"
+    return {
+        "job_id": job_id,
+        "step": environ.get("SLURM_STEP_ID"),
+        "node": node,
+        "ssh": f"ssh -N -L {port}:{node}:{port} {way}",
+    }
+
+
+def job_id_of(environ: Mapping[str, str]) -> str | None:
+    """The id of the SLURM job that this environment belongs to, as squeue spells it: 12, or 12_3 in an
+    array. None outside of a job."""
+    if array := environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return environ.get("SLURM_JOB_ID")
+
+
 def say(text: str) -> None:
     """Write to stdout. A reader that is gone (`... | head -1`) is no reason to stop serving."""
     try:
@@ -66,7 +92,11 @@ def say(text: str) -> None:
         os.close(nowhere)
 
 
-def curl_line(url: str, question: str) -> str:
-    """One line for a shell, whose answer shows that the model works."""
+def curl_line(url: str, question: str, key: str | None = None) -> str:
+    """One line for a shell, whose answer shows that the model works. key: what the shell puts the key in
+    for; the key itself is not shown."""
     body = json.dumps({"messages": [{"role": "user", "content": question}]})
-    return f"curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    sent = f' -H "Authorization: Bearer {key}"' if key else ""
+    return (
+        f"curl -s {url}/v1/chat/completions{sent} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hydra import compose, initialize_config_dir
 
 from llada_exp.jobs import running_server
+from llada_exp.settings import conf_dir, validate
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference" / "llada-random-a"
@@ -43,3 +45,9 @@ def fake_http(fake):
 def say(text, **fields):
     """The body of a chat request."""
     return {"messages": [{"role": "user", "content": text}], **fields}
+
+
+def composed(*overrides):
+    """The settings of `python -m llada_exp.serve OVERRIDES`."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return validate(compose("serve", overrides=list(overrides)))

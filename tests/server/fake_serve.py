@@ -3,6 +3,7 @@
 from typing import Any
 
 from llada_exp.cli import run_app
+from llada_exp.jobs.endpoint import published
 from llada_exp.settings import known_keys, validate
 
 
@@ -10,7 +11,7 @@ def serve(cfg: Any) -> int:
     from llada_exp.server.app import run_server
     from tests.server.fakes import build
 
-    return run_server(validate(cfg), build)
+    return run_server(published(validate(cfg)), build)
 
 
 if __name__ == "__main__":

@@ -286,19 +286,6 @@ def test_two_workers_share_a_burst():
         assert [bool(e["batch_size_histogram"]) for e in engines] == [True, True]
 
 
-def test_a_key_is_asked_for_only_where_one_is_set(fake_http):
-    assert post(fake_http, "x").status_code == 200
-    assert fake_http.get("/v1/models", headers={"authorization": "Bearer"}).status_code == 200
-    with own_server(env={"LLADA_API_KEY": "sesame"}) as server:
-        http = server.http
-        refused = post(http, "x")
-        assert refused.status_code == 401
-        assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
-        good = {"authorization": "Bearer sesame"}
-        assert http.post(CHAT, json=say("x"), headers=good).status_code == 200
-        assert http.get("/health").status_code == 200, "a health check has no key"
-
-
 def test_a_lone_request_waits_for_company_as_long_as_it_is_told():
     with own_server("max_wait_time=1.0") as server:
         start = time.monotonic()

@@ -1,0 +1,50 @@
+"""The Hydra launcher of `hydra/launcher=slurm`: one SLURM job per point, submitted by submitit.
+
+It stands in for hydra-submitit-launcher's own, which asks sacct how jobs are (without accounting it
+waits for ever for a killed one), takes only the first failure out of a sweep, and has no dry run.
+Hydra takes launchers from this namespace only; what is more than glue is in llada_exp.jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+
+
+class JobLauncher(BaseSubmititLauncher):
+    """Its parameters are those of conf/hydra/launcher/slurm.yaml."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from llada_exp.jobs import submit  # heavy, and wanted by nobody who only lists plugins
+
+        points = list(enumerate(map(list, job_overrides), initial_job_idx))
+        if self.params["endpoint"]:  # a sweep of points is checked by its sweeper
+            self._check_servers(job_overrides)
+        arguments: list[Any] = [
+            (overrides, "hydra.sweep.dir", index, f"job_id_for_{index}", Singleton.get_state())
+            for index, overrides in points
+        ]
+        return submit.launch(self, arguments, submit.Plan(**self.params))
+
+    def _check_servers(self, job_overrides: Sequence[Sequence[str]]) -> None:
+        """Raises ValueError for the first bad one, before any is submitted."""
+        from omegaconf import OmegaConf
+
+        from llada_exp.settings import validate
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        for overrides in job_overrides:
+            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+            validate(OmegaConf.to_container(own, resolve=True))  # type: ignore[arg-type]
+
+    def script(self, num_points: int) -> str:
+        """The batch script of so many points, as a dry run shows it."""
+        from llada_exp.jobs import submit
+
+        return submit.script(submit.Plan(**self.params), num_points)

@@ -1,0 +1,146 @@
+"""What one does with endpoints: look, wait, stop, tidy up. Joins their files with SLURM's queue.
+
+Where SLURM does not answer, nothing is taken for ended: its silence is no reason to remove a file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from llada_exp.jobs import slurm
+from llada_exp.jobs.endpoint import Endpoint, load, load_all
+
+SERVE_NAME = "llada-serve"
+"""Jobs of this name are shown before their server has published itself."""
+GONE = "GONE"
+UNKNOWN = "UNKNOWN"
+USABLE = ("ready", "degraded")
+POLL_S = 1.0
+QUEUE_POLL_S = 5.0
+
+
+class NotReady(RuntimeError):
+    """A server that was waited for did not come; the message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list. state: SLURM's word, GONE or UNKNOWN; health: see Endpoint.health."""
+
+    job_id: str
+    state: str
+    health: str
+    node: str
+    url: str
+    model: str
+
+
+def rows(place: Path) -> list[Row]:
+    """Every published endpoint, then the serving jobs that have published nothing yet."""
+    jobs = _jobs()
+    endpoints = load_all(place)
+    shown = [_row(endpoint, jobs) for endpoint in endpoints]
+    known = {endpoint.job_id for endpoint in endpoints}
+    for job in (jobs or {}).values():
+        if job.name == SERVE_NAME and job.id not in known and not job.has_ended:
+            shown.append(Row(job.id, job.state, "not yet", job.node, "", ""))
+    return shown
+
+
+def state_of(job_id: str, jobs: dict[str, slurm.Job] | None) -> str:
+    if jobs is None:
+        return UNKNOWN
+    return jobs[job_id].state if job_id in jobs else GONE
+
+
+def states(job_ids: Collection[str]) -> dict[str, str]:
+    """SLURM's word for each, GONE or UNKNOWN."""
+    jobs = _jobs()
+    return {job_id: state_of(job_id, jobs) for job_id in job_ids}
+
+
+def has_ended(state: str) -> bool:
+    return state == GONE or state in slurm.ENDED
+
+
+def wait_ready(job_id: str, place: Path, timeout_s: float) -> Endpoint:
+    """The job's endpoint once its server answers as itself.
+
+    Raises NotReady as soon as the job is over, and after the time-out.
+    """
+    until = time.monotonic() + timeout_s
+    next_look = 0.0
+    while time.monotonic() < until:
+        endpoint = load(place / f"{job_id}.json")
+        if endpoint is not None and endpoint.health() in USABLE:
+            return endpoint
+        if time.monotonic() >= next_look:
+            state = state_of(job_id, _jobs())
+            if has_ended(state):
+                raise NotReady(f"job {job_id} is over ({state}) and its server does not answer")
+            next_look = time.monotonic() + QUEUE_POLL_S
+        time.sleep(POLL_S)
+    raise NotReady(f"the server of job {job_id} was not ready within {timeout_s:g} s")
+
+
+def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
+    """Let the server finish what is in flight, insist after the time-out; the job's last state.
+
+    now: cancel at once. A job that has published nothing yet has nothing to finish: it is cancelled.
+    Raises slurm.SlurmError.
+    """
+    endpoint = load(place / f"{job_id}.json")
+    if has_ended(state := state_of(job_id, slurm.own_jobs())):
+        return state
+    if endpoint is None or now:
+        slurm.cancel([job_id])
+    else:
+        slurm.ask_to_stop(job_id, endpoint.info.get("step"))
+    asked, insisted = time.monotonic(), now
+    while True:
+        time.sleep(POLL_S)
+        if has_ended(state := state_of(job_id, slurm.own_jobs())):
+            return state
+        if not insisted and time.monotonic() - asked > timeout_s:
+            slurm.cancel([job_id])
+            insisted = True
+
+
+def clean(place: Path) -> list[str]:
+    """Remove the files of jobs that are over, and of keys without an endpoint; the ids removed.
+
+    Raises slurm.SlurmError where nothing can be known of the jobs.
+    """
+    jobs = slurm.own_jobs()
+    removed = []
+    for path in sorted({p.with_suffix("") for p in place.glob("*.json")} | _key_stems(place)):
+        if has_ended(state_of(path.name, jobs)):
+            for suffix in (".json", ".key"):
+                path.with_suffix(suffix).unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed
+
+
+def usable(found: Collection[Row]) -> bool:
+    """Whether every endpoint that should answer does."""
+    return all(row.health in (*USABLE, "not yet") for row in found if not has_ended(row.state))
+
+
+def _key_stems(place: Path) -> set[Path]:
+    return {path.with_suffix("") for path in place.glob("*.key")}
+
+
+def _row(endpoint: Endpoint, jobs: dict[str, slurm.Job] | None) -> Row:
+    info = endpoint.info
+    state = state_of(endpoint.job_id, jobs)
+    return Row(endpoint.job_id, state, endpoint.health(), info["node"], info["url"], info["model"])
+
+
+def _jobs() -> dict[str, slurm.Job] | None:
+    try:
+        return slurm.own_jobs()
+    except slurm.SlurmError:
+        return None

@@ -1,0 +1,206 @@
+"""Points of a sweep as jobs of a SLURM array: submit, wait for every one of them, tell what became of it.
+
+Knows submitit and the queue; of what a point does, only that it returns something or does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from llada_exp.jobs import operate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The keys of conf/hydra/launcher/slurm.yaml, which explains them."""
+
+    account: str | None
+    partition: str | None
+    gres: str | None
+    mem: str | None
+    time: str | None
+    cpus_per_task: int | str | None
+    setup: str | Sequence[str] | None
+    sbatch: Mapping[str, Any]
+    array_parallelism: int
+    signal_s: int
+    name: str
+    submitit_folder: str
+    endpoint: str | None
+    ready_s: float
+    poll_s: float
+    late_s: float
+    dry_run: bool
+
+    def options(self) -> dict[str, Any]:
+        """What sbatch is told, by its own long names. SIGTERM warns of the walltime (not submitit's
+        USR2, whose handler would end a task in the middle): tasks know one signal to stop by."""
+        given = {
+            "account": self.account,
+            "partition": self.partition,
+            "gres": self.gres,
+            "mem": self.mem,
+            "time": self.time,
+            "cpus-per-task": self.cpus_per_task,
+            "signal": f"TERM@{self.signal_s}",
+            **{key.replace("_", "-"): value for key, value in self.sbatch.items()},
+        }
+        return {key: value for key, value in given.items() if value not in (None, "")}
+
+    def setup_lines(self) -> list[str]:
+        lines = [self.setup] if isinstance(self.setup, str) else list(self.setup or ())
+        return [line for line in lines if line]
+
+    def parameters(self) -> dict[str, Any]:
+        """The same as submitit spells it. srun does not inherit --cpus-per-task since SLURM 22.05: the
+        task would get one core."""
+        cpus = self.options().get("cpus-per-task")
+        return {
+            "job_name": self.name,
+            "wckey": None,  # submitit's own is unknown to clusters that keep such keys
+            "setup": self.setup_lines() or None,
+            "array_parallelism": self.array_parallelism,
+            "stderr_to_stdout": True,
+            "srun_args": [f"--cpus-per-task={cpus}"] if cpus else [],
+            "additional_parameters": self.options(),
+        }
+
+
+def launch(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: Plan) -> list[JobReturn]:
+    """Submit `function(*arguments[i])` for each i as one array, and wait for all; what each returned.
+
+    arguments[i][0]: the point's overrides, as they are shown. A job that ended without a result is told
+    of, and returns None: points report on themselves, in files. Endpoints are waited for until they
+    answer, and left running. Raises ValueError where sbatch refuses, NotReady for an endpoint that does
+    not come up.
+    """
+    points = [" ".join(word for word in one[0] if not word.startswith("hydra.")) for one in arguments]
+    if plan.dry_run:
+        print(script(plan, len(points)))
+        print("\n".join(f"# point {index}: {point}" for index, point in enumerate(points)))
+        return []
+    jobs = _submit(function, arguments, plan)
+    for job, point in zip(jobs, points, strict=True):
+        print(f"job {job.job_id}: {point}", flush=True)
+    try:
+        if plan.endpoint:
+            _await_endpoints(jobs, plan)
+            return []
+        _await_results(jobs, plan)
+    except KeyboardInterrupt:
+        print(f"the jobs go on; to end them: scancel {jobs[0].job_id.partition('_')[0]}", flush=True)
+        raise
+    return [_outcome(job) for job in jobs]
+
+
+def script(plan: Plan, num_points: int) -> str:
+    """The batch script that submitit would write."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    folder = shlex.quote(str(Path(plan.submitit_folder).absolute()))
+    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {folder}"
+    count: dict[str, Any] = {"map_count": num_points} if num_points > 1 else {}
+    return _make_sbatch_string(command=command, folder=plan.submitit_folder, **count, **plan.parameters())
+
+
+def _submit(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: Plan) -> list[Any]:
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    if shutil.which("sbatch") is None:
+        raise ValueError("hydra/launcher is 'slurm'; sbatch is not on the PATH here (hydra/launcher=basic?)")
+    executor = submitit.SlurmExecutor(folder=plan.submitit_folder, max_num_timeout=0)
+    executor.update_parameters(**plan.parameters())
+    try:
+        return executor.map_array(function, *zip(*arguments, strict=True))
+    except FailedJobError as error:
+        raise ValueError(f"hydra.launcher: sbatch refuses the job: {error}") from None
+
+
+def _await_endpoints(jobs: Sequence[Any], plan: Plan) -> None:
+    assert plan.endpoint is not None
+    place = Path(plan.endpoint).expanduser()
+    for job in jobs:
+        try:
+            endpoint = operate.wait_ready(str(job.job_id), place, plan.ready_s)
+        except operate.NotReady as error:
+            raise operate.NotReady(f"{error}: {_why(job)}") from None
+        print(f"ready: {endpoint.info['url']} (job {job.job_id}, {endpoint.path})\n{endpoint.directions()}")
+
+
+def _await_results(jobs: Sequence[Any], plan: Plan) -> None:
+    """Until each job has a result, or is over for `late_s` and has none. A requeued job is not over."""
+    waiting = {str(job.job_id): job for job in jobs}
+    over_since: dict[str, float] = {}
+    shown = ""
+    while True:
+        states = operate.states(waiting)
+        for job_id in list(waiting):
+            if not operate.has_ended(states[job_id]):
+                over_since.pop(job_id, None)
+            gone_s = time.monotonic() - over_since[job_id] if job_id in over_since else 0.0
+            if _has_result(waiting[job_id]) or gone_s > plan.late_s:
+                del waiting[job_id]
+            elif operate.has_ended(states[job_id]):
+                over_since.setdefault(job_id, time.monotonic())
+        if (line := _progress(len(jobs), [states[job_id] for job_id in waiting])) != shown:
+            print(line, flush=True)
+            shown = line
+        if not waiting:
+            return
+        time.sleep(plan.poll_s)
+
+
+def _progress(num_jobs: int, states: Sequence[str]) -> str:
+    counts = Counter(states)
+    parts = [f"{num_jobs - len(states)} of {num_jobs} jobs done"]
+    return ", ".join(parts + [f"{count} {state.lower()}" for state, count in sorted(counts.items())])
+
+
+def _has_result(job: Any) -> bool:
+    with contextlib.suppress(OSError):  # else a network file system may go on saying that it is not there
+        os.utime(job.paths.folder)
+    return bool(job.paths.result_pickle.exists())
+
+
+def _outcome(job: Any) -> JobReturn:
+    """What the point returned. Hydra raises the first failure alone: each is told of here."""
+    returned = job.result() if _has_result(job) and job.exception() is None else None
+    if returned is not None and returned.status == JobStatus.COMPLETED:
+        return returned
+    print(f"job {job.job_id} failed: {_why(job)}", flush=True)
+    if returned is None:
+        returned = JobReturn()
+        returned.return_value = None
+        returned.status = JobStatus.COMPLETED
+    return returned
+
+
+def _why(job: Any) -> str:
+    """Why the job has no good end: what its function raised, or else the end of its log."""
+    if _has_result(job):
+        error: BaseException | None = job.exception()
+        if error is None and (returned := job.result()).status == JobStatus.FAILED:
+            error = returned._return_value  # `return_value` would raise it
+        if error is not None:
+            return f"{type(error).__name__}: {error}"
+    return f"its log ends:\n{_log_end(job)}"
+
+
+def _log_end(job: Any, num_lines: int = 20) -> str:
+    try:
+        return "\n".join(job.paths.stdout.read_text(errors="replace").splitlines()[-num_lines:])
+    except OSError as error:
+        return str(error)

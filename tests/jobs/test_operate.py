@@ -1,0 +1,107 @@
+"""`python -m llada_exp.jobs` against a queue that says what a test needs it to say."""
+
+import json
+
+import pytest
+
+from llada_exp.jobs import running_server
+from llada_exp.jobs.__main__ import main
+from tests.server.conftest import FAKE
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """Sets what squeue prints; None: it fails. Nothing else of SLURM is on the PATH."""
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    monkeypatch.setenv("PATH", str(binaries))
+
+    def says(*lines):
+        down = "echo 'slurm is down' >&2; exit 1"
+        body = down if lines == (None,) else "\n".join(f"echo '{line}'" for line in lines)
+        (binaries / "squeue").write_text(f"#!/bin/sh\n{body}\n")
+        (binaries / "squeue").chmod(0o755)
+
+    says()
+    return says
+
+
+@pytest.fixture(scope="module")
+def fake():
+    with running_server(["batch_size=4"], command=FAKE, start_timeout_s=60) as handle:
+        yield handle
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with one endpoint, of job 12, and its key."""
+    folder = tmp_path / "endpoints"
+    folder.mkdir()
+    info = {
+        "job_id": "12",
+        "instance_id": "x",
+        "status": "ready",
+        "url": "http://127.0.0.1:9",
+        "node": "n1",
+        "model": "m",
+    }
+    (folder / "12.json").write_text(json.dumps(info))
+    (folder / "12.key").write_text("sesame\n")
+    return folder
+
+
+def jobs(place, capsys, *words):
+    code = main(["--folder", str(place), *words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_another_server_on_its_old_port_is_not_taken_for_it(place, queue, fake, capsys):
+    told = json.loads((place / "12.json").read_text())
+    (place / "12.json").write_text(json.dumps(told | {"url": fake.url}))
+    queue("12|RUNNING|n1|llada-serve")
+    code, out, _ = jobs(place, capsys, "list")
+    assert (code, "another server" in out) == (1, True)
+    (place / "12.json").write_text(
+        json.dumps(told | {"url": fake.url, "instance_id": fake.info["instance_id"]})
+    )
+    assert jobs(place, capsys, "wait", "12") == (0, f"{fake.url}\n", "")
+
+
+def test_files_are_removed_only_where_the_queue_says_that_the_job_is_over(place, queue, capsys):
+    queue(None)
+    code, _, err = jobs(place, capsys, "clean")
+    assert (code, "slurm is down" in err) == (1, True)
+    queue("12|COMPLETING|n1|llada-serve")
+    assert jobs(place, capsys, "clean") == (0, "", "")
+    queue("12|NODE_FAIL|n1|llada-serve")
+    assert jobs(place, capsys, "clean") == (0, "removed 12\n", "")
+    assert list(place.iterdir()) == []
+
+
+def test_a_key_whose_server_never_came_up_is_removed_too(place, queue, capsys):
+    (place / "12.json").unlink()
+    assert jobs(place, capsys, "clean") == (0, "removed 12\n", "")
+    assert list(place.iterdir()) == []
+
+
+def test_the_list_shows_servers_that_wait_in_the_queue(place, queue, capsys):
+    queue("12|RUNNING|n1|llada-serve", "13_0|PENDING||llada-serve", "14|RUNNING|n1|other|name")
+    _, out, _ = jobs(place, capsys, "list")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["12", "RUNNING"], ["13_0", "PENDING"]]
+    queue(None)
+    code, out, _ = jobs(place, capsys, "list")
+    assert (code, "UNKNOWN" in out) == (1, True)
+
+
+def test_waiting_ends_with_the_job(place, queue, capsys):
+    queue("12|FAILED|n1|llada-serve")
+    code, _, err = jobs(place, capsys, "wait", "12")
+    assert (code, err) == (1, "error: job 12 is over (FAILED) and its server does not answer\n")
+    assert jobs(place, capsys, "stop", "12") == (0, "12 FAILED\n", "")
+
+
+def test_a_machine_without_slurm_is_told_so(place, queue, capsys):
+    code, _, err = jobs(place, capsys, "tail", "12")
+    assert (code, "scontrol is not on the PATH" in err) == (1, True)
+    assert jobs(place, capsys, "show", "77")[0] == 2
