@@ -15,7 +15,8 @@ from hydra.core.config_store import ConfigStore
 
 class PointSweeper(BasicSweeper):
     """params: key -> values, as in Hydra's own; points: overrides that go together, one text each, every
-    one combined with all values of params and of the command line."""
+    one combined with all values of params and of the command line. A command line that sets a key of the
+    points replaces them: so a row's own command stands for its point alone."""
 
     def __init__(self, params: dict[str, str] | None = None, points: Sequence[str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
@@ -27,7 +28,10 @@ class PointSweeper(BasicSweeper):
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        batch = [[*own.split(), *self._parse_config(), *arguments] for own in self.points]
+        named = {word.split("=")[0] for own in self.points for word in own.split()}
+        replaced = named & {word.split("=")[0] for word in arguments}
+        points = [""] if replaced else self.points
+        batch = [[*own.split(), *self._parse_config(), *arguments] for own in points]
         return Sweep(self.config, self.hydra_context.config_loader, self.launcher).run(batch)
 
 
