@@ -109,8 +109,8 @@ def forward(
 
     kept: K/V of what is not forwarded; fresh ones are appended, or put in their place (`replace`).
     """
-    cos, sin = model._rope_tables()
-    transformer = model._transformer
+    cos, sin = model.rope()
+    transformer = model.transformer
     x = transformer["wte"](ids)
     fresh: list[LayerKV] = []
     for layer, block in enumerate(transformer["blocks"]):  # type: ignore[arg-type]

@@ -1,99 +1,163 @@
 """Our engine beside the published decoders, in one run, in turn, on one model.
 
-    python -m benchmarks.engine_vs_baselines [--model random_31m] [--steps 32] [--repeats 5]
+    python -m benchmarks.engine_vs_baselines [--model random_31m] [--dtype bfloat16] [--steps 32]
 
 Mixed prompts of 16-200 tokens, 128 answer tokens in blocks of 32, the same steps for all. Prints
-output tokens/s (median, spread) and the ratios asked of the engine.
+output tokens/s (median, spread), the ratios asked of the engine, its MFU and how much of a step is
+spent outside the network, and what exact batch invariance costs. `GOMP_SPINCOUNT` (libgomp) changes
+all of them: threads that sleep at every barrier wake slowly on a quiet machine, threads that spin
+starve each other on a shared one; the value at hand is printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 import torch
 
 from benchmarks.baselines import fast_dllm, llada, lockstep_padded
 from llada_exp.bench.engine import matmul_gflops, num_flops, prompts
-from llada_exp.bench.models import MODELS, bench_model
+from llada_exp.bench.models import MODELS, plain_model
 from llada_exp.engine import Engine
+from llada_exp.engine.decoder import Decoder
+from llada_exp.models.packed import PackedLLaDA
 from llada_exp.types import DecodingParams
 
 GEN, BLOCK = 128, 32
 
 
-def ours(model, batch: list[list[int]], rows: int, cache: str, steps: int) -> tuple[int, dict]:
-    engine = Engine(model, batch_size=rows, max_length=max(map(len, batch)) + GEN)
+class Watched(Decoder):
+    """Counts the seconds spent in the network itself, cache and attention included."""
+
+    network = 0.0
+
+    def _logits(self, batch):
+        start = time.perf_counter()
+        logits = super()._logits(batch)
+        self.network += time.perf_counter() - start
+        return logits
+
+
+def ours(
+    model: PackedLLaDA, batch: list[list[int]], rows: int, cache: str, steps: int, exact: bool = True
+) -> tuple[int, dict]:
+    """Tokens, and the engine's counters with `network_seconds` beside them."""
+    engine = Engine(model, batch_size=rows, max_length=max(map(len, batch)) + GEN, exact=exact)
+    engine.decoder = Watched(model, rows, engine.max_length, exact)
     params = DecodingParams(max_tokens=GEN, block_length=BLOCK, steps=steps, cache=cache, ignore_eos=True)
     for prompt in batch:
         engine.add_request(prompt, params)
     while engine.has_work():
         engine.step()
-    return len(batch) * GEN, engine.stats()
+    return len(batch) * GEN, {**engine.stats(), "network_seconds": engine.decoder.network}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    p.add_argument("--model", choices=MODELS, default="random_31m")
+    p.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    p.add_argument("--steps", type=int, default=32)
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--one-row-prompts", type=int, default=2, help="prompts of the one-row runs")
+    p.add_argument("--skip-slow", action="store_true", help="without the runs that have no cache")
+    return p
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, default="random_31m")
-    parser.add_argument("--steps", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--one-row-prompts", type=int, default=4, help="prompts of the one-row runs")
-    options = parser.parse_args()
-    device = torch.device("cpu")
-    model = bench_model(options.model, device, torch.float32)
+    options = parser().parse_args()
+    steps, dtype, device = options.steps, getattr(torch, options.dtype), torch.device("cpu")
+    plain = plain_model(options.model, device, dtype)
+    model = PackedLLaDA(plain)
     batch = prompts("mixed", model.shape.vocab_size)
-    few, steps = batch[: options.one_row_prompts], options.steps
+    few = batch[: options.one_row_prompts]
     stats: dict[str, dict] = {}
 
     def baseline(decode: Callable[[list[int]], object]) -> Callable[[], int]:
         return lambda: sum(decode(p) is not None for p in few) * GEN
 
-    def engine(name: str, some: list[list[int]], rows: int, cache: str) -> Callable[[], int]:
+    def engine(name: str, some: list[list[int]], *setting) -> Callable[[], int]:
         def work() -> int:
-            tokens, stats[name] = ours(model, some, rows, cache, steps)
+            tokens, stats[name] = ours(model, some, setting[0], setting[1], steps, *setting[2:])
             return tokens
 
         return work
 
     runs: dict[str, Callable[[], int]] = {
-        "llada sampler, 1 row": baseline(lambda p: llada(model, p, GEN, BLOCK, steps)),
-        "fast-dllm prefix, 1 row": baseline(lambda p: fast_dllm(model, p, GEN, BLOCK, steps, "prefix")),
-        "fast-dllm dual, 1 row": baseline(lambda p: fast_dllm(model, p, GEN, BLOCK, steps, "dual")),
-        "lockstep padded, 16 rows": lambda: len(lockstep_padded(model, batch, GEN, BLOCK, steps)[0]) * GEN,
+        "llada sampler, 1 row": baseline(lambda p: llada(plain, p, GEN, BLOCK, steps)),
+        "fast-dllm prefix, 1 row": baseline(lambda p: fast_dllm(plain, p, GEN, BLOCK, steps, "prefix")),
+        "fast-dllm dual, 1 row": baseline(lambda p: fast_dllm(plain, p, GEN, BLOCK, steps, "dual")),
         "ours dual, 1 row": engine("ours dual, 1 row", few, 1, "dual"),
         "ours dual, 16 rows": engine("ours dual, 16 rows", batch, 16, "dual"),
-        "ours none, 16 rows": engine("ours none, 16 rows", batch, 16, "none"),
+        "ours dual, 16 rows, not exact": engine("ours dual, 16 rows, not exact", batch, 16, "dual", False),
     }
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    mfu: dict[str, list[float]] = {name: [] for name in runs}
-    peak = matmul_gflops(device, torch.float32)
-    for repeat in range(-1, options.repeats):  # in turn, so that a drift hits all alike; -1 warms up
-        peak = max(peak, matmul_gflops(device, torch.float32))
+    if not options.skip_slow:
+        runs["ours none, 16 rows"] = engine("ours none, 16 rows", batch, 16, "none")
+        runs["lockstep padded, 16 rows"] = lambda: (
+            len(lockstep_padded(plain, batch, GEN, BLOCK, steps)[0]) * GEN
+        )
+    seconds, tokens, peak = measure(runs, options.repeats, lambda: matmul_gflops(device, dtype))
+    spin = os.environ.get("GOMP_SPINCOUNT") or os.environ.get("OMP_WAIT_POLICY") or "libgomp's default"
+    print(
+        f"model={options.model} {options.dtype} steps={steps} repeats={options.repeats} "
+        f"threads={torch.get_num_threads()} spinning={spin} matmul={peak:.0f} GFLOP/s"
+    )
+
+    def mfu(counters: dict) -> float:
+        return num_flops(model.shape, counters) / 1e9 / peak
+
+    for name, taken in seconds.items():
+        print(line(name, tokens[name], taken, stats.get(name), mfu))
+    print_ratios({name: tokens[name] / statistics.median(taken) for name, taken in seconds.items()})
+
+
+def measure(
+    runs: dict[str, Callable[[], int]], repeats: int, peak_of: Callable[[], float]
+) -> tuple[dict[str, list[float]], dict[str, int], float]:
+    """Seconds of every repeat, tokens, and the best matrix product seen."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    tokens, peak = {}, peak_of()
+    for repeat in range(-1, repeats):  # in turn, so that a drift hits all alike; -1 warms up
+        peak = max(peak, peak_of())
         for name, run in runs.items():
+            if repeat < 0 and name.startswith("lockstep"):
+                continue  # the slowest; its second run is warm enough beside the others
             start = time.perf_counter()
-            tokens = run()
-            seconds = time.perf_counter() - start
+            tokens[name] = run()
             if repeat >= 0:
-                rates[name].append(tokens / seconds)
-                if name in stats:
-                    mfu[name].append(num_flops(model.shape, stats[name]) / seconds / 1e9)
-    print(f"model={options.model} steps={steps} repeats={options.repeats} matmul={peak:.0f} GFLOP/s")
-    for name, taken in rates.items():
-        note = f"  MFU {statistics.median(mfu[name]) / peak:.2f}" if mfu[name] else ""
-        if name in stats:
-            note += f"  packed {stats[name]['packing_efficiency']:.3f}"
-        print(f"{name:<26} {statistics.median(taken):8.1f} tok/s [{min(taken):.1f}, {max(taken):.1f}]{note}")
-    median = {name: statistics.median(taken) for name, taken in rates.items()}
+                seconds[name].append(time.perf_counter() - start)
+    return seconds, tokens, peak
+
+
+def line(
+    name: str, tokens: int, taken: list[float], stats: dict | None, mfu_of: Callable[[dict], float]
+) -> str:
+    rates = [tokens / s for s in taken]
+    note = ""
+    if stats is not None:
+        note = (
+            f"  MFU {mfu_of(stats) / statistics.median(taken):.2f}  packed {stats['packing_efficiency']:.3f}"
+            f"  outside the network {1 - stats['network_seconds'] / taken[-1]:.1%}"
+        )
+    middle = f"{statistics.median(rates):8.1f} tok/s [{min(rates):.1f}, {max(rates):.1f}]"
+    return f"{name:<30} {middle}{note}"
+
+
+def print_ratios(median: dict[str, float]) -> None:
     for top, bottom in (
         ("fast-dllm dual, 1 row", "llada sampler, 1 row"),
         ("ours dual, 1 row", "fast-dllm dual, 1 row"),
         ("ours dual, 16 rows", "fast-dllm dual, 1 row"),
         ("ours dual, 16 rows", "ours dual, 1 row"),
         ("ours dual, 16 rows", "lockstep padded, 16 rows"),
+        ("ours dual, 16 rows", "ours dual, 16 rows, not exact"),
     ):
-        print(f"{top} / {bottom} = {median[top] / median[bottom]:.2f}")
+        if top in median and bottom in median:
+            print(f"{top} / {bottom} = {median[top] / median[bottom]:.2f}")
 
 
 if __name__ == "__main__":

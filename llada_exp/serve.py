@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-PLAN = "--plan"
+PLAN, PRINT_CONFIG = "--plan", "--print-config"
 MULTIRUN = ("-m", "--multirun")
 AS_JOB = "place=job"
 
@@ -40,6 +40,17 @@ def plan(cfg: Any) -> int:
     return 0 if own.fits else 1
 
 
+def print_config(cfg: Any) -> int:
+    """Print a composed config once it is found valid, and start nothing."""
+    from omegaconf import OmegaConf
+
+    from llada_exp.settings import validate
+
+    validate(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    print(OmegaConf.to_yaml(cfg, resolve=True), end="")
+    return 0
+
+
 def as_job(words: list[str]) -> list[str]:
     """The command line of a server that is launched to run elsewhere: it has to say where. What the user
     says comes later and holds."""
@@ -52,12 +63,13 @@ def main() -> None:
     from llada_exp.jobs.operate import NotReady
     from llada_exp.settings import known_keys
 
-    wanted = PLAN in sys.argv
-    sys.argv = [word for word in sys.argv if word != PLAN]
+    tasks = {PLAN: plan, PRINT_CONFIG: print_config}
+    wanted = [task for flag, task in tasks.items() if flag in sys.argv]
+    sys.argv = [word for word in sys.argv if word not in tasks]
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(plan if wanted else serve, "serve", known_keys())
+        run_app(wanted[0] if wanted else serve, "serve", known_keys())
     except NotReady as error:
         sys.exit(f"error: {error}")
 

@@ -12,10 +12,10 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llada_exp.types import DecodingParams
 
@@ -24,9 +24,12 @@ MODES = ("batch", "streaming")
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXTRA_FIELDS = ("reject", "ignore")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 SCHEDULING = ("continuous", "lockstep")
+MAX_TIME_S = 7 * 86400.0
 PER_REQUEST_FIELDS = ("seed", "stop", "ignore_eos", "ban_ids", "trace")
 """Decoding fields that make no sense as a server's default."""
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,23 @@ class ModelSettings:
 @dataclass(frozen=True)
 class HttpSettings:
     """extra_fields: reject or ignore unknown request fields; drain_seconds: how long a stopping server
-    finishes what is in flight; max_body_mb: larger request bodies are refused."""
+    finishes what is in flight; hang_seconds: a worker silent for longer is killed (0: never);
+    log_prompts: requests' texts in the log.
+
+    What is beyond a limit is refused: max_body_mb, max_headers, max_messages (of a chat), max_prompt_tokens
+    (None: the model's limit alone), max_queue (answers that wait for a row; 0: no limit), max_time (seconds
+    a request may take that names no other limit; None: no limit)."""
 
     extra_fields: str
     drain_seconds: float
+    hang_seconds: float
     max_body_mb: int
+    max_headers: int
+    max_messages: int
+    max_prompt_tokens: int | None
+    max_queue: int
+    max_time: float | None
+    log_prompts: bool
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,7 @@ class ServeSettings:
     server_info: str | None
     api_key_file: str | None
     endpoint: str | None
+    log_level: str
     decoding: DecodingParams
     engine: EngineSettings
     server: HttpSettings
@@ -112,6 +128,7 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
         server_info=tree.text("server_info", optional=True),
         api_key_file=tree.text("api_key_file", optional=True),
         endpoint=tree.text("endpoint", optional=True),
+        log_level=tree.one_of("log_level", LOG_LEVELS),
         decoding=_decoding(tree.child("decoding", _preset_fields())),
         engine=_engine(tree.child("engine", _names(EngineSettings))),
         server=_http(tree.child("server", _names(HttpSettings))),
@@ -192,8 +209,19 @@ def _http(node: Node) -> HttpSettings:
     return HttpSettings(
         extra_fields=node.one_of("extra_fields", EXTRA_FIELDS),
         drain_seconds=node.number("drain_seconds", 0.0, 86400.0),
+        hang_seconds=node.number("hang_seconds", 0.0, 86400.0),
         max_body_mb=node.integer("max_body_mb", 1, 4096),
+        max_headers=node.integer("max_headers", 16, 10_000),
+        max_messages=node.integer("max_messages", 1, 2**20),
+        max_prompt_tokens=_optional(node, "max_prompt_tokens", lambda key: node.integer(key, 1, 2**20)),
+        max_queue=node.integer("max_queue", 0, 2**24),
+        max_time=_optional(node, "max_time", lambda key: node.number(key, 0.001, MAX_TIME_S)),
+        log_prompts=node.one_of("log_prompts", (False, True)),
     )
+
+
+def _optional(node: Node, key: str, read: Callable[[str], Value]) -> Value | None:
+    return None if node[key] is None else read(key)
 
 
 def _decoding(node: Node) -> DecodingParams:
@@ -239,11 +267,11 @@ class Node:
             raise self._bad(key, "a non-empty text" + (" or null" if optional else ""))
         return value
 
-    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
+    def one_of(self, key: str, allowed: tuple[Value, ...]) -> Value:
         value = self[key]
-        if value not in allowed:
-            raise self._bad(key, f"one of {', '.join(allowed)}")
-        return str(value)
+        if not any(value == a and type(value) is type(a) for a in allowed):
+            raise self._bad(key, f"one of {', '.join(str(a).lower() for a in allowed)}")
+        return value
 
     def flag(self, key: str) -> bool | None:
         value = self[key]

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "server": {"settings", "engine", "checkpoints", "text", "types"},
     "jobs": {"server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
+    "check.py": set(),  # a client: over HTTP only
     "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types"},  # the server over HTTP only
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "evals", "bench"}

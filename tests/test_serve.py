@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from llada_exp.jobs import running_server
 from tests.server.conftest import FAKE, ROOT
@@ -56,6 +57,7 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
             "device is 'cuda'; nvidia-smi shows no GPU here",
             marks=pytest.mark.skipif(bool(shutil.which("nvidia-smi")), reason="this machine has a GPU"),
         ),
+        (["device=cpu", "devices=2", "port=0"], "devices is 2, which counts GPUs, but device is 'cpu'"),
         (["host=no.such.host.invalid"], "host is 'no.such.host.invalid'; it cannot be resolved"),
     ],
 )
@@ -136,6 +138,18 @@ def test_a_reader_of_the_ready_line_that_goes_does_not_end_the_server(tmp_path):
     finally:
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_print_config_prints_what_would_be_served_and_starts_nothing(tmp_path):
+    done = run("--print-config", "batch_size=3", "mode=streaming", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {"batch_size: 3", "mode: streaming", "  source: tiny"} <= set(done.stdout.splitlines())
+    told = yaml.safe_load(done.stdout).items()
+    again = [f"{k}={v}" for k, v in told if not isinstance(v, dict) and v is not None]
+    assert run("--print-config", *again, cwd=tmp_path).stdout == done.stdout
+    wrong = run("--print-config", "batch_size=0", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "batch_size is 0" in wrong.stderr
 
 
 def test_the_plan_prints_memory_and_starts_nothing(tmp_path):

@@ -56,6 +56,11 @@ def with_value(tree, key, value):
         ("engine.max_length", 1, "engine.max_length is 1; expected an integer from 2"),
         ("engine.exact", "yes", "engine.exact is 'yes'; expected true, false or null"),
         ("engine.scheduling", "static", "engine.scheduling is 'static'; expected one of continuous"),
+        ("server.max_queue", -1, "server.max_queue is -1; expected an integer from 0"),
+        ("server.max_time", 0, "server.max_time is 0; expected a number from 0.001"),
+        ("server.max_prompt_tokens", 0, "server.max_prompt_tokens is 0; expected an integer from 1"),
+        ("server.log_prompts", 1, "server.log_prompts is 1; expected one of false, true"),
+        ("log_level", "loud", "log_level is 'loud'; expected one of debug, info, warning, error"),
         ("decoding.cfg_scale", 1.5, "at least 2 rows"),
     ],
 )

@@ -6,12 +6,18 @@ import torch
 
 from llada_exp.models.base import SpecialIds
 from llada_exp.models.llada import LLaDA, LLaDAConfig
+from llada_exp.models.packed import PackedLLaDA
 
 MASK, EOS, EOT, BOS = 63, 62, 61, 60
 NUM_EMITTABLE = 64
 
 
-def toy_model(seed: int = 0, vocab: int = 72, max_length: int = 512) -> LLaDA:
+def toy_model(seed: int = 0, vocab: int = 72, max_length: int = 512) -> PackedLLaDA:
+    """`toy_module`, ready to infer."""
+    return PackedLLaDA(toy_module(seed, vocab, max_length))
+
+
+def toy_module(seed: int = 0, vocab: int = 72, max_length: int = 512) -> LLaDA:
     """d 32, 2 layers; ids 64..71 have no text; weights large enough that answers vary."""
     config = LLaDAConfig(
         d_model=32,

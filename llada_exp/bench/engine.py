@@ -32,6 +32,7 @@ WORKLOADS = {  # prompts, shortest and longest prompt, answer tokens, answer tok
     "mixed": (16, 16, 200, 128, 128),
     "gsm8k_like": (16, 950, 950, 256, 256),
     "short_answer": (16, 16, 64, 1024, 32),
+    "short_answer_128": (16, 16, 64, 128, 32),
 }
 
 
@@ -71,13 +72,13 @@ def prompts(workload: str, vocab: int, seed: int = 0) -> list[list[int]]:
 
 
 def num_flops(shape: ModelShape, stats: dict[str, int]) -> float:
-    """Multiply-adds counted twice: layers per token, attention per pair, head per wanted position."""
-    d = shape.d_model
-    per_token = shape.n_layers * (4 * d * d + 3 * d * shape.mlp_hidden)
+    """Multiply-adds counted twice: layers per token, attention per pair, head per wanted position. The
+    last layer's output and MLP are computed at wanted positions only, and counted so."""
+    d, mlp = shape.d_model, 3 * shape.d_model * shape.mlp_hidden
     return 2.0 * (
-        per_token * stats["num_tokens_forwarded"]
+        ((shape.n_layers - 1) * (4 * d * d + mlp) + 3 * d * d) * stats["num_tokens_forwarded"]
         + 2 * d * shape.n_layers * stats["num_attention_pairs"]
-        + d * shape.vocab_size * stats["num_logit_rows"]
+        + (d * d + mlp + d * shape.vocab_size) * stats["num_logit_rows"]
     )
 
 

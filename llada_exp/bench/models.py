@@ -9,6 +9,7 @@ import torch
 
 from llada_exp.models.base import Model, SpecialIds
 from llada_exp.models.llada import LLaDA, LLaDAConfig
+from llada_exp.models.packed import PackedLLaDA
 
 SHAPES = {
     "random_31m": {"d_model": 512, "n_layers": 8, "n_heads": 8, "mlp_hidden_size": 1536, "vocab_size": 4096},
@@ -24,11 +25,17 @@ MODELS = ("tiny", *SHAPES)
 
 
 def bench_model(name: str, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Model:
-    """A model of `MODELS` on `device` in `dtype`. Raises ValueError for another name."""
-    if name == "tiny":
-        from llada_exp.checkpoints import load_model
+    """A model of `MODELS` on `device` in `dtype`, ready to infer. Raises ValueError for another name."""
+    return PackedLLaDA(plain_model(name, device, dtype, seed), release=True)
 
-        return load_model(device=str(device), dtype=str(dtype).removeprefix("torch.")).model
+
+def plain_model(name: str, device: torch.device, dtype: torch.dtype, seed: int = 0) -> LLaDA:
+    """The same as the module that checkpoints load into."""
+    if name == "tiny":
+        from llada_exp.checkpoints.hf import load_hf
+        from llada_exp.checkpoints.tiny import tiny_folder
+
+        return load_hf(tiny_folder(), device, dtype)[0]
     if name not in SHAPES:
         raise ValueError(f"model is {name!r}; expected one of {', '.join(MODELS)}")
     return random_model(_config(**SHAPES[name]), device, dtype, seed)

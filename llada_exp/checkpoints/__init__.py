@@ -15,7 +15,7 @@ from llada_exp.checkpoints.common import meta_model, read_config
 from llada_exp.checkpoints.hf import load_hf, resolve_folder
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.models.base import ModelShape, SpecialIds
-from llada_exp.models.llada import LLaDA
+from llada_exp.models.packed import PackedLLaDA
 from llada_exp.text import Tokenizer
 
 SOURCES = ("tiny", "hf", "dcp")
@@ -31,7 +31,7 @@ class LoadedModel:
     name:         what to call it.
     """
 
-    model: LLaDA
+    model: PackedLLaDA
     tokenizer: Tokenizer
     source: str
     path: str
@@ -90,7 +90,7 @@ def load_model(
         path = path or tiny_folder()
         model, tokenizer = load_hf(path, place, kind)
     default = "tiny" if source == "tiny" else Path(path).name or str(path)
-    return LoadedModel(model, tokenizer, source, str(path), name or default)
+    return LoadedModel(PackedLLaDA(model, release=True), tokenizer, source, str(path), name or default)
 
 
 def read_shape(source: str, path: str | None = None, base: str | None = None) -> ModelShape:

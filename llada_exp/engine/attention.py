@@ -1,17 +1,23 @@
 """Packed rows attend over their own keys and nothing else.
 
-Exact: one scaled-dot-product call per row, over exactly its keys, so there is no mask to get wrong;
-with token rows padded to multiples of 16 (engine/batch.py) a row's logits are bit-equal to running
-alone. Grouped: BLOCK passes of one width share a call over the slots' K/V, with a mask of each row's
-keys; many times fewer launches on a GPU, and bits that may depend on the company.
+A pass over a whole row is one scaled-dot-product call over exactly its fresh keys. BLOCK passes read
+the slots' K/V; those of one width share a call, with a mask of each row's keys.
+
+exact: what shares a call has one shape, and each row's shape is a function of the row alone: its keys
+are rounded up to `key_bucket`, and rows are joined only where their buckets are equal. A batched call
+computes each row as it would alone, bit by bit (tests/engine hold the host's kernels to it). Only
+slots that lie side by side are joined, so that K/V are read as views (engine/slots.py sorts them).
+Not exact, on a GPU: one call for all rows of a width, up to the longest of them: fewest launches, and
+bits that may depend on the company.
 
 Letters: M packed tokens, H heads, D head width, T keys of a row, n rows of a group, B their width.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,43 +30,43 @@ from llada_exp.models.base import Attend
 KV = tuple[Tensor, Tensor]
 """K and V of the slots, each [L, S, T, H, D]."""
 
+BUCKET = 64  # keys
 
-def packed_attention(segments: Sequence[Segment], kept: KV | None = None, exact: bool = True) -> Attend:
+
+def key_bucket(keys: int) -> int:
+    """Keys that an exact BLOCK pass of so many reads: masked beyond its own."""
+    return -(-keys // BUCKET) * BUCKET
+
+
+def packed_attention(segments: Sequence[Segment], kept: KV | None, exact: bool, dtype: torch.dtype) -> Attend:
     """Attention of each segment over its own row. Packed tokens of no segment (padding) come out
     zero.
 
-    kept: written and read by segments with a slot. exact: see above.
+    kept: written and read by segments with a slot. dtype: of the model.
     """
-    groups, single = ([], list(segments)) if exact or kept is None else _groups(segments, kept[0].device)
+    cached = [s for s in segments if s.slot is not None and not s.whole]
+    whole = [s for s in segments if s.slot is None or s.whole]
+    num_tokens = max(s.stop for s in segments)
+    groups = [] if kept is None else list(_groups(cached, exact, kept[0].device, dtype))
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = torch.zeros_like(q)
+        out = torch.empty_like(q)
+        out[num_tokens:] = 0
         for group in groups:
             assert kept is not None
             out[group.rows] = group.attend(kept[0][layer], kept[1][layer], q, k, v)
-        for segment in single:
+        for segment in whole:
             rows = slice(segment.start, segment.stop)
-            keys, values = k[rows], v[rows]
             if segment.slot is not None:
                 assert kept is not None
-                keys, values = _through_slot(segment, kept[0][layer], kept[1][layer], keys, values)
-            one = F.scaled_dot_product_attention(_heads(q[rows]), _heads(keys), _heads(values))
+                own = slice(segment.first, segment.first + len(k[rows]))
+                kept[0][layer, segment.slot, own] = k[rows]
+                kept[1][layer, segment.slot, own] = v[rows]
+            one = F.scaled_dot_product_attention(_heads(q[rows]), _heads(k[rows]), _heads(v[rows]))
             out[rows] = one.squeeze(0).transpose(0, 1)
         return out
 
     return attend
-
-
-def _through_slot(
-    segment: Segment, kept_k: Tensor, kept_v: Tensor, k: Tensor, v: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Keep the segment's fresh K/V; return all the K/V that it sees, [keys, H, D]."""
-    own = slice(segment.first, segment.first + len(k))
-    kept_k[segment.slot, own] = k
-    kept_v[segment.slot, own] = v
-    if segment.whole:
-        return k, v
-    return kept_k[segment.slot, : segment.keys], kept_v[segment.slot, : segment.keys]
 
 
 def _heads(x: Tensor) -> Tensor:
@@ -70,51 +76,70 @@ def _heads(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Group:
-    """BLOCK passes of one width.
+    """BLOCK passes of one width, in the order of their slots.
 
-    rows, places: int64 [n, B], their packed indices and row positions. slots: int64 [n], or None
-    where they are the first n. seen: bool [n, 1, 1, T], which keys each row sees.
+    rows: their packed range, where they lie side by side there, else int64 [n * B].
+    slots: theirs, where they lie side by side, as a slice, else int64 [n].
+    seen: [n, 1, 1, T] in the model's dtype, 0 where a row sees the key, else -inf.
     """
 
-    rows: Tensor
-    places: Tensor
-    slots: Tensor
-    first_slots: bool
+    members: list[Segment]
+    rows: slice | Tensor
+    slots: slice | Tensor
     seen: Tensor
 
     def attend(self, kept_k: Tensor, kept_v: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[n, B, H, D]. The first slots are read as a view, without a copy."""
-        count, longest = len(self.rows), self.seen.shape[-1]
-        at = (self.slots.unsqueeze(1), self.places)
-        kept_k[at], kept_v[at] = k[self.rows], v[self.rows]
-        which = slice(count) if self.first_slots else self.slots
-        keys, values = kept_k[which, :longest].transpose(1, 2), kept_v[which, :longest].transpose(1, 2)
-        out = F.scaled_dot_product_attention(q[self.rows].transpose(1, 2), keys, values, attn_mask=self.seen)
-        return out.transpose(1, 2)
+        """[n * B, H, D]; keeps the rows' fresh K/V."""
+        for s in self.members:  # a few slices cost less than one scattered write
+            own = slice(s.first, s.first + s.stop - s.start)
+            kept_k[s.slot, own] = k[s.start : s.stop]
+            kept_v[s.slot, own] = v[s.start : s.stop]
+        keys, values = (x[self.slots, : self.seen.shape[-1]].transpose(1, 2) for x in (kept_k, kept_v))
+        queries = q[self.rows].unflatten(0, (len(self.members), -1)).transpose(1, 2)
+        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self.seen)
+        return out.transpose(1, 2).flatten(0, 1)
 
 
-def _groups(segments: Sequence[Segment], device: torch.device) -> tuple[list[_Group], list[Segment]]:
-    """Segments that read slots, by width, in the order of their slots; and all the others."""
-    by_width: dict[int, list[Segment]] = defaultdict(list)
-    single = []
-    for segment in segments:
-        if segment.slot is None or segment.whole:
-            single.append(segment)
-        else:
-            by_width[segment.stop - segment.start].append(segment)
-    groups = []
-    for width, members in by_width.items():
-        members.sort(key=lambda s: s.slot or 0)
-        slots = [s.slot for s in members]
-        offsets = torch.arange(width)
-        keys = torch.tensor([s.keys for s in members])
-        groups.append(
-            _Group(
-                rows=(torch.tensor([s.start for s in members])[:, None] + offsets).to(device),
-                places=(torch.tensor([s.first for s in members])[:, None] + offsets).to(device),
-                slots=torch.tensor(slots).to(device),
-                first_slots=slots == list(range(len(slots))),
-                seen=(torch.arange(int(keys.max())) < keys[:, None])[:, None, None].to(device),
-            )
-        )
-    return groups, single
+def _groups(
+    segments: Sequence[Segment], exact: bool, device: torch.device, dtype: torch.dtype
+) -> Iterator[_Group]:
+    """Segments that read slots, joined where they may share a call."""
+    alike: dict[tuple[int, int], list[Segment]] = defaultdict(list)
+    for segment in sorted(segments, key=_slot):
+        alike[segment.stop - segment.start, key_bucket(segment.keys) if exact else 0].append(segment)
+    for (_, bucket), members in alike.items():
+        for joined in _side_by_side(members) if exact else [members]:
+            yield _group(joined, bucket or max(s.keys for s in joined), device, dtype)
+
+
+def _side_by_side(members: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Runs of neighbouring slots; members are in the order of their slots."""
+    run = [members[0]]
+    for segment in members[1:]:
+        if _slot(segment) != _slot(run[-1]) + 1:
+            yield run
+            run = []
+        run.append(segment)
+    yield run
+
+
+def _slot(segment: Segment) -> int:
+    assert segment.slot is not None
+    return segment.slot
+
+
+def _group(members: list[Segment], num_keys: int, device: torch.device, dtype: torch.dtype) -> _Group:
+    slots = [_slot(s) for s in members]
+    if all(a.stop == b.start for a, b in itertools.pairwise(members)):
+        rows: slice | Tensor = slice(members[0].start, members[-1].stop)
+    else:
+        rows = torch.cat([torch.arange(s.start, s.stop) for s in members]).to(device)
+    together = slots[-1] - slots[0] == len(slots) - 1
+    unseen = torch.arange(num_keys) >= torch.tensor([s.keys for s in members])[:, None]
+    seen = torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, -torch.inf)
+    return _Group(
+        members=members,
+        rows=rows,
+        slots=slice(slots[0], slots[-1] + 1) if together else torch.tensor(slots).to(device),
+        seen=seen[:, None, None].to(device),
+    )

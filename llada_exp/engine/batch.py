@@ -43,13 +43,27 @@ class Segment:
     slot: int | None = None
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance of some requests of a step (arXiv 2207.12598).
+
+    rows:   int64 [m padded], which of the wanted rows are the requests' own.
+    guided: int64 [g], which of those are guided; scale float32 [g]; blind int64 [g], the wanted rows
+            of their twins that do not see the prompt.
+    """
+
+    rows: Tensor
+    guided: Tensor
+    scale: Tensor
+    blind: Tensor
+
+
 @dataclass
 class Batch:
     """One step's tensors.
 
     ids, positions: int64 [M]. segments: one per row, guided requests have two.
-    head: int64 [m padded], packed indices where logits are wanted; the unguided twins of the
-          guided requests' follow in `uncond_head`, with `guided` int64 their places in `head`.
+    wanted: int64 [R padded], packed indices where logits are wanted, row after row.
     place: int64 [2, m], (request, position in block) of each masked position.
     """
 
@@ -57,10 +71,8 @@ class Batch:
     ids: Tensor
     positions: Tensor
     segments: list[Segment]
-    head: Tensor
-    uncond_head: Tensor | None
-    guided: Tensor
-    scale: Tensor
+    wanted: Tensor
+    guidance: Guidance | None
     place: Tensor
     num_masked: int
     num_tokens: int
@@ -105,10 +117,8 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
         ids=tokens[0],
         positions=tokens[1],
         segments=pack.segments,
-        head=_padded(pack.head, device),
-        uncond_head=_padded(pack.uncond_head, device) if pack.uncond_head else None,
-        guided=torch.from_numpy(np.concatenate(pack.guided or [np.zeros(0, np.int64)])).to(device),
-        scale=torch.from_numpy(np.concatenate(pack.scales or [np.zeros(0, np.float32)])).to(device),
+        wanted=_padded(pack.wanted, device),
+        guidance=pack.guidance(device),
         place=torch.from_numpy(_places(requests)).to(device),
         num_masked=pack.num_masked,
         num_tokens=pack.offset,
@@ -125,33 +135,46 @@ class _Packer:
         self.mask = special.mask
         self.ids: list[np.ndarray] = []
         self.segments: list[Segment] = []
-        self.head: list[np.ndarray] = []
-        self.uncond_head: list[np.ndarray] = []
+        self.wanted: list[np.ndarray] = []
+        self.own: list[np.ndarray] = []
         self.guided: list[np.ndarray] = []
         self.scales: list[np.ndarray] = []
+        self.blind: list[np.ndarray] = []
         self.offset = 0
+        self.num_wanted = 0
         self.num_masked = 0
 
     def add(self, work: Work) -> None:
         request, own = work.request, work.row_pass
-        wanted = request.prompt_length + request.open_positions - own.start
-        self.head.append(self.offset + wanted)
+        open_positions = request.prompt_length + request.open_positions - own.start
         slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
-        self._row(request.canvas, own, slots[0])
+        self.own.append(self._row(request.canvas, own, slots[0], open_positions))
         if request.params.cfg_scale > 0:
-            blind = request.canvas.copy()
-            blind[: request.prompt_length] = self.mask
-            self.uncond_head.append(self.offset + wanted)
-            self.guided.append(self.num_masked + np.arange(len(wanted)))
-            self.scales.append(np.full(len(wanted), request.params.cfg_scale, dtype=np.float32))
-            self._row(blind, own, slots[1])
-        self.num_masked += len(wanted)
+            canvas = request.canvas.copy()
+            canvas[: request.prompt_length] = self.mask
+            self.blind.append(self._row(canvas, own, slots[1], open_positions))
+            self.guided.append(self.num_masked + np.arange(len(open_positions)))
+            self.scales.append(np.full(len(open_positions), request.params.cfg_scale, dtype=np.float32))
+        self.num_masked += len(open_positions)
 
-    def _row(self, canvas: np.ndarray, own: Pass, slot: int | None) -> None:
-        stop = self.offset + own.num_positions
+    def _row(self, canvas: np.ndarray, own: Pass, slot: int | None, open_positions: np.ndarray) -> np.ndarray:
+        """Lay one row; its places among the wanted."""
+        stop, last = self.offset + own.num_positions, self.num_wanted + len(open_positions)
         self.ids.append(canvas[own.start : own.stop])
+        self.wanted.append(self.offset + open_positions)
         self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot))
-        self.offset = stop
+        places = np.arange(self.num_wanted, last)
+        self.offset, self.num_wanted = stop, last
+        return places
+
+    def guidance(self, device: torch.device) -> Guidance | None:
+        if not self.guided:
+            return None
+        guided, scale, blind = (
+            torch.from_numpy(np.concatenate(parts)).to(device)
+            for parts in (self.guided, self.scales, self.blind)
+        )
+        return Guidance(_padded(self.own, device), guided, scale, blind)
 
 
 def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:

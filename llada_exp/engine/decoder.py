@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llada_exp.engine.attention import packed_attention
+from llada_exp.engine.attention import key_bucket, packed_attention
 from llada_exp.engine.batch import Batch, Work, build
 from llada_exp.engine.request import Request
 from llada_exp.engine.slots import KVSlots
@@ -57,16 +57,19 @@ class Decoder:
     def __init__(self, model: Model, num_rows: int, max_length: int, exact: bool = True) -> None:
         self.model = model
         self.exact = exact
-        self.slots = KVSlots(model, num_rows, max_length)
+        self.slots = KVSlots(model, num_rows, key_bucket(max_length) if exact else max_length)
         self._credit: dict[str, Tensor] = {}
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:
         """One pass of every request. Changes no request."""
-        batch = build([self._work(r) for r in requests], self.model.special, self.model.device)
+        work = self._work(requests)
+        order = sorted(range(len(work)), key=lambda i: _place(work[i]))
+        batch = build([work[i] for i in order], self.model.special, self.model.device)
         logits, credit = self._with_credit(batch, self._logits(batch))
         candidates = self._candidates(batch, logits)
-        commits = _to_host(batch, candidates, self._select(batch, candidates))
+        taken = _to_host(batch, candidates, self._select(batch, candidates))
+        commits = [commit for _, commit in sorted(zip(order, taken, strict=True), key=lambda pair: pair[0])]
         self._credit.update(credit)
         pairs = sum((s.stop - s.start) * s.keys for s in batch.segments)
         return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked, pairs)
@@ -75,27 +78,32 @@ class Decoder:
     def forget(self, request: Request) -> None:
         """Free what is kept for a request."""
         self._credit.pop(request.request_id, None)
-        for row in range(request.params.num_rows):
-            self.slots.release((request.request_id, row))
+        for name in _names(request):
+            self.slots.release(name)
 
-    def _work(self, request: Request) -> Work:
-        own = request.next_pass
-        if not own.keep:
-            return Work(request, own)
-        names = [(request.request_id, row) for row in range(request.params.num_rows)]
-        return Work(request, own, tuple(self.slots.slot(name, request.length) for name in names))
+    def _work(self, requests: Sequence[Request]) -> list[Work]:
+        """Every request's pass and slots; all slots are taken before any is looked up, for taking one
+        may move others."""
+        passes = [(r, r.next_pass) for r in requests]
+        for request, own in passes:
+            if own.keep:
+                for name in _names(request):
+                    self.slots.take(name, key_bucket(request.length) if self.exact else 0)
+        return [
+            Work(r, own, tuple(self.slots.use(name, r.length) for name in _names(r)) if own.keep else ())
+            for r, own in passes
+        ]
 
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
         kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
-        attend = packed_attention(batch.segments, kept, self.exact)
-        hidden = self.model.hidden(batch.ids, batch.positions, attend)
-        logits = self.model.head(hidden[batch.head])
-        if batch.uncond_head is not None:
-            uncond = self.model.head(hidden[batch.uncond_head])[: len(batch.guided)]
-            cond = logits[batch.guided]
-            logits[batch.guided] = uncond + (batch.scale.unsqueeze(1) + 1) * (cond - uncond)
-        return logits
+        attend = packed_attention(batch.segments, kept, self.exact, self.model.dtype)
+        logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.wanted))
+        if (guidance := batch.guidance) is None:
+            return logits
+        own, blind = logits[guidance.rows], logits[guidance.blind]
+        own[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (own[guidance.guided] - blind)
+        return own
 
     def _with_credit(self, batch: Batch, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Fuse the credit of `rule = credit` rows into their logits; the new state, not yet kept."""
@@ -153,6 +161,18 @@ class Decoder:
         others = (candidates.masked & ~is_end).any(dim=1, keepdim=True)
         held = torch.tensor(last, device=commit.device).unsqueeze(1)
         return commit & ~(is_end & others & held)
+
+
+def _names(request: Request) -> list[tuple[str, int]]:
+    """What the request's rows are called in the slots."""
+    return [(request.request_id, row) for row in range(request.params.num_rows)]
+
+
+def _place(work: Work) -> tuple[bool, int, int]:
+    """Where in the packed tokens: BLOCK passes of one width side by side, in the order of their slots,
+    so that attention over them needs no gathering; then all others."""
+    reads_slots = bool(work.slots) and not work.row_pass.whole
+    return not reads_slots, work.row_pass.num_positions, work.slots[0] if work.slots else 0
 
 
 def _is_any(ids: Tensor, ends: Sequence[int]) -> Tensor:

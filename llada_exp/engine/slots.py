@@ -1,7 +1,10 @@
 """K/V of cached rows: one slot a row, the rows in flight in the first slots.
 
-A finished row's slot is filled by the last one, so that a step reads the first slots as a view
-without copying. Knows which row has which slot, and nothing of what the rows decode.
+Rows stand in the order of their rank (who asks for a slot names it), so that a step reads rows of one
+rank as a view, without copying. A new row goes behind its rank: the first row of each higher rank
+moves behind its own. A finished row's slot is filled by the last of its rank, that one's by the last
+of the next, and so on: with one rank, simply by the last row. Knows which row has which slot, and
+nothing of what the rows decode.
 
 Letters: L layers, S slots, T longest row, H heads, D head width.
 """
@@ -9,11 +12,22 @@ Letters: L layers, S slots, T longest row, H heads, D head width.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from llada_exp.models.base import Model
+
+
+@dataclass
+class _Row:
+    """slot and rank of a row; positions that it has kept, and that a move must copy."""
+
+    name: Hashable
+    rank: int
+    slot: int
+    kept: int = 0
 
 
 class KVSlots:
@@ -25,41 +39,65 @@ class KVSlots:
         self._size = (shape.n_layers, num_slots, max_length, shape.n_heads, shape.head_dim)
         self._device, self._dtype = model.device, model.dtype
         self._kv: tuple[Tensor, Tensor] | None = None
-        self._owner: list[Hashable] = []
-        self._slot: dict[Hashable, int] = {}
-        self._used: dict[Hashable, int] = {}
+        self._rows: list[_Row] = []  # by slot
+        self._by_name: dict[Hashable, _Row] = {}
 
     def __len__(self) -> int:
         """Slots in use; they are the first ones."""
-        return len(self._owner)
+        return len(self._rows)
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
         if self._kv is None:
-            keys = torch.empty(self._size, device=self._device, dtype=self._dtype)
-            self._kv = (keys, torch.empty_like(keys))
+            # Zeros, for what is masked is still multiplied: a chance NaN would pass the mask.
+            keys = torch.zeros(self._size, device=self._device, dtype=self._dtype)
+            self._kv = (keys, torch.zeros_like(keys))
         return self._kv
 
-    def slot(self, row: Hashable, length: int) -> int:
-        """The row's slot, taken now if it has none. `length`: positions that it will keep."""
-        if row not in self._slot:
-            assert len(self._owner) < self._size[1], "rows in flight never exceed the slots"
-            self._slot[row] = len(self._owner)
-            self._owner.append(row)
-        self._used[row] = max(length, self._used.get(row, 0))
-        return self._slot[row]
+    def take(self, name: Hashable, rank: int = 0) -> None:
+        """Give the row a slot, if it has none. Other rows' slots may change."""
+        if name in self._by_name:
+            return
+        assert len(self._rows) < self._size[1], "rows in flight never exceed the slots"
+        hole = len(self._rows)
+        row = _Row(name, rank, hole)
+        self._rows.append(row)
+        while hole and self._rows[hole - 1].rank > rank:
+            first = self._first(self._rows[hole - 1].rank)
+            self._move(self._rows[first], hole)
+            hole = first
+        self._put(row, hole)
+        self._by_name[name] = row
 
-    def release(self, row: Hashable) -> None:
-        """Free the row's slot, if it has one; the last slot's row moves into it."""
-        slot = self._slot.pop(row, None)
-        if slot is None:
+    def use(self, name: Hashable, length: int) -> int:
+        """The row's slot for this step, which will keep positions below `length`."""
+        row = self._by_name[name]
+        row.kept = max(row.kept, length)
+        return row.slot
+
+    def release(self, name: Hashable) -> None:
+        """Free the row's slot, if it has one."""
+        row = self._by_name.pop(name, None)
+        if row is None:
             return
-        self._used.pop(row)
-        mover = self._owner.pop()
-        if mover == row:
-            return
-        last, length = self._slot[mover], self._used[mover]
-        for kept in self.tensors:
-            kept[:, slot, :length].copy_(kept[:, last, :length])
-        self._owner[slot] = mover
-        self._slot[mover] = slot
+        hole = row.slot
+        while hole < len(self._rows) - 1:
+            last = self._first(self._rows[hole + 1].rank + 1) - 1
+            self._move(self._rows[last], hole)
+            hole = last
+        self._rows.pop()
+
+    def _first(self, rank: int) -> int:
+        """The first slot of that rank or a higher one."""
+        return next((i for i, row in enumerate(self._rows) if row.rank >= rank), len(self._rows))
+
+    def _move(self, row: _Row, slot: int) -> None:
+        """Copy what it has kept into a free slot."""
+        if row.kept:
+            for tensor in self.tensors:
+                tensor[:, slot, : row.kept].copy_(tensor[:, row.slot, : row.kept])
+        self._put(row, slot)
+
+    def _put(self, row: _Row, slot: int) -> None:
+        row.slot = slot
+        self._rows[slot] = row

@@ -187,7 +187,8 @@ class Block(nn.Module):
 
 
 class LLaDA(nn.Module):
-    """The network and its special ids. Build on the meta device, then assign weights."""
+    """The network as checkpoints hold it and as it trains; `models/packed.py` is what infers. Build on
+    the meta device, then assign weights."""
 
     def __init__(self, config: LLaDAConfig, special: SpecialIds | None = None) -> None:
         super().__init__()
@@ -205,7 +206,7 @@ class LLaDA(nn.Module):
         self._rope: tuple[Tensor, Tensor] | None = None
 
     @property
-    def _transformer(self) -> nn.ModuleDict:
+    def transformer(self) -> nn.ModuleDict:
         return self.model["transformer"]  # type: ignore[return-value]
 
     @property
@@ -232,29 +233,22 @@ class LLaDA(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self._transformer["wte"].weight.device  # type: ignore[return-value]
+        return self.transformer["wte"].weight.device  # type: ignore[return-value]
 
     @property
     def dtype(self) -> torch.dtype:
-        return self._transformer["wte"].weight.dtype  # type: ignore[return-value]
+        return self.transformer["wte"].weight.dtype  # type: ignore[return-value]
 
-    def _rope_tables(self) -> tuple[Tensor, Tensor]:
-        """cos, sin float32 [max_length, D // 2]. Built on first use: a table is no parameter, so a
-        meta-device build has none, and a lookup (unlike a cos over a ragged length) gives the same
-        bits for a position whatever is computed beside it."""
+    def rope(self) -> tuple[Tensor, Tensor]:
+        """`rope_tables`, kept."""
         if self._rope is None or self._rope[0].device != self.device:
-            c = self.config
-            steps = torch.arange(0, c.head_dim, 2, device=self.device, dtype=torch.float32)
-            frequencies = 1.0 / (c.rope_theta ** (steps / c.head_dim))
-            places = torch.arange(c.max_sequence_length, device=self.device, dtype=torch.float32)
-            angles = places[:, None] * frequencies[None, :]
-            self._rope = (angles.cos(), angles.sin())
+            self._rope = rope_tables(self.config, self.device)
         return self._rope
 
     def hidden(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """ids, positions int64 [M] -> hidden states [M, d], final norm applied."""
-        transformer = self._transformer
-        cos, sin = self._rope_tables()
+        transformer = self.transformer
+        cos, sin = self.rope()
         cos, sin = cos[positions].unsqueeze(1), sin[positions].unsqueeze(1)
         x = transformer["wte"](ids)
         layers: nn.ModuleList = transformer["blocks"]  # type: ignore[assignment]
@@ -264,24 +258,41 @@ class LLaDA(nn.Module):
 
     def head(self, hidden: Tensor) -> Tensor:
         """hidden [n, d] -> logits float32 [n, V]."""
-        return self._transformer["ff_out"](hidden).float()
+        return self.transformer["ff_out"](hidden).float()
 
     def logits(self, ids: Tensor) -> Tensor:
         """ids int64 [N, T] -> logits float32 [N, T, V]: every position sees its whole row.
 
         Raises ValueError where T exceeds the model's maximum length or an id its vocabulary.
         """
-        if ids.dim() != 2:
-            raise ValueError(f"ids has shape {tuple(ids.shape)}; expected two dimensions [N, T]")
-        n_rows, length = ids.shape
-        if length > self.config.max_sequence_length:
-            raise ValueError(f"T is {length}; the model's maximum is {self.config.max_sequence_length}")
-        if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.config.vocab_size):
-            raise ValueError(f"ids must be from 0 to {self.config.vocab_size - 1}")
+        n_rows, length = check_ids(ids, self.config)
         ids = ids.to(self.device)
         positions = torch.arange(length, device=self.device).repeat(n_rows)
         hidden = self.hidden(ids.reshape(-1), positions, uniform_attention(n_rows))
         return self.head(hidden).view(n_rows, length, -1)
+
+
+def rope_tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos, sin float32 [max_length, D // 2]. A table is no parameter, so a meta-device build has none,
+    and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
+    computed beside it."""
+    steps = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32)
+    frequencies = 1.0 / (config.rope_theta ** (steps / config.head_dim))
+    places = torch.arange(config.max_sequence_length, device=device, dtype=torch.float32)
+    angles = places[:, None] * frequencies[None, :]
+    return angles.cos(), angles.sin()
+
+
+def check_ids(ids: Tensor, config: LLaDAConfig) -> tuple[int, int]:
+    """(N, T) of ids [N, T]. Raises ValueError where the model cannot take them."""
+    if ids.dim() != 2:
+        raise ValueError(f"ids has shape {tuple(ids.shape)}; expected two dimensions [N, T]")
+    n_rows, length = ids.shape
+    if length > config.max_sequence_length:
+        raise ValueError(f"T is {length}; the model's maximum is {config.max_sequence_length}")
+    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size):
+        raise ValueError(f"ids must be from 0 to {config.vocab_size - 1}")
+    return n_rows, length
 
 
 def uniform_attention(n_rows: int) -> Attend:

@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.managers import SyncManager
-from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any
 
@@ -31,33 +30,38 @@ from litserve.server import response_queue_to_buffer
 from litserve.transport.factory import create_transport_from_config
 
 from llada_exp.server.api import Build, ModelAPI, load_backend
-from llada_exp.server.auth import Guard
+from llada_exp.server.auth import KeyCheck
 from llada_exp.server.errors import ApiError, install_handlers
 from llada_exp.server.exchange import Exchange
+from llada_exp.server.figures import Figures
+from llada_exp.server.guard import Guard, StartError
 from llada_exp.server.info import (
     SAMPLE_QUESTION,
+    InfoFile,
     curl_line,
     job_facts,
     local_url,
+    memory_words,
     own_health,
     public_url,
     say,
-    write_info,
 )
+from llada_exp.server.log import set_up
 from llada_exp.server.loop import STOP
-from llada_exp.server.net import RequestId, bind
+from llada_exp.server.net import bind
+from llada_exp.server.openapi import describe_api
 from llada_exp.server.processes import (
     HttpThread,
-    Rate,
     StopSignals,
     end_processes,
     pick_device,
     signals_held,
     start_manager,
 )
+from llada_exp.server.record import Recorder
 from llada_exp.server.resolve import fresh_seed
-from llada_exp.server.shared import FAILED, STARTING, Shared
-from llada_exp.server.status import batch_stats, overall
+from llada_exp.server.shared import READY, STARTING, Shared
+from llada_exp.server.status import overall, versions
 from llada_exp.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -65,19 +69,13 @@ logger = logging.getLogger(__name__)
 TICK_S = 0.1
 STOP_WORKER_S = 5.0
 FORCED = 130
-MAX_RESTARTS, RESTARTS_WITHIN_S = 10, 60.0
 
 
 def run_server(settings: ServeSettings, build: Build = load_backend) -> int:
     """Serve until told to stop; the exit code. Raises ValueError where the port cannot be had."""
     sock = bind(settings.host, settings.port)
-    form = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format=form)
+    set_up(settings.log_level)
     return Server(settings, build).run_on(sock)
-
-
-class StartError(Exception):
-    """The server cannot come up; the message says why."""
 
 
 class Server(LitServer):
@@ -86,14 +84,15 @@ class Server(LitServer):
         self.instance_id = uuid.uuid4().hex
         self.created = int(time.time())
         self.exchange: Exchange
+        self.guard: Guard
         self.shared: Shared
         self._seeds = random.Random(settings.seed) if settings.seed is not None else None
         self._signals = StopSignals()
         self._draining = False
         self._was_ready = False
-        self._restarts = Rate(MAX_RESTARTS * settings.workers, RESTARTS_WITHIN_S)
+        self._info = InfoFile(settings.server_info)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.guard = Guard(settings.api_key_file)
+        self.key_check = KeyCheck(settings.api_key_file)
         self.api = ModelAPI(settings, build)
         device = pick_device(settings.device, settings.devices)
         super().__init__(
@@ -106,12 +105,22 @@ class Server(LitServer):
             max_payload_size=settings.server.max_body_mb * 2**20,
         )
         install_handlers(self.app)
-        self.app.add_middleware(RequestId)
+        describe_api(self.app, versions()["llada_exp"])
+        self.figures = Figures(self)
+        self.app.add_middleware(
+            Recorder,
+            tell=self.figures.metrics.book,
+            max_headers=settings.server.max_headers,
+            max_body=settings.server.max_body_mb * 2**20,
+        )
 
     # -- what the routes ask
 
     def status(self) -> str:
-        return overall(self._states(), self.num_workers, self._draining)
+        """As /health says it. Not ready before requests are taken."""
+        if not self._was_ready and not self._draining:
+            return STARTING
+        return overall(self.guard.states(), self.num_workers, self._draining)
 
     def check_ready(self) -> None:
         """Raises a 503 ApiError before the first worker is ready and while the server stops. While a
@@ -128,11 +137,17 @@ class Server(LitServer):
             "model_loaded": status in ("ready", "degraded") or self._draining,
             "device": ",".join(str(d[0] if isinstance(d, list) else d) for d in self.devices),
             "mode": self.settings.mode,
-            "batch_processor_active": bool(self._alive()) and not self._draining,
+            "batch_processor_active": bool(self.guard.alive()) and not self._draining,
         }
 
-    def batch_stats(self) -> dict[str, Any]:
-        return batch_stats(self.settings, self.exchange, self._states())
+    def check_queue(self, num_jobs: int) -> None:
+        """Raises a 429 ApiError where the queue cannot take so many more."""
+        limit, exchange = self.settings.server.max_queue, self.exchange
+        if not limit or exchange.num_open + num_jobs <= limit:  # asked first: it costs nothing
+            return
+        if (waiting := exchange.num_pending) + num_jobs > limit:
+            raise ApiError(429, f"the queue is full: {waiting} of at most {limit} answers wait; try again",
+                           code="queue_full")  # fmt: skip
 
     def fresh_seed(self) -> int:
         return self._seeds.randrange(2**53) if self._seeds else fresh_seed()
@@ -146,7 +161,6 @@ class Server(LitServer):
     def run_on(self, sock: socket) -> int:
         """Serve on a bound socket until SIGTERM or SIGINT; the exit code."""
         host, port = sock.getsockname()[:2]
-        self.inference_workers: list[BaseProcess] = []
         http: HttpThread | None = None
         manager: SyncManager | None = None
         code = 1
@@ -157,7 +171,9 @@ class Server(LitServer):
                 http = HttpThread(self.app, sock)
                 code = self._supervise(str(host), int(port), http)
             except StartError as error:
-                print(f"error: {error}", file=sys.stderr, flush=True)
+                say(f"error: {error}\n", sys.stderr)
+            except (EOFError, ConnectionError):
+                say("error: the process that holds the queues died\n", sys.stderr)
             finally:
                 self._shut_down(manager, http)
                 self._mark(str(host), int(port), "stopped")
@@ -172,16 +188,19 @@ class Server(LitServer):
         self._shutdown_event = manager.Event()
         self.litapi_request_queues[self.api.api_path] = manager.Queue()
         self._transport = create_transport_from_config(self.transport_config)
-        self.shared = self.api.shared = self.api.loop.shared = Shared(manager)
+        self.shared = self.api.shared = self.api.loop.shared = Shared(manager, self.num_workers)
         self.exchange = Exchange(
-            self._get_request_queue(self.api.api_path), self.response_buffer, self.shared, self._alive
+            self._get_request_queue(self.api.api_path),
+            self.response_buffer,
+            self.shared,
+            lambda: self.guard.alive(),  # made after the queues
         )
         self.app.response_queue_id = 0
         return manager
 
     def setup_auth(self, lit_api: Any = None) -> Callable[[Request], None]:
         """Ours, in this process alone; LitServe's takes no Bearer token and would lock /health."""
-        return self.guard.check
+        return self.key_check.check
 
     def _register_internal_endpoints(self) -> None:
         """None of LitServe's own: `OpenSpec` has every route."""
@@ -191,16 +210,20 @@ class Server(LitServer):
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         resource_tracker.ensure_running()  # its start unblocks the signals held below
         with signals_held():
-            self.inference_workers = self.launch_inference_worker(self.api)
+            processes = self.launch_inference_worker(self.api)
+        self.guard = Guard(
+            processes,
+            lambda worker_id: self.launch_single_inference_worker(self.api, worker_id),
+            self.shared,
+            self.settings.server.hang_seconds,
+        )
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """In the HTTP thread: messages in, and the watch over jobs."""
         self._loop = asyncio.get_running_loop()
         tasks = [
-            asyncio.create_task(
-                response_queue_to_buffer(self._transport, self.response_buffer, 0, self.litapi_connector)
-            ),
+            asyncio.create_task(self._receive()),
             asyncio.create_task(self.exchange.watch()),
         ]
         try:
@@ -210,47 +233,42 @@ class Server(LitServer):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _receive(self) -> None:
+        """LitServe's receiver ends at its first error; nobody would be answered any more."""
+        while True:
+            await response_queue_to_buffer(self._transport, self.response_buffer, 0, self.litapi_connector)
+            await asyncio.sleep(TICK_S)  # a point to cancel it
+
     def _supervise(self, host: str, port: int, http: HttpThread) -> int:
         """The main thread's life: announce, restart dead workers, drain when told. The exit code."""
         while not self._signals.count:
             time.sleep(TICK_S)
             if not http.is_alive():
                 raise StartError("the HTTP server ended unexpectedly")
-            self._restart_dead()
-            if not self._was_ready and self.status() == "ready":
+            self.guard.check(self._was_ready)
+            if not self._was_ready and self._all_loaded():
                 self._announce(host, port)
+            self._info.retry()
         self._mark(host, port, "draining")
         return self._drain()
 
-    def _restart_dead(self) -> None:
-        for worker_id, process in enumerate(self.inference_workers):
-            if process.is_alive():
-                continue
-            state = self._states().get(worker_id, {})
-            if not self._was_ready:
-                reason = state.get("error", f"worker {worker_id} ended with exit code {process.exitcode}")
-                raise StartError(f"the model does not load: {reason}")
-            if state.get("state") == FAILED:  # it would fail again
-                if not self._alive():
-                    raise StartError(f"no worker is left; the model does not load again: {state['error']}")
-                continue
-            if self._restarts.too_many():
-                raise StartError("workers die again and again; their reasons are above")
-            logger.warning("worker %d died (exit code %s); starting it anew", worker_id, process.exitcode)
-            self.shared.states[worker_id] = {"state": STARTING, "pid": 0, "beat": time.monotonic()}
-            with signals_held():
-                self.inference_workers[worker_id] = self.launch_single_inference_worker(self.api, worker_id)
+    def _all_loaded(self) -> bool:
+        return overall(self.guard.states(), self.num_workers, draining=False) == READY
 
     def _announce(self, host: str, port: int) -> None:
         """Once our own /health answers: publish, and say so."""
-        if own_health(local_url(host, port)).get("instance_id") != self.instance_id:
+        told = own_health(local_url(host, port)).get("instance_id")
+        if told is None:
+            return  # a busy machine: at the next tick
+        if told != self.instance_id:
             raise StartError(f"another server answers on {local_url(host, port)}")
         self._was_ready = True
         self._mark(host, port, "ready")
         url, settings = public_url(host, port), self.settings
+        memory = memory_words(self.shared.about.get(0, {}), settings.batch_size)
         say(
-            f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size}"
-            f"\n{curl_line(url, SAMPLE_QUESTION, self.guard.shell_word)}\n"
+            f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
+            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION, self.guard.shell_word)}\n"
         )
 
     def _drain(self) -> int:
@@ -258,8 +276,8 @@ class Server(LitServer):
         self._draining = True
         until = time.monotonic() + self.settings.server.drain_seconds
         if busy := self.exchange.num_open:
-            print(f"stopping: finishing {busy} requests; again to stop now", file=sys.stderr, flush=True)
-        while self.exchange.num_open:
+            say(f"stopping: finishing {busy} requests; again to stop now\n", sys.stderr)
+        while self.exchange.num_open and self.guard.alive():
             if self._signals.count > 1 or time.monotonic() > until:
                 break
             time.sleep(TICK_S / 2)
@@ -275,21 +293,22 @@ class Server(LitServer):
             http.stop()
             self._transport.close(send_sentinel=True)
             http.join(timeout=STOP_WORKER_S)
-        self._end_workers()
+        if hasattr(self, "guard"):
+            self._end_workers()
         if manager is not None:
             manager.shutdown()
 
     def _end_workers(self) -> None:
         def ask() -> None:
-            for _ in self.inference_workers:
+            for _ in self.guard.processes:
                 self._get_request_queue(self.api.api_path).put(STOP)
 
         patient = self._was_ready and self._signals.count < 2
-        end_processes(self.inference_workers, ask, STOP_WORKER_S if patient else 0.0)
+        end_processes(self.guard.processes, ask, STOP_WORKER_S if patient else 0.0)
 
     def _mark(self, host: str, port: int, status: str) -> None:
         """Write the server-info file, where one is wanted and the server ever was ready."""
-        if not self.settings.server_info or not self._was_ready:
+        if not self._was_ready:
             return
         key_file = self.settings.api_key_file
         info = {
@@ -305,13 +324,4 @@ class Server(LitServer):
             "api_key_file": key_file and os.path.abspath(key_file),
             **job_facts(port),
         }
-        try:
-            write_info(self.settings.server_info, info)
-        except OSError as error:
-            logger.error("server_info %s cannot be written: %s", self.settings.server_info, error)
-
-    def _states(self) -> dict[int, dict[str, Any]]:
-        return dict(self.shared.states)
-
-    def _alive(self) -> set[int]:
-        return {process.pid for process in self.inference_workers if process.is_alive() and process.pid}
+        self._info.write(info)

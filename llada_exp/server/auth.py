@@ -20,7 +20,7 @@ OPEN_PATHS = ("/health",)
 """Asked by launchers and probes that have no key; they tell nothing of requests."""
 
 
-class Guard:
+class KeyCheck:
     """key_file: holds the key; None: the environment does, or nobody is asked for one.
 
     Raises ValueError naming the setting for a file that cannot be read or holds no key.

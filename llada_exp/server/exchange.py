@@ -7,6 +7,7 @@ which, whose worker is dead, whose client is gone. Lives in the event loop's thr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -55,13 +56,14 @@ class Exchange:
         self._shared = shared
         self._alive = alive
         self._tickets: dict[str, Ticket] = {}
+        self._flights: set[Flight] = set()
         self._admitted_until = 0.0  # submission time of the latest job that was admitted
         self.counters = {"submitted": 0, "completed": 0, "failed": 0, "cancelled": 0, "resubmitted": 0}
 
     @property
     def num_open(self) -> int:
-        """Jobs that somebody waits for. May be asked from any thread."""
-        return len(self._tickets)
+        """HTTP requests that are not answered to their end. May be asked from any thread."""
+        return len(self._flights)
 
     @property
     def num_pending(self) -> int:
@@ -72,17 +74,32 @@ class Exchange:
     def num_processing(self) -> int:
         return sum(t.pid is not None for t in self._tickets.values())
 
+    @property
+    def num_buffers(self) -> int:
+        """Entries of LitServe's response buffer; it leaks by itself, so it is watched."""
+        return len(self._buffer)
+
     def open(self, jobs: Sequence[Job]) -> Flight:
-        """Submit jobs that one client waits for. Close the flight in a `finally`."""
+        """Submit jobs that one client waits for. Close the flight in a `finally`.
+
+        Raises EOFError or ConnectionError where the queue is gone.
+        """
         flight = Flight(self)
+        self._flights.add(flight)
         for job in jobs:
             ticket = Ticket(uuid.uuid4().hex, job, flight, time.monotonic())
             flight.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
             self._buffer[ticket.uid] = ResponseBufferItem(event=flight.ready, response_queue=flight)
         self.counters["submitted"] += len(jobs)
-        for uid in flight.uids:
-            self._submit(self._tickets[uid])
+        try:
+            for uid in flight.uids:
+                self._submit(self._tickets[uid])
+        except BaseException:
+            self._flights.discard(flight)
+            for uid in flight.uids:
+                self._retire(uid)
+            raise
         return flight
 
     def accept(self, message: Message) -> bool:
@@ -99,12 +116,14 @@ class Exchange:
 
     def close(self, flight: Flight) -> None:
         """Forget a flight; what is still running is cancelled."""
+        self._flights.discard(flight)
         left = [uid for uid in flight.uids if uid in self._tickets]
         for uid in left:
             self._retire(uid)
         if left:
             self.counters["cancelled"] += len(left)
-            self._shared.cancel(left)
+            with contextlib.suppress(EOFError, ConnectionError):  # nobody is left to be told
+                self._shared.cancel(left)
 
     def fail_all(self, message: str) -> None:
         """Give up everything, as a server does that must end now."""

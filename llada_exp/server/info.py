@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shlex
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+logger = logging.getLogger(__name__)
+
+RETRY_S = 2.0
 SAMPLE_QUESTION = "What is 47 + 8?"
 
 
@@ -81,15 +86,51 @@ def job_id_of(environ: Mapping[str, str]) -> str | None:
     return environ.get("SLURM_JOB_ID")
 
 
-def say(text: str) -> None:
-    """Write to stdout. A reader that is gone (`... | head -1`) is no reason to stop serving."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # or the flush at exit would fail again
-        os.close(nowhere)
+class InfoFile:
+    """The server-info file of one server. A disk that is full for it is no reason to stop serving: it is
+    written as soon as that is possible. path None: none is wanted."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._owed: dict[str, Any] | None = None
+        self._due = 0.0
+
+    def write(self, info: dict[str, Any]) -> None:
+        if self._path is None:
+            return
+        told, self._owed = self._owed is not None, None
+        try:
+            write_info(self._path, info)
+        except OSError as error:
+            self._owed, self._due = info, time.monotonic() + RETRY_S
+            if not told:
+                logger.error("server_info %s cannot be written, will try again: %s", self._path, error)
+
+    def retry(self) -> None:
+        """Write what could not be written, if it is time to try again."""
+        if self._owed is not None and time.monotonic() > self._due:
+            self.write(self._owed)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write to stdout, or `stream`, past its buffer. A reader that is gone (`... | head -1`) or a full
+    disk under a log is no reason to stop serving; text that stayed in a buffer would make a later flush
+    fail, as every start of a process does one."""
+    with contextlib.suppress(OSError):
+        os.write((stream or sys.stdout).fileno(), text.encode())
+
+
+def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
+    """The memory plan of a worker in a few words; about: what it said of its model."""
+    memory = about.get("memory")
+    if not memory:
+        return "unknown"
+    mib = {name: f"{value / 2**20:.0f}" for name, value in memory.items() if value is not None}
+    of = f" of {mib['device']}" if "device" in mib else ""
+    return (
+        f"{mib['weights']} + {batch_size} rows x {mib['kv_per_row']} + step {mib['largest_step']} = "
+        f"{mib['total']}{of} MiB"
+    )
 
 
 def curl_line(url: str, question: str, key: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 Batch and streaming mode differ in one number: how long an idle worker waits for company after its
 first job. Everything else is continuous: jobs join and leave the rows in flight at every step.
+Several workers pull from one queue, and each leaves a job to a worker that has fewer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from litserve.transport.base import MessageTransport
 from litserve.utils import LitAPIStatus, LoopResponseType
 
 from llada_exp.server.messages import Message
-from llada_exp.server.shared import READY, CancelReader, Shared
+from llada_exp.server.shared import FULL, READY, CancelReader, Shared
 from llada_exp.server.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ STOP = (None, None, None, None)
 """The queue item that ends one worker (LitServe's own sentinel)."""
 IDLE_S = 0.5
 REPORT_S = 0.25
+YIELD_S, LOOK_AROUND_S = 0.002, 0.02
+"""While waiting for company: between looks at the other workers, and in the queue at a stretch."""
 MAX_FAILED_STEPS = 3
 """In a row; then the worker ends itself, and is started anew with a fresh device."""
 
@@ -91,9 +94,11 @@ class Turn:
     def run(self) -> bool:
         """False: the worker is to end."""
         self.worker.abort(self.cancelled.take(self.worker.uids))
+        self._beat()
         go_on = self._pull_waiting() if self.engine.has_work() else self._pull_first()
         if self.engine.has_work():
             self.worker.step()
+        self._beat()
         self._report()
         self._flush()
         if self.worker.num_failed_steps >= MAX_FAILED_STEPS:
@@ -114,16 +119,20 @@ class Turn:
             return False
         until = item[2] + self.max_wait_s
         while self.engine.has_capacity() and (left := until - time.monotonic()) > 0:
+            self._beat()
+            if not self._may_take():
+                time.sleep(min(left, YIELD_S))
+                continue
             try:
-                if not self._take(self.queue.get(timeout=left)):
+                if not self._take(self.queue.get(timeout=min(left, LOOK_AROUND_S))):
                     return False
             except Empty:
-                break
+                pass
         return self._pull_waiting()
 
     def _pull_waiting(self) -> bool:
-        """Everything that is there and has a free row."""
-        while self.engine.has_capacity():
+        """Everything that is there, has a free row, and is no other worker's share."""
+        while self._may_take():
             try:
                 if not self._take(self.queue.get_nowait()):
                     return False
@@ -131,12 +140,21 @@ class Turn:
                 break
         return True
 
+    def _may_take(self) -> bool:
+        load = len(self.worker.uids)
+        return self.engine.has_capacity() and self.shared.may_take(self.worker.worker_id, load)
+
+    def _beat(self) -> None:
+        load = len(self.worker.uids) if self.engine.has_capacity() else FULL
+        self.shared.beat(self.worker.worker_id, load)
+
     def _take(self, item: tuple) -> bool:
         if item == STOP:
             return False
         queue_id, uid, _, job = item
         if not self.cancelled.take({uid}):
             self.worker.add(uid, job, partial(self._put, queue_id))
+            self._beat()
             self._flush()
         return True
 

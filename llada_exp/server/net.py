@@ -1,11 +1,9 @@
-"""The socket and the middleware: small things between the network and the routes."""
+"""The socket: where the server listens."""
 
 from __future__ import annotations
 
 import errno
 import socket
-import uuid
-from typing import Any
 
 BACKLOG = 2048
 
@@ -33,24 +31,3 @@ def bind(host: str, port: int) -> socket.socket:
         reason = error.strerror
         raise ValueError(f"host is {host!r} and port is {port}; cannot listen there: {reason}") from None
     return sock
-
-
-class RequestId:
-    """ASGI middleware: every response carries x-request-id, the client's own where it sent one."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        name = given if 0 < len(given) <= 200 else uuid.uuid4().hex.encode()
-
-        async def send_named(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", name)]}
-            await send(message)
-
-        await self.app(scope, receive, send_named)

@@ -112,7 +112,10 @@ def pick_device(device: str, devices: str | int) -> str:
 
     Raises ValueError where GPUs are wanted and none can be counted.
     """
+    several = isinstance(devices, int) and devices > 1
     if device == "cpu":
+        if several:
+            raise ValueError(f"devices is {devices}, which counts GPUs, but device is 'cpu'; see workers")
         return device
     has_gpu = check_cuda_with_nvidia_smi() > 0
     if device == "cuda":
@@ -120,6 +123,8 @@ def pick_device(device: str, devices: str | int) -> str:
             raise ValueError("device is 'cuda'; nvidia-smi shows no GPU here (devices=N says how many)")
         return device
     if not has_gpu:
+        if several:
+            raise ValueError(f"devices is {devices}; nvidia-smi shows no GPU here; on the CPU: workers=2")
         return "cpu"
     import torch
 

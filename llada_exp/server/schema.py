@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llada_exp.server.errors import ApiError, bad_request
 from llada_exp.server.fields import check_extras
+from llada_exp.settings import MAX_TIME_S
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 1024
@@ -45,6 +46,9 @@ class Generation(_Strict):
     stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
     trace: bool | None = Field(None, description="the commits of every step, in the response's llada object")
+    max_time: Annotated[float, Field(gt=0, le=MAX_TIME_S)] | None = Field(
+        None, description="seconds after which the request is given up with a 408"
+    )
     # decoding
     rule: str | None = None
     steps: Count | None = None

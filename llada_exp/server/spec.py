@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from litserve.specs.base import LitSpec
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from llada_exp.server.errors import ApiError
+from llada_exp.server.errors import ApiError, bad_request
 from llada_exp.server.exchange import Flight
 from llada_exp.server.messages import Job, Message
-from llada_exp.server.replies import DONE, Choice, Reply, sse
+from llada_exp.server.record import CLIENT_GONE, DEADLINE, Record
+from llada_exp.server.replies import DONE, Choice, Reply, sse, usage
 from llada_exp.server.resolve import algorithms, describe, for_choice, resolve
 from llada_exp.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
 from llada_exp.server.status import Names
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-CLIENT_GONE = 499
 MAX_JOBS = 4096
 
 
@@ -51,6 +52,10 @@ class OpenSpec(LitSpec):
             ("/health", self.health, "GET"),
             ("/batch/stats", self.batch_stats, "GET"),
             ("/generation/algorithms", self.algorithms, "GET"),
+            ("/stats", self.stats, "GET"),
+            ("/worker-status", self.worker_status, "GET"),
+            ("/metrics", self.metrics, "GET"),
+            ("/info", self.info, "GET"),
         ):
             self.add_endpoint(path, endpoint, [method])
 
@@ -71,6 +76,9 @@ class OpenSpec(LitSpec):
 
     async def chat(self, http: Request) -> Response:
         request = parse(ChatRequest, await http.body(), self.settings.server.extra_fields == "ignore")
+        limit = self.settings.server.max_messages
+        if len(request.messages) > limit:
+            raise bad_request(f"messages has {len(request.messages)} entries; at most {limit}", "messages")
         messages = [message.plain() for message in request.messages]
         return await self._answer(http, request, True, [messages])
 
@@ -94,12 +102,27 @@ class OpenSpec(LitSpec):
         return JSONResponse(body, 200 if body["status"] == "ready" else 503)
 
     async def batch_stats(self) -> Response:
-        return JSONResponse(self.server.batch_stats())
+        return JSONResponse(self.server.figures.batch_stats())
+
+    async def stats(self) -> Response:
+        return JSONResponse(self.server.figures.stats())
+
+    async def worker_status(self) -> Response:
+        return JSONResponse({"workers": self.server.figures.worker_status()})
+
+    async def metrics(self) -> Response:
+        return Response(self.server.figures.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def info(self) -> Response:
+        return JSONResponse(self.server.figures.info())
 
     async def algorithms(self) -> Response:
         return JSONResponse({"algorithms": algorithms()})
 
     async def _answer(self, http: Request, request: Generation, chat: bool, prompts: list[Any]) -> Response:
+        record: Record = http.scope["record"]
+        record.stream, record.model = bool(request.stream), self.names.name
+        record.prompt = prompts if self.settings.server.log_prompts else None
         self.names.check(request.model)
         self.server.check_ready()
         num = request.n or 1
@@ -114,6 +137,8 @@ class OpenSpec(LitSpec):
             for prompt in prompts
             for own in per_choice
         ]
+        self.server.check_queue(len(jobs))
+        record.num_choices, record.seed = len(jobs), seed
         choices = [Choice(i, job["params"].seed, i // num) for i, job in enumerate(jobs)]
         options = request.stream_options
         reply = Reply(
@@ -123,7 +148,12 @@ class OpenSpec(LitSpec):
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
         )
-        talk = Talk(self.server.exchange.open(jobs), choices, reply)
+        try:
+            flight = self.server.exchange.open(jobs)
+        except (EOFError, ConnectionError):
+            raise ApiError(503, "the server is stopping", code="not_ready") from None
+        limit = request.max_time or self.settings.server.max_time
+        talk = Talk(flight, choices, reply, record, limit)
         return await (talk.stream(http) if request.stream else talk.whole(http))
 
 
@@ -134,26 +164,41 @@ def _kind(chat: bool, prompt: Any) -> Literal["chat", "text", "ids"]:
 
 
 class Talk:
-    """One request's answer being put together from its flight."""
+    """One request's answer being put together from its flight. max_s: from now; None: no limit."""
 
-    def __init__(self, flight: Flight, choices: list[Choice], reply: Reply) -> None:
+    def __init__(
+        self, flight: Flight, choices: list[Choice], reply: Reply, record: Record, max_s: float | None
+    ) -> None:
         self.flight = flight
         self.choices = choices
         self.reply = reply
+        self.record = record
+        self.max_s = max_s
+        self.until = None if max_s is None else asyncio.get_running_loop().time() + max_s
 
     async def whole(self, http: Request) -> Response:
         try:
             return await unless_gone(http, self._collect())
         finally:
-            self.flight.close()
+            self.close()
 
     async def stream(self, http: Request) -> Response:
         try:
             first = await unless_gone(http, self._next_text())
         except BaseException:
-            self.flight.close()
+            self.close()
             raise
-        return EventStream(self._events(first), self.flight)
+        self.record.outcome = "cancelled"  # unless the events come to their end
+        return EventStream(self._events(first), self.close)
+
+    def close(self) -> None:
+        """Cancel what still runs, and note what there was."""
+        self.flight.close()
+        told = usage(self.choices)
+        self.record.prompt_tokens, self.record.output_tokens = (
+            told["prompt_tokens"],
+            told["completion_tokens"],
+        )
 
     async def _collect(self) -> Response:
         while not all(choice.done for choice in self.choices):
@@ -162,11 +207,12 @@ class Talk:
         return JSONResponse(self.reply.whole(self.choices))
 
     async def _events(self, first: tuple[Choice, str]) -> AsyncIterator[str]:
-        """Text, ends, usage, [DONE]; or an error as the last event. `EventStream` closes the flight."""
+        """Text, ends, usage, [DONE]; or an error as the last event. They may never be asked for."""
         try:
             choice, text = first
             while True:
                 if text:
+                    self.record.first_text()
                     yield self.reply.piece(choice, text, self.choices)
                 if choice.done:
                     yield self.reply.end(choice, self.choices)
@@ -175,36 +221,50 @@ class Talk:
                 choice, text = await self._next_text()
             if self.reply.include_usage:
                 yield self.reply.usage_chunk(self.choices)
+            self.record.outcome = "ok"
             yield DONE
         except ApiError as error:
+            self.record.failed(error)
             yield sse(error.body())
         except Exception:
             logger.exception("a stream failed")
+            self.record.outcome = "failed"
             yield sse(ApiError(500, "internal server error").body())
+        finally:
+            self.close()
 
     async def _next_text(self) -> tuple[Choice, str]:
         """The next choice that got text or ended. Raises ApiError for a failed one."""
         while True:
-            index, message = await self.flight.next()
+            try:
+                async with asyncio.timeout_at(self.until):
+                    index, message = await self.flight.next()
+            except TimeoutError:
+                raise ApiError(
+                    DEADLINE, f"not done within its max_time of {self.max_s:g} s", code="deadline_exceeded"
+                ) from None
             choice = self.choices[index]
-            if (text := _book(choice, message)) or choice.done:
+            text = _book(choice, message)
+            if choice.done:
+                self.record.finished.append(choice.done)
+            if text or choice.done:
                 return choice, text
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events. Closes the flight in any case: if the client is gone by now, the events are
+    """Server-sent events. Calls `close` in any case: if the client is gone by now, the events are
     never asked for, and nothing inside them would run."""
 
-    def __init__(self, events: AsyncIterator[str], flight: Flight) -> None:
+    def __init__(self, events: AsyncIterator[str], close: Callable[[], None]) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._flight = flight
+        self._close = close
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._flight.close()
+            self._close()
 
 
 def _book(choice: Choice, message: Message) -> str:

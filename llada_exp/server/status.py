@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
+import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from llada_exp.server.errors import ApiError
 from llada_exp.server.exchange import Exchange
 from llada_exp.server.shared import FAILED, READY
 from llada_exp.settings import ModelSettings, ServeSettings
+
+PACKAGES = ("llada_exp", "torch", "transformers", "litserve", "fastapi", "pydantic", "tokenizers")
 
 
 class Names:
@@ -65,6 +71,7 @@ def batch_stats(
         "max_wait_time": settings.max_wait_time,
         "pending_requests": exchange.num_pending,
         "currently_processing": exchange.num_processing,
+        "response_buffers": exchange.num_buffers,
         "requests": dict(exchange.counters),
         "num_steps": steps,
         "mean_batch_size": round(sum(k * v for k, v in histogram.items()) / steps, 3) if steps else None,
@@ -72,3 +79,43 @@ def batch_stats(
         "workers": [{"worker": worker, "pid": states[worker]["pid"], "state": states[worker]["state"],
                      "engine": engine} for worker, engine in engines.items()],
     }  # fmt: skip
+
+
+def worker_status(states: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a worker; beat_age_s: since it last spoke."""
+    now = time.monotonic()
+    return [
+        {
+            "worker": worker,
+            "pid": state["pid"],
+            "state": state["state"],
+            "error": state.get("error"),
+            "rows_in_flight": (state.get("engine") or {}).get("rows_in_flight", 0),
+            "num_finished": (state.get("engine") or {}).get("num_finished", 0),
+            "beat_age_s": round(now - state["beat"], 3),
+        }
+        for worker, state in sorted(states.items())
+    ]
+
+
+def info(settings: ServeSettings, has_key: bool, about: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Versions and the resolved configuration, without the key. about: what each worker said of its model."""
+    config = asdict(settings)
+    config["api_key_file"] = None if settings.api_key_file is None else "(set)"
+    return {
+        "model": settings.model.name,
+        "api_key": has_key,
+        "versions": versions(),
+        "config": config,
+        "workers": {str(worker): dict(told) for worker, told in sorted(about.items())},
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            found[name] = "unknown"
+    return found

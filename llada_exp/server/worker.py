@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llada_exp.server.messages import Job, Message
@@ -50,10 +50,12 @@ class TokenizerLike(Protocol):
 
 @dataclass
 class Backend:
-    """A loaded model, ready to answer."""
+    """A loaded model, ready to answer. about: plain facts, for /info and the ready line."""
 
     engine: EngineLike
     tokenizer: Any  # TokenizerLike; the text layer wants its own class
+    max_prompt_tokens: int | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -68,10 +70,17 @@ class _Running:
     num_tokens: int = 0
 
 
+def _kind(error: Exception) -> str:
+    """What to tell a client of a failed step. The class is known by its name: torch is not, here."""
+    name = type(error).__name__
+    return "out of memory: ask for less, or lower batch_size" if name == "OutOfMemoryError" else name
+
+
 class Worker:
     def __init__(self, backend: Backend, worker_id: int) -> None:
         self.engine = backend.engine
         self.tokenizer = backend.tokenizer
+        self.max_prompt_tokens = backend.max_prompt_tokens
         self.worker_id = worker_id
         self.pid = os.getpid()
         self.num_failed_steps = 0  # in a row
@@ -87,6 +96,7 @@ class Worker:
             return  # handed out twice
         try:
             prompt = self._encode(job)
+            self._check_length(prompt)
             stops = job["params"].stop
             find_stop = StopStrings(self.tokenizer, stops) if stops else None
             self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
@@ -109,7 +119,7 @@ class Worker:
         except Exception as error:
             logger.exception("a step failed; the requests in it are given up")
             self.num_failed_steps += 1
-            self.fail_all(500, f"the model failed while decoding ({type(error).__name__})")
+            self.fail_all(500, f"the model failed while decoding ({_kind(error)})")
             return
         self.num_failed_steps = 0
         for item in progress:
@@ -127,6 +137,14 @@ class Worker:
         running, self._running = self._running, {}
         for uid, job in running.items():
             self._fail(uid, job.send, status, message)
+
+    def _check_length(self, prompt: Sequence[int]) -> None:
+        if self.max_prompt_tokens is not None and len(prompt) > self.max_prompt_tokens:
+            raise ValueError(
+                f"{CONTEXT_ERROR} is {self.max_prompt_tokens} tokens for a prompt, as set. "
+                f"However, your request has {len(prompt)} input tokens. Please reduce the length of the "
+                "messages."
+            )
 
     def _encode(self, job: Job) -> list[int]:
         if job["kind"] == "chat":

@@ -39,8 +39,8 @@ def always(token, at=None, other=7):
         shape, special = MODEL.shape, MODEL.special
         device, dtype = MODEL.device, MODEL.dtype
 
-        def hidden(self, ids, positions, attend):
-            return positions.float().unsqueeze(1)
+        def hidden(self, ids, positions, attend, wanted=None):
+            return (positions if wanted is None else positions[wanted]).float().unsqueeze(1)
 
         def head(self, hidden):
             logits = hidden.new_zeros(len(hidden), 72)
@@ -232,12 +232,12 @@ def test_a_step_out_of_memory_is_split_and_no_request_is_lost(monkeypatch):
     names = [engine.add_request(PROMPT, own) for own in params]
     real, calls = engine.decoder.model.hidden, []
 
-    def hidden(ids, positions, attend):
+    def hidden(ids, positions, attend, wanted=None):
         calls.append(len(ids))
         if len(ids) > 32:
-            real(ids, positions, attend)  # the failing pass has already written K/V
+            real(ids, positions, attend, wanted)  # the failing pass has already written K/V
             raise torch.OutOfMemoryError("too much")
-        return real(ids, positions, attend)
+        return real(ids, positions, attend, wanted)
 
     monkeypatch.setattr(engine.decoder.model, "hidden", hidden)
     before = engine.scheduler.max_positions
@@ -252,7 +252,7 @@ def test_one_row_out_of_memory_is_an_error_and_the_engine_goes_on(monkeypatch):
     engine = Engine(MODEL)
     engine.add_request(PROMPT, DecodingParams(max_tokens=8, block_length=8))
 
-    def hidden(ids, positions, attend):
+    def hidden(ids, positions, attend, wanted=None):
         raise torch.OutOfMemoryError("too much")
 
     with monkeypatch.context() as patch:

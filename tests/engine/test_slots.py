@@ -10,26 +10,29 @@ from tests.toys import toy_model
 MODEL = toy_model()
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 12)), max_size=30))
-def test_rows_keep_their_own_tensors_and_stand_first(moves):
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 12), st.integers(0, 2)), max_size=40))
+def test_rows_keep_their_own_tensors_and_stand_first_by_rank(moves):
     """Each move takes a row's slot, or releases it if it has one."""
     slots = KVSlots(MODEL, num_slots=5, max_length=12)
-    lengths: dict[int, int] = {}
-    for row, length in moves:
-        if row in lengths:
+    rows: dict[int, tuple[int, int]] = {}
+    for row, length, rank in moves:
+        if row in rows:
             slots.release(row)
-            del lengths[row]
+            del rows[row]
         else:
-            place = slots.slot(row, length)
+            slots.take(row, rank)
+            place = slots.use(row, length)
             for tensor in slots.tensors:
                 tensor[:, place, :length] = row
-            lengths[row] = length
-        places = {r: slots.slot(r, n) for r, n in lengths.items()}
+            rows[row] = (length, rank)
+        places = {r: slots.use(r, n) for r, (n, _) in rows.items()}
         assert sorted(places.values()) == list(range(len(slots)))
+        by_place = sorted(rows, key=places.__getitem__)
+        assert [rows[r][1] for r in by_place] == sorted(rank for _, rank in rows.values())
         for r, place in places.items():
             for tensor in slots.tensors:
-                assert torch.all(tensor[:, place, : lengths[r]] == r)
+                assert torch.all(tensor[:, place, : rows[r][0]] == r)
 
 
 def test_nothing_is_allocated_before_a_row_is_cached():

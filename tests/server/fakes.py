@@ -1,7 +1,8 @@
 """An engine and a tokenizer that answer without a model, and fail when told to.
 
 A prompt's words steer it: `slow` takes 50 ms a step, `crash` makes its step raise, `die` kills the
-worker, `hang` never ends. Everything else is answered with its own text, four characters a step.
+worker, `hang` never ends, `freeze` makes its step never return. Everything else is answered with its
+own text, four characters a step.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ class _Row:
 
 
 class FakeEngine:
-    def __init__(self, batch_size: int) -> None:
+    def __init__(self, batch_size: int, device: str = "cpu") -> None:
         self.batch_size = batch_size
+        self.device = device
+        self.loaded: tuple[float, float] = (0.0, 0.0)  # when loading began and ended
+        self.num_steps = 0
+        self.last_abort: tuple[float, int] | None = None  # when, and before which step
         self.rows: dict[str, _Row] = {}
         self.batches: Counter[int] = Counter()
         self.aborted: list[str] = []
@@ -70,11 +75,14 @@ class FakeEngine:
 
     def step(self) -> list[Progress]:
         self.batches[len(self.rows)] += 1
+        self.num_steps += 1
         words = {word for row in self.rows.values() for word in row.prompt.split()}
         if "die" in words:
             os.kill(os.getpid(), signal.SIGKILL)
         if "crash" in words:
             raise RuntimeError("a kernel failed")
+        if "freeze" in words:
+            time.sleep(3600)
         if "slow" in words or "hang" in words:
             time.sleep(0.05)
         return [p for name, row in list(self.rows.items()) if (p := self._advance(name, row))]
@@ -97,6 +105,7 @@ class FakeEngine:
 
     def abort(self, request_id: str) -> bool:
         self.aborted.append(request_id)
+        self.last_abort = (time.monotonic(), self.num_steps)
         return self.rows.pop(request_id, None) is not None
 
     def abort_all(self) -> list[str]:
@@ -106,6 +115,10 @@ class FakeEngine:
         return {
             "rows_in_flight": len(self.rows),
             "num_aborted": len(self.aborted),
+            "last_abort": self.last_abort,
+            "num_steps": self.num_steps,
+            "device": self.device,
+            "loaded": self.loaded,
             "batch_size_histogram": dict(self.batches),
         }
 
@@ -116,5 +129,8 @@ def build(settings: ServeSettings, device: str) -> Backend:
     setup = os.environ.get("LLADA_FAKE_SETUP", "")
     if setup == "fail" or os.path.exists(os.environ.get("LLADA_FAKE_SETUP_FLAG", "/nowhere")):
         raise ValueError("model.safetensors: found 3 tensors, expected 5")
+    engine = FakeEngine(settings.batch_size, device)
+    begin = time.monotonic()
     time.sleep(float(setup or 0))
-    return Backend(FakeEngine(settings.batch_size), FakeTokenizer())
+    engine.loaded = (begin, time.monotonic())
+    return Backend(engine, FakeTokenizer())

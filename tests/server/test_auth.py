@@ -10,7 +10,7 @@ from fastapi import Request
 
 from llada_exp.jobs import running_server
 from llada_exp.server.app import Server
-from llada_exp.server.auth import KEY_VARIABLE, Guard
+from llada_exp.server.auth import KEY_VARIABLE, KeyCheck
 from llada_exp.server.errors import ApiError
 from tests.server.conftest import FAKE, composed, say
 from tests.server.fakes import build
@@ -25,46 +25,46 @@ def request(path="/v1/models", authorization=None):
 
 
 @pytest.fixture
-def guard(tmp_path):
+def key_check(tmp_path):
     (tmp_path / "key").write_text(f"  {KEY}\n")
-    return Guard(str(tmp_path / "key"))
+    return KeyCheck(str(tmp_path / "key"))
 
 
 @pytest.mark.parametrize("given", [f"Bearer {KEY}", f"bearer  {KEY} "])
-def test_the_right_key_passes(guard, given):
-    guard.check(request(authorization=given.encode()))
+def test_the_right_key_passes(key_check, given):
+    key_check.check(request(authorization=given.encode()))
 
 
 @pytest.mark.parametrize(
     "given", [None, b"", b"Bearer", b"Bearer ", b"Bearer sesame", f"Basic {KEY}".encode(), KEY.encode(),
               f"Bearer {KEY}x".encode(), "Bearer \u00e9".encode(), b"Bearer \xff\xfe"],
 )  # fmt: skip
-def test_any_other_is_401_whatever_its_bytes(guard, given):
+def test_any_other_is_401_whatever_its_bytes(key_check, given):
     """compare_digest raises for text that is not ASCII: that must be a 401, not a 500."""
     with pytest.raises(ApiError) as caught:
-        guard.check(request(authorization=given))
+        key_check.check(request(authorization=given))
     assert (caught.value.status, caught.value.code) == (401, "invalid_api_key")
 
 
 def test_a_key_that_is_not_ascii_can_be_sent(tmp_path):
     (tmp_path / "key").write_text("schl\u00fcssel", encoding="utf-8")
-    Guard(str(tmp_path / "key")).check(request(authorization="Bearer schl\u00fcssel".encode()))
+    KeyCheck(str(tmp_path / "key")).check(request(authorization="Bearer schl\u00fcssel".encode()))
 
 
-def test_health_is_open_and_nothing_else_is(guard):
-    guard.check(request("/health"))
+def test_health_is_open_and_nothing_else_is(key_check):
+    key_check.check(request("/health"))
     for path in ("/v1", "/healthz", "/health/", "/metrics", "/batch/stats"):
         with pytest.raises(ApiError):
-            guard.check(request(path))
+            key_check.check(request(path))
 
 
-def test_the_file_goes_before_the_environment_and_an_empty_variable_is_no_key(monkeypatch, guard):
+def test_the_file_goes_before_the_environment_and_an_empty_variable_is_no_key(monkeypatch, key_check):
     monkeypatch.setenv(KEY_VARIABLE, "other")
-    guard.check(request(authorization=f"Bearer {KEY}".encode()))
-    assert Guard(None).is_set
+    key_check.check(request(authorization=f"Bearer {KEY}".encode()))
+    assert KeyCheck(None).is_set
     monkeypatch.setenv(KEY_VARIABLE, "")
-    assert not Guard(None).is_set
-    Guard(None).check(request())
+    assert not KeyCheck(None).is_set
+    KeyCheck(None).check(request())
 
 
 @pytest.mark.parametrize("text", ["", " \n", "two words"])
@@ -72,7 +72,7 @@ def test_a_file_without_a_key_is_refused(tmp_path, text):
     """An empty file must not mean an open server."""
     (tmp_path / "key").write_text(text)
     with pytest.raises(ValueError, match=r"api_key_file is .*expected one key"):
-        Guard(str(tmp_path / "key"))
+        KeyCheck(str(tmp_path / "key"))
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
@@ -122,5 +122,5 @@ def test_no_worker_is_given_the_key(tmp_path):
     """What is pickled into a worker holds the settings, hence the file's name at most."""
     (tmp_path / "key").write_text(KEY)
     server = Server(composed(f"api_key_file={tmp_path / 'key'}"), build)
-    assert server.guard.is_set
+    assert server.key_check.is_set
     assert KEY.encode() not in pickle.dumps(server.api)

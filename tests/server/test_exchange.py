@@ -99,7 +99,7 @@ def test_a_stream_whose_client_left_before_it_began_is_closed():
             await asyncio.sleep(3600)
 
         flight = desk.exchange.open([JOB])
-        await EventStream(events(), flight)({"type": "http"}, receive, send)
+        await EventStream(events(), flight.close)({"type": "http"}, receive, send)
         assert desk.exchange.num_open == 0
         assert desk.marks.cancelled == flight.uids
 
@@ -169,18 +169,33 @@ def test_a_job_that_later_ones_overtook_is_submitted_again_under_load_too(fast_w
     """The queue is never empty under load; a swallowed job must not wait for ever."""
 
     async def play(desk):
-        watch = asyncio.create_task(desk.exchange.watch())
         lost = desk.exchange.open([JOB])
         desk.queue.get_nowait()
         await asyncio.sleep(0.1)
         later = desk.exchange.open([JOB, JOB])
         desk.message(later.uids[0], "admitted")
         await later.next()
-        await asyncio.sleep(0.1)
+        watch = asyncio.create_task(desk.exchange.watch())
+        await asyncio.sleep(0.3)
         assert desk.queue.qsize() == 3
         assert desk.exchange.counters["resubmitted"] == 1
         assert lost.uids[0] in desk.buffer
         watch.cancel()
+
+    played(play)
+
+
+def test_jobs_that_cannot_be_queued_leave_nothing_behind():
+    """The queue's process may be gone: the client gets an error, and the books stay clean."""
+
+    async def play(desk):
+        def put(item):
+            raise BrokenPipeError
+
+        desk.queue.put = put
+        with pytest.raises(ConnectionError):
+            desk.exchange.open([JOB, JOB])
+        assert (desk.exchange.num_open, desk.exchange.num_pending, desk.buffer) == (0, 0, {})
 
     played(play)
 

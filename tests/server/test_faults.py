@@ -7,79 +7,15 @@ import signal
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import httpx
 import openai
 import psutil
 import pytest
 
-from llada_exp.jobs import ServerFailed, ServerHandle, running_server
+from llada_exp.jobs import ServerFailed, running_server
 from tests.server.conftest import FAKE, ROOT, say
-
-CHAT = "/v1/chat/completions"
-
-
-def processes(pid):
-    """A server and all that it started."""
-    root = psutil.Process(pid)
-    return [root, *root.children(recursive=True)]
-
-
-def gone(found, within_s=5.0):
-    _, alive = psutil.wait_procs(found, timeout=within_s)
-    return [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
-
-
-def worker_pid(http):
-    return http.get("/batch/stats").json()["workers"][0]["pid"]
-
-
-def wait_for(condition, within_s=5.0):
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-@dataclass
-class Own:
-    """A server that the test may break. send: a request in the background."""
-
-    handle: ServerHandle
-    http: httpx.Client
-    pool: ThreadPoolExecutor
-
-    @property
-    def pid(self):
-        return self.handle.pid
-
-    def send(self, text, **fields):
-        return self.pool.submit(post, self.http, text, **fields)
-
-    def wait_processing(self, count):
-        assert wait_for(lambda: self.http.get("/batch/stats").json()["currently_processing"] == count)
-
-    def wait_end(self, within_s):
-        return self.handle.process.wait(within_s)
-
-
-@contextmanager
-def own_server(*overrides, **kinds):
-    with (
-        running_server(overrides, command=FAKE, start_timeout_s=60, **kinds) as handle,
-        httpx.Client(base_url=handle.url, timeout=20) as http,
-        ThreadPoolExecutor(8) as pool,
-    ):
-        yield Own(handle, http, pool)
-
-
-def post(http, text, **fields):
-    return http.post(CHAT, json=say(text, **fields))
+from tests.server.own import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 
 
 def test_a_step_that_raises_is_a_real_500_and_the_server_goes_on(fake_http):
@@ -193,7 +129,7 @@ def test_a_stop_signal_finishes_what_is_in_flight_and_leaves_no_orphan(signum, t
             f"slow text {i} @0" for i in range(3)
         ]
         assert server.wait_end(10) == 0
-        assert gone(found) == []
+        assert left_over(found) == []
         assert json.loads((tmp_path / "server.json").read_text())["status"] == "stopped"
 
 
@@ -221,7 +157,7 @@ def test_a_second_signal_ends_at_once_and_tells_who_waits():
         os.kill(server.pid, signal.SIGINT)
         assert waiting.result().status_code == 503
         assert server.wait_end(5) == 130
-        assert gone(found) == []
+        assert left_over(found) == []
 
 
 def test_the_drain_has_a_limit():
@@ -239,7 +175,7 @@ def test_a_killed_server_takes_its_processes_along():
         assert len(found) >= 3
         os.kill(server.pid, signal.SIGKILL)
         server.wait_end(5)
-        assert gone(found[1:]) == []
+        assert left_over(found[1:]) == []
 
 
 def test_a_model_that_does_not_load_is_one_line_and_a_failure(tmp_path):

@@ -34,6 +34,12 @@ class Wire:
         self.cancelled -= mine
         return mine
 
+    def beat(self, worker_id, load):
+        pass
+
+    def may_take(self, worker_id, load):
+        return True
+
     def report(self, worker_id, **state):
         self.reports.append(state)
 

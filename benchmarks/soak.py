@@ -1,0 +1,320 @@
+"""Soak a real server: thousands of requests, clients that leave, bodies that are wrong, workers killed.
+
+    python -m benchmarks.soak --requests 10000 --concurrency 64
+
+Every answer is compared with the same request's answer alone. Exit code 1 if a request was lost, hung
+or answered wrongly, if a 5xx came that no kill explains, if memory grew, or if anything was left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from benchmarks.http import Answer, post, send
+from llada_exp.jobs import ServerHandle, running_server
+from llada_exp.server.info import own_health
+
+HUNG_S = 180.0
+SAMPLE_S = 0.5
+GROWTH = 0.05
+MIN_SAMPLES = 40
+OUTCOMES = ("ok", "refused", "left", "killed", "wrong", "lost", "hung")
+
+DECODING: tuple[dict[str, Any], ...] = (
+    {"threshold": 0.9},
+    {"threshold": 0.7, "cache": "dual"},
+    {"tokens_per_step": 4, "cache": "prefix"},
+    {"threshold": 0.8, "temperature": 0.7},
+    {"factor": 1.0, "n": 2},
+)
+MALFORMED: tuple[tuple[bytes, int], ...] = (
+    # a body, and the status it must get
+    (b"{", 400),
+    (b"\xff\xfe", 400),
+    (b"[]", 400),
+    (b'{"messages": []}', 400),
+    (b'{"messages": [{"role": "user", "content": 5}]}', 400),
+    (b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}', 400),
+    (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 1e99}', 400),
+    (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 1000000}', 400),
+    (b'{"messages": [{"role": "user", "content": "x"}], "stpes": 3}', 400),
+    (b'{"messages": [{"role": "user", "content": "x"}], "model": "other"}', 404),
+    (b'{"messages": [{"role": "user", "content": "' + b"long " * 20_000 + b'"}]}', 400),
+    (b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
+)
+
+
+@dataclass
+class Soak:
+    """What happened. memory: process name and pid -> its resident MB over time."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    complaints: list[str] = field(default_factory=list)
+    ready_after_s: list[float] = field(default_factory=list)
+    memory: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    kills: int = 0
+    seconds: float = 0.0
+
+    def note(self, outcome: str, why: str = "") -> None:
+        self.outcomes[outcome] += 1
+        if why and len(self.complaints) < 20:
+            self.complaints.append(f"{outcome}: {why}")
+
+
+def bodies(count: int, seed: int) -> list[dict[str, Any]]:
+    """Distinct requests of mixed decoding parameters, each with its seed."""
+    draw = random.Random(seed)
+    result = []
+    for i in range(count):
+        question = f"What is {draw.randint(2, 98)} {draw.choice('+-')} {draw.randint(2, 98)}?"
+        body: dict[str, Any] = {"messages": [{"role": "user", "content": question}], "seed": i}
+        body["max_tokens"] = draw.choice((16, 32, 48, 64))
+        body |= draw.choice(DECODING)
+        result.append(body)
+    return result
+
+
+async def one(url: str, body: dict[str, Any], expected: dict[int, str], soak: Soak) -> None:
+    answer = await asyncio.wait_for(post(url, body), HUNG_S)
+    if died(answer):
+        soak.note("killed")
+    elif answer.status != 200 or not answer.whole or not answer.body:
+        soak.note("lost", f"status {answer.status}, whole {answer.whole}: {answer.body[-200:]!r}")
+    elif answer.texts() != expected:
+        soak.note("wrong", f"{body}: {answer.texts()} is not {expected}")
+    elif body.get("stream") and answer.events()[-1] != "[DONE]":
+        soak.note("lost", "a stream without [DONE]")
+    else:
+        soak.note("ok")
+
+
+def died(answer: Answer) -> bool:
+    """The error of a worker's death: a 503, or the last event of a stream that had begun."""
+    return answer.whole and answer.status in (200, 503) and b"the worker that decoded" in answer.body
+
+
+async def malformed(url: str, draw: random.Random, soak: Soak) -> None:
+    body, status = draw.choice(MALFORMED)
+    answer = await asyncio.wait_for(post(url, body), HUNG_S)
+    if died(answer):
+        soak.note("killed")
+    elif answer.status == status and "message" in answer.json()["error"]:
+        soak.note("refused")
+    else:
+        soak.note("lost", f"{body[:60]!r} got {answer.status}, not {status}: {answer.body[:200]!r}")
+
+
+async def leaving(url: str, body: dict[str, Any], draw: random.Random, soak: Soak) -> None:
+    """Hang up after a while, or after the first bytes, whichever the draw says."""
+    reader, writer = await asyncio.wait_for(send(url, json.dumps(body).encode()), HUNG_S)
+    try:
+        if draw.random() < 0.5:
+            await asyncio.sleep(draw.random() * 0.5)
+        else:
+            await asyncio.wait_for(reader.read(1), HUNG_S)
+        soak.note("left")
+    finally:
+        writer.close()
+
+
+async def client(
+    url: str, work: Any, known: list[tuple[dict, dict]], options: argparse.Namespace, soak: Soak
+) -> None:
+    """Take requests from `work` until there is none."""
+    for number in work:
+        draw = random.Random(f"{options.seed}/{number}")
+        body, expected = draw.choice(known)
+        body = {**body, "stream": draw.random() < 0.5}
+        chance = draw.random()
+        try:
+            if chance < options.leaving:
+                await leaving(url, body, draw, soak)
+            elif chance < options.leaving + options.malformed:
+                await malformed(url, draw, soak)
+            else:
+                await one(url, body, expected, soak)
+        except TimeoutError:
+            soak.note("hung", str(body))
+        except (OSError, ValueError, KeyError) as error:
+            soak.note("lost", f"{type(error).__name__}: {error}")
+
+
+async def killer(server: ServerHandle, options: argparse.Namespace, soak: Soak) -> None:
+    """Kill a worker now and then, and wait until it is back."""
+    draw = random.Random(options.seed)
+    while True:
+        await asyncio.sleep(options.kill_every * draw.uniform(0.5, 1.5))
+        workers = [w for w in await stats(server.url) if w["state"] == "ready"]
+        os.kill(draw.choice(workers)["pid"], signal.SIGKILL)
+        soak.kills += 1
+        killed = time.monotonic()
+        health: dict[str, Any] = {"status": "ready"}
+        while health.get("status") == "ready" and time.monotonic() - killed < 2:
+            health = await asyncio.to_thread(own_health, server.url)
+        while health.get("status") != "ready":
+            await asyncio.sleep(0.1)
+            health = await asyncio.to_thread(own_health, server.url)
+        soak.ready_after_s.append(time.monotonic() - killed)
+
+
+async def stats(url: str) -> list[dict[str, Any]]:
+    return (await asyncio.to_thread(read_stats, url))["workers"]
+
+
+def read_stats(url: str) -> dict[str, Any]:
+    import urllib.request
+
+    with urllib.request.urlopen(f"{url}/batch/stats", timeout=HUNG_S) as answer:
+        return json.load(answer)
+
+
+async def sampler(server: ServerHandle, soak: Soak) -> None:
+    """Resident memory of the server's processes, by what they are."""
+    while True:
+        workers = {w["pid"] for w in await stats(server.url)}
+        root = psutil.Process(server.pid)
+        for process in [root, *root.children(recursive=True)]:
+            kind = "server" if process.pid == root.pid else "worker" if process.pid in workers else "other"
+            try:
+                rss = process.memory_info().rss / 2**20
+            except psutil.NoSuchProcess:
+                continue
+            soak.memory.setdefault((kind, process.pid), []).append(rss)
+        await asyncio.sleep(SAMPLE_S)
+
+
+def growth(samples: Sequence[float]) -> float | None:
+    """How much the last quarter is above the second, as a share; None where there are too few."""
+    if len(samples) < MIN_SAMPLES:
+        return None
+    quarter = len(samples) // 4
+    early, late = statistics.median(samples[quarter : 2 * quarter]), statistics.median(samples[-quarter:])
+    return late / early - 1
+
+
+async def load(server: ServerHandle, options: argparse.Namespace) -> Soak:
+    soak = Soak()
+    known = []
+    for body in bodies(options.distinct, options.seed):
+        alone = await post(server.url, body)
+        if alone.status != 200:
+            raise ValueError(f"{body} alone got {alone.status}: {alone.body[:200]!r}")
+        known.append((body, alone.texts()))
+    work = iter(range(options.requests))
+    beside = [asyncio.create_task(sampler(server, soak))]
+    if options.kill_every:
+        beside.append(asyncio.create_task(killer(server, options, soak)))
+    start = time.monotonic()
+    clients = [client(server.url, work, known, options, soak) for _ in range(options.concurrency)]
+    progress = asyncio.create_task(report(soak, options.requests))
+    await asyncio.gather(*clients)
+    soak.seconds = time.monotonic() - start
+    for task in (*beside, progress):
+        task.cancel()
+    ended = await asyncio.gather(*beside, progress, return_exceptions=True)
+    soak.complaints += [
+        repr(e) for e in ended if isinstance(e, Exception) and not isinstance(e, asyncio.CancelledError)
+    ]
+    return soak
+
+
+async def report(soak: Soak, total: int) -> None:
+    while True:
+        await asyncio.sleep(30)
+        print(
+            f"{sum(soak.outcomes.values())} of {total}: {dict(soak.outcomes)}, {soak.kills} kills", flush=True
+        )
+
+
+def leftovers(url: str, within_s: float = 30.0) -> str:
+    """What is still held when everybody is gone; "" where nothing is."""
+    until = time.monotonic() + within_s
+    while True:
+        now = read_stats(url)
+        counts = now["requests"]
+        open_jobs = now["pending_requests"] + now["currently_processing"] + now["response_buffers"]
+        rows = sum(w["engine"].get("rows_in_flight", 0) for w in now["workers"])
+        missing = counts["submitted"] - counts["completed"] - counts["failed"] - counts["cancelled"]
+        if not (open_jobs or rows or missing):
+            return ""
+        if time.monotonic() > until:
+            return f"{open_jobs} open jobs or buffers, {rows} rows, {missing} jobs without an outcome"
+        time.sleep(0.2)
+
+
+def judge(soak: Soak, options: argparse.Namespace) -> list[str]:
+    """What is wrong; nothing, one hopes."""
+    wrong = [f"{soak.outcomes[kind]} {kind}" for kind in ("wrong", "lost", "hung") if soak.outcomes[kind]]
+    if (total := sum(soak.outcomes.values())) != options.requests:
+        wrong.append(f"{total} outcomes for {options.requests} requests")
+    if soak.outcomes["killed"] > soak.kills * options.batch_size:
+        wrong.append(f"{soak.outcomes['killed']} answers of killed workers; {soak.kills} kills explain fewer")
+    for (kind, pid), samples in soak.memory.items():
+        if (grown := growth(samples)) is not None and grown > GROWTH:
+            wrong.append(f"memory of {kind} {pid} grew by {grown:.1%}")
+    return wrong + [c for c in soak.complaints if c.split(":")[0] not in OUTCOMES]
+
+
+def show(soak: Soak) -> None:
+    done = sum(soak.outcomes.values())
+    print(f"{done} requests in {soak.seconds:.0f} s ({done / max(soak.seconds, 1e-9):.1f} a second)")
+    print("  " + ", ".join(f"{kind} {soak.outcomes[kind]}" for kind in OUTCOMES))
+    if soak.ready_after_s:
+        median = statistics.median(soak.ready_after_s)
+        print(f"{soak.kills} workers killed; all ready again after median {median:.1f} s,"
+              f" at most {max(soak.ready_after_s):.1f} s")  # fmt: skip
+    for (kind, pid), samples in soak.memory.items():
+        grown = growth(samples)
+        told = "lived too shortly to judge" if grown is None else f"grew by {grown:+.1%}"
+        print(f"memory of {kind} {pid}: {samples[0]:.0f} MB at first, {samples[-1]:.0f} MB at last; {told}")
+    for complaint in soak.complaints:
+        print(f"  ! {complaint}")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=(__doc__ or "").split("\n\n")[0]
+    )
+    p.add_argument("--requests", type=int, default=10_000)
+    p.add_argument("--concurrency", type=int, default=64)
+    p.add_argument("--leaving", type=float, default=0.20, help="share of clients that hang up")
+    p.add_argument("--malformed", type=float, default=0.05, help="share of bodies that are wrong")
+    p.add_argument(
+        "--kill-every", type=float, default=30.0, help="seconds between kills, on average; 0 = never"
+    )
+    p.add_argument("--workers", type=int, default=2)
+    p.add_argument("--batch-size", type=int, default=16)
+    p.add_argument("--distinct", type=int, default=40, help="different requests, whose answers are known")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("overrides", nargs="*", help="of the server, as key=value; the tiny model by default")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(argv)
+    overrides = [f"workers={options.workers}", f"batch_size={options.batch_size}", *options.overrides]
+    with running_server(overrides) as server:
+        soak = asyncio.run(load(server, options))
+        left = leftovers(server.url)
+    show(soak)
+    wrong = judge(soak, options) + ([f"left over: {left}"] if left else [])
+    print("\n".join(f"FAILED: {w}" for w in wrong) or "passed", flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

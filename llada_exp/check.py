@@ -1,0 +1,251 @@
+"""`python -m llada_exp.check URL`: is this endpoint well, and does it batch?
+
+Asks a running server over HTTP, as a client would: health, models, requests with different decoding
+parameters at once, many requests at once, a stream. Prints what it found, with times measured here and
+batch sizes taken from the server's own counters. Exit code 0: all is well; 1: something is not; 2: wrong
+arguments. Standard library only; knows nothing of the server's inside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHAT = "/v1/chat/completions"
+MIXED: tuple[dict[str, Any], ...] = (
+    {"steps": 16},
+    {"threshold": 0.9},
+    {"threshold": 0.6, "block_length": 16},
+    {"threshold": 0.9, "cache": "dual"},
+    {"steps": 32, "cache": "prefix"},
+    {"threshold": 0.9, "temperature": 0.7, "top_p": 0.9},
+)
+"""Decoding parameters of the requests that are sent at once."""
+
+
+class CheckFailed(Exception):
+    """One check's finding; the others go on."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    tokens: int
+    seconds: float
+    told: Mapping[str, Any]
+
+
+class Endpoint:
+    """url: with or without /v1; key: sent as a Bearer token."""
+
+    def __init__(self, url: str, key: str | None, timeout_s: float, max_tokens: int) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.key = key
+        self.timeout_s = timeout_s
+        self.max_tokens = max_tokens
+
+    def open(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The open response. Raises CheckFailed with what the server said."""
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers)
+        try:
+            return urllib.request.urlopen(request, timeout=self.timeout_s)
+        except urllib.error.HTTPError as error:
+            said = error.read(2000).decode(errors="replace")
+            raise CheckFailed(f"{path} answers {error.code}: {said}") from None
+        except (OSError, ValueError) as error:
+            raise CheckFailed(f"{path} does not answer: {getattr(error, 'reason', error)}") from None
+
+    def get(self, path: str) -> Any:
+        with self.open(path) as answer:
+            return _read_json(path, answer.read())
+
+    def ask(self, question: str, **fields: Any) -> Answer:
+        began = time.monotonic()
+        with self.open(CHAT, self._body(question, fields)) as answer:
+            told = _read_json(CHAT, answer.read())
+        try:
+            text, tokens = told["choices"][0]["message"]["content"], told["usage"]["completion_tokens"]
+        except (KeyError, IndexError, TypeError):
+            raise CheckFailed(f"{CHAT} answers in another shape: {str(told)[:200]}") from None
+        return Answer(text, tokens, time.monotonic() - began, told)
+
+    def stream(self, question: str, **fields: Any) -> Iterator[dict[str, Any]]:
+        """The events of a stream, [DONE] as {}."""
+        with self.open(CHAT, self._body(question, fields | {"stream": True})) as answer:
+            for line in answer:
+                if line.startswith(b"data: "):
+                    data = line[6:].strip()
+                    yield {} if data == b"[DONE]" else _read_json(CHAT, data)
+
+    def _body(self, question: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        messages = [{"role": "user", "content": question}]
+        return {"messages": messages, "max_tokens": self.max_tokens, "seed": 0, **fields}
+
+
+def check_health(endpoint: Endpoint) -> str:
+    told = endpoint.get("/health")
+    if not isinstance(told, dict) or told.get("status") not in (None, "ready"):
+        raise CheckFailed(f"/health says {told}")
+    return " ".join(f"{name}={told[name]}" for name in ("status", "model", "device", "mode") if name in told)
+
+
+def check_models(endpoint: Endpoint) -> str:
+    names = [model["id"] for model in endpoint.get("/v1/models")["data"]]
+    if not names:
+        raise CheckFailed("/v1/models lists none")
+    return ", ".join(names)
+
+
+def check_mixed(endpoint: Endpoint) -> str:
+    """Each request must get its own parameters, whatever its neighbours asked for."""
+    questions = [question(i) for i in range(len(MIXED))]
+    alone = [endpoint.ask(q, **fields) for q, fields in zip(questions, MIXED, strict=True)]
+    with ThreadPoolExecutor(len(MIXED)) as pool:
+        jobs = [pool.submit(endpoint.ask, q, **fields) for q, fields in zip(questions, MIXED, strict=True)]
+        together = [job.result() for job in jobs]
+    for fields, answer in zip(MIXED, together, strict=True):
+        used = answer.told.get("llada", {}).get("decoding", {})
+        wrong = {name: used.get(name) for name, value in fields.items() if used.get(name) != value}
+        if wrong:
+            raise CheckFailed(f"asked for {fields}, the response names {wrong}")
+    same = sum(a.text == b.text for a, b in zip(alone, together, strict=True))
+    return f"{len(MIXED)} decoding settings at once, each honoured; {same} texts the same as alone"
+
+
+def check_concurrency(endpoint: Endpoint, count: int) -> tuple[str, list[Answer]]:
+    before = _histogram(endpoint)
+    began = time.monotonic()
+    with ThreadPoolExecutor(count) as pool:
+        jobs = [pool.submit(endpoint.ask, question(i)) for i in range(count)]
+        answers = [job.result() for job in jobs]
+    seconds = time.monotonic() - began
+    latencies = sorted(a.seconds for a in answers)
+    tokens = sum(a.tokens for a in answers)
+    words = (
+        f"{count} requests in {seconds:.3f} s: throughput {count / seconds:.2f} requests/s, "
+        f"{tokens / seconds:.1f} tokens/s; latency mean {statistics.mean(latencies):.3f} s, "
+        f"median {statistics.median(latencies):.3f} s, largest {latencies[-1]:.3f} s"
+    )
+    return f"{words}\n{'batching':<12}{_batching(before, _histogram(endpoint), count)}", answers
+
+
+def check_stream(endpoint: Endpoint) -> str:
+    began, first, pieces, ended = time.monotonic(), None, 0, False
+    reasons = []
+    for event in endpoint.stream(question(0)):
+        if "error" in event:
+            raise CheckFailed(f"the stream ends in {event['error']}")
+        ended = not event
+        for choice in event.get("choices", ()):
+            if choice["delta"].get("content"):
+                first = first or time.monotonic() - began
+                pieces += 1
+            reasons += [choice["finish_reason"]] * bool(choice["finish_reason"])
+    if not ended or len(reasons) != 1 or first is None:
+        raise CheckFailed(
+            f"{pieces} pieces, finish reasons {reasons}, [DONE] {'came' if ended else 'missing'}"
+        )
+    return f"first text after {first:.3f} s, {pieces} pieces in {time.monotonic() - began:.3f} s"
+
+
+def question(i: int) -> str:
+    return f"What is {47 + 3 * i} + {8 + 5 * i}?"
+
+
+def _histogram(endpoint: Endpoint) -> dict[int, int] | None:
+    """Steps by batch size so far; None where the server does not count them."""
+    try:
+        told = endpoint.get("/batch/stats")
+        return {int(size): count for size, count in told["batch_size_histogram"].items()}
+    except (CheckFailed, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _batching(before: dict[int, int] | None, after: dict[int, int] | None, count: int) -> str:
+    if before is None or after is None:
+        return "not known: this server has no /batch/stats"
+    steps = {size: n - before.get(size, 0) for size, n in sorted(after.items()) if n > before.get(size, 0)}
+    if not steps:
+        raise CheckFailed("/batch/stats did not count one step")
+    mean = sum(size * n for size, n in steps.items()) / sum(steps.values())
+    if count > 1 and max(steps) == 1:
+        raise CheckFailed("no step had more than 1 row: there was no batching")
+    return f"{sum(steps.values())} steps, {mean:.1f} rows each on average, at most {max(steps)}"
+
+
+def _read_json(path: str, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise CheckFailed(f"{path} answers no JSON: {data[:80]!r}") from None
+
+
+def run(endpoint: Endpoint, concurrency: int) -> int:
+    """Print one line for each check; the number of those that failed."""
+    answers: list[Answer] = []
+
+    def concurrent() -> str:
+        words, found = check_concurrency(endpoint, concurrency)
+        answers.extend(found)
+        return words
+
+    checks: dict[str, Callable[[], str]] = {
+        "health": lambda: check_health(endpoint),
+        "models": lambda: check_models(endpoint),
+        "mixed": lambda: check_mixed(endpoint),
+        "concurrency": concurrent,
+        "streaming": lambda: check_stream(endpoint),
+    }
+    failed = 0
+    for name, check in checks.items():
+        try:
+            print(f"{name:<12}{check()}", flush=True)
+        except CheckFailed as error:
+            failed += 1
+            print(f"{name:<12}FAILED: {error}", flush=True)
+    for i, answer in enumerate(answers[:3]):
+        print(f"{'sample':<12}{question(i)} -> {answer.text!r}")
+    print(f"{'result':<12}{'ok' if not failed else f'{failed} of {len(checks)} checks failed'}")
+    return failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m llada_exp.check",
+        description="Check a running server, and measure whether it batches.",
+    )
+    parser.add_argument("url", help="of the server, with or without /v1")
+    parser.add_argument("--concurrency", type=int, default=16, help="requests at once (%(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=64, help="of each answer (%(default)s)")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer (%(default)g)")
+    parser.add_argument("--api-key-file", help="file with the key (else the environment's LLADA_API_KEY)")
+    own = parser.parse_args()
+    if own.concurrency < 1 or own.max_tokens < 1:
+        parser.error("--concurrency and --max-tokens must be at least 1")
+    if not own.url.startswith(("http://", "https://")):
+        parser.error(f"url is {own.url!r}; expected http://HOST:PORT")
+    try:
+        key = Path(own.api_key_file).read_text().strip() if own.api_key_file else None
+    except OSError as error:
+        parser.error(f"--api-key-file: {error}")
+    key = key or os.environ.get("LLADA_API_KEY")
+    sys.exit(1 if run(Endpoint(own.url, key, own.timeout, own.max_tokens), own.concurrency) else 0)
+
+
+if __name__ == "__main__":
+    main()

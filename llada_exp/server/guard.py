@@ -1,0 +1,85 @@
+"""The watch over worker processes: a dead one is started anew, a hung one is killed first.
+
+Knows processes and what workers say of themselves; knows nothing of HTTP and of jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from llada_exp.server.processes import Rate, signals_held
+from llada_exp.server.shared import FAILED, STARTING, Shared
+
+logger = logging.getLogger(__name__)
+
+MAX_RESTARTS, RESTARTS_WITHIN_S = 10, 60.0
+
+
+class StartError(Exception):
+    """The server cannot come up, or cannot go on; the message says why."""
+
+
+class Guard:
+    """processes: one per worker id; launch: starts the worker of an id; hang_seconds: how long a worker
+    may be silent in a step, 0 = for ever."""
+
+    def __init__(
+        self,
+        processes: list[BaseProcess],
+        launch: Callable[[int], BaseProcess],
+        shared: Shared,
+        hang_seconds: float,
+    ) -> None:
+        self.processes = processes
+        self._launch = launch
+        self._shared = shared
+        self._hang_seconds = hang_seconds
+        self._restarts = Rate(MAX_RESTARTS * len(processes), RESTARTS_WITHIN_S)
+        self._condemned: set[int] = set()
+
+    def states(self) -> dict[int, dict[str, Any]]:
+        """Worker id -> what it last said."""
+        return dict(self._shared.states)
+
+    def alive(self) -> set[int]:
+        """Pids of workers that may still answer. One that hangs in its device may outlive its kill."""
+        pids = {process.pid for process in self.processes if process.is_alive() and process.pid}
+        return pids - self._condemned
+
+    def check(self, was_ready: bool) -> None:
+        """Kill what hangs, start anew what is dead. Raises StartError where that is no use."""
+        for worker_id, process in enumerate(self.processes):
+            if process.is_alive():
+                self._check_hung(worker_id, process)
+            else:
+                self._replace(worker_id, process, was_ready)
+
+    def _check_hung(self, worker_id: int, process: BaseProcess) -> None:
+        silent_s = self._shared.silent_s(worker_id)
+        if not self._hang_seconds or silent_s < self._hang_seconds or process.pid in self._condemned:
+            return
+        logger.error("worker %d has been silent for %.0f s; killing it", worker_id, silent_s)
+        assert process.pid is not None
+        self._condemned.add(process.pid)
+        process.kill()
+
+    def _replace(self, worker_id: int, process: BaseProcess, was_ready: bool) -> None:
+        self._shared.leave(worker_id)
+        state = self.states().get(worker_id, {})
+        if not was_ready:
+            reason = state.get("error", f"worker {worker_id} ended with exit code {process.exitcode}")
+            raise StartError(f"the model does not load: {reason}")
+        if state.get("state") == FAILED:  # it would fail again
+            if not self.alive():
+                raise StartError(f"no worker is left; the model does not load again: {state['error']}")
+            return
+        if self._restarts.too_many():
+            raise StartError("workers die again and again; their reasons are above")
+        logger.warning("worker %d died (exit code %s); starting it anew", worker_id, process.exitcode)
+        self._shared.states[worker_id] = {"state": STARTING, "pid": 0, "beat": time.monotonic()}
+        with signals_held():
+            self.processes[worker_id] = self._launch(worker_id)

@@ -1,0 +1,86 @@
+"""The soak's short form, and that its verdict can be bad."""
+
+import argparse
+import asyncio
+import json
+
+import pytest
+
+from benchmarks import http, soak
+
+
+def test_a_short_soak_of_the_tiny_model_loses_nothing(capsys):
+    code = soak.main(["--requests", "400", "--concurrency", "32", "--kill-every", "4", "--distinct", "10"])
+    told = capsys.readouterr().out
+    assert code == 0, told
+    assert "lost 0, hung 0" in told
+
+
+def options(**changes):
+    return argparse.Namespace(**{"requests": 10, "batch_size": 2} | changes)
+
+
+@pytest.mark.parametrize("outcome", ["lost", "hung", "wrong"])
+def test_one_bad_outcome_is_a_failure(outcome):
+    own = soak.Soak()
+    own.outcomes["ok"] = 9
+    own.note(outcome, "why")
+    assert soak.judge(own, options()) == [f"1 {outcome}"]
+
+
+def test_more_503_than_kills_explain_a_missing_outcome_and_growth_are_failures():
+    own = soak.Soak(kills=1)
+    own.outcomes["killed"] = 3
+    own.memory["server", 1] = [100.0] * 100 + [106.0] * 100
+    own.memory["worker", 2] = [100.0] * 100 + [104.0] * 100
+    wrong = soak.judge(own, options())
+    assert len(wrong) == 3
+    assert "3 outcomes for 10 requests" in wrong
+    assert any("memory of server 1 grew by 6.0%" in w for w in wrong)
+
+
+def served(answer):
+    """What `one` makes of a server that gives this raw answer to everything."""
+
+    async def play():
+        async def reply(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        server = await asyncio.start_server(reply, "127.0.0.1", 0)
+        url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        own = soak.Soak()
+        async with server:
+            await soak.one(url, {"stream": True}, {0: "text"}, own)
+        return dict(own.outcomes)
+
+    return asyncio.run(play())
+
+
+def chunked(*events, end=True):
+    parts = "".join(f"data: {e}\n\n" for e in events)
+    head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return (head + f"{len(parts):x}\r\n{parts}\r\n" + "0\r\n\r\n" * end).encode()
+
+
+def piece(text):
+    return json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]})
+
+
+def test_outcomes_are_told_apart():
+    assert served(chunked(piece("te"), piece("xt"), "[DONE]")) == {"ok": 1}
+    assert served(chunked(piece("te"), "[DONE]")) == {"wrong": 1}
+    assert served(chunked(piece("text"))) == {"lost": 1}, "a stream without its end"
+    assert served(chunked(piece("text"), "[DONE]", end=False)) == {"lost": 1}, "cut off"
+    assert served(b"") == {"lost": 1}
+    assert served(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") == {"lost": 1}, "an empty 200"
+    error = b'{"error": {"message": "the worker that decoded this request died"}}'
+    assert served(b"HTTP/1.1 503 X\r\nContent-Length: %d\r\n\r\n%s" % (len(error), error)) == {"killed": 1}
+    assert served(b"HTTP/1.1 500 X\r\nContent-Length: 2\r\n\r\n{}") == {"lost": 1}
+
+
+def test_an_answer_is_whole_or_not():
+    assert http.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").whole
+    assert not http.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}").whole
+    assert http.parse(b"").status == 0

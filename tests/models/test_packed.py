@@ -1,0 +1,63 @@
+"""The network that infers is the network that was loaded."""
+
+import pytest
+import torch
+
+from llada_exp.models.linear import linear
+from llada_exp.models.llada import uniform_attention
+from llada_exp.models.packed import PackedLLaDA
+from tests.toys import toy_module
+
+IDS = torch.randint(0, 60, (3, 37), generator=torch.Generator().manual_seed(0))
+
+
+def test_packed_logits_are_the_modules():
+    """Prevents q, k and v, or gate and up, fused in the wrong order."""
+    module = toy_module()
+    torch.testing.assert_close(PackedLLaDA(module).logits(IDS), module.logits(IDS), rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_stays_near_float32():
+    """Prevents a fused product that accumulates in bfloat16."""
+    module = toy_module()
+    exact = module.logits(IDS)
+    rough = PackedLLaDA(module.bfloat16()).logits(IDS)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
+
+
+@torch.inference_mode()
+def test_wanted_rows_are_the_full_forwards():
+    """Prevents a narrowed last layer whose queries, residual or attention mix up rows."""
+    model = PackedLLaDA(toy_module())
+    ids, positions = IDS[:1].flatten(), torch.arange(37)
+    wanted = torch.tensor([3, 3, 20, 36])
+    attend = uniform_attention(1)
+    narrow = model.hidden(ids, positions, attend, wanted)
+    torch.testing.assert_close(narrow, model.hidden(ids, positions, attend)[wanted])
+
+
+def test_release_holds_the_weights_once():
+    """Prevents a model whose memory is doubled for as long as it serves."""
+    module = toy_module()
+    PackedLLaDA(module, release=True)
+    left = {name.split(".")[-2] for name, _ in module.named_parameters()}
+    assert left == {"wte", "ln_f", "attn_norm", "ff_norm"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_linears_fused_forms_are_their_parts(dtype):
+    """Prevents a layout or a fused operation that another dtype or host computes otherwise."""
+    g = torch.Generator().manual_seed(1)
+    weight, x, other = (torch.randn(s, generator=g).to(dtype) for s in ((48, 32), (16, 32), (16, 48)))
+    product = torch.nn.functional.linear(x.float(), weight.float())
+    layer = linear(weight)
+    tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype is torch.float32 else {"rtol": 0.02, "atol": 0.1}
+    for got, expected in (
+        (layer(x), product),
+        (layer.silu(x), torch.nn.functional.silu(product)),
+        (layer.plus(x, other), product + other.float()),
+        (layer.times(x, other.clone()), product * other.float()),
+    ):
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.float(), expected, **tolerance)

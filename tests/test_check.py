@@ -1,0 +1,116 @@
+"""The check command against real servers: well, without batching, with a key, failing, and absent."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from llada_exp.jobs import running_server
+from tests.server.conftest import FAKE, ROOT
+
+
+def check(url, *arguments, **env):
+    command = [sys.executable, "-m", "llada_exp.check", url, "--timeout", "60", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=200, cwd=ROOT, env={**os.environ, **env}
+    )
+
+
+def test_a_server_that_is_well():
+    with running_server(["decoding=fast", "batch_size=8"]) as server:
+        done = check(f"{server.url}/v1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert "status=ready" in lines["health"]
+    assert lines["models"] == "llada-tiny"
+    assert "6 decoding settings at once, each honoured; 6 texts the same as alone" in lines["mixed"]
+    assert re.match(r"16 requests in [\d.]+ s: throughput [\d.]+ requests/s", lines["concurrency"])
+    rows = re.fullmatch(r"\d+ steps, ([\d.]+) rows each on average, at most (\d+)", lines["batching"])
+    assert 1 < float(rows[1]) <= int(rows[2]) <= 8
+    assert "pieces" in lines["streaming"]
+    assert "#### " in lines["sample"]
+    assert lines["result"] == "ok"
+
+
+def test_a_server_that_does_not_batch_is_found_out():
+    """The predecessor guessed it from the latency."""
+    with running_server(["batch_size=1", "decoding=fast"]) as server:
+        done = check(server.url, "--concurrency", "4")
+    assert done.returncode == 1
+    assert "no step had more than 1 row: there was no batching" in done.stdout
+
+
+def test_a_key_is_sent_and_its_absence_told(tmp_path):
+    (tmp_path / "key").write_text("sesame")
+    with running_server([f"api_key_file={tmp_path / 'key'}", "decoding=fast"]) as server:
+        assert check(server.url, LLADA_API_KEY="sesame").returncode == 0
+        assert check(server.url, "--api-key-file", str(tmp_path / "key"), LLADA_API_KEY="x").returncode == 0
+        refused = check(server.url, LLADA_API_KEY="")
+    assert refused.returncode == 1
+    assert "answers 401" in refused.stdout
+    assert "sesame" not in refused.stdout
+
+
+def test_one_failing_check_does_not_hide_the_others():
+    with running_server(["batch_size=4"], command=FAKE) as server:
+        done = check(server.url)
+    assert done.returncode == 0, "the fake engine is no model, but a whole server"
+    assert "result      ok" in done.stdout
+
+
+def test_nobody_there_is_said_and_fails():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    done = check(f"http://127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert "/health does not answer" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["localhost:8000"], ["http://x", "--concurrency", "0"]])
+def test_wrong_arguments_are_exit_code_2(arguments):
+    assert check(*arguments).returncode == 2
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """Another server: OpenAI's shape, no decoding parameters, no /batch/stats, a stream without an end."""
+
+    def do_GET(self):
+        known = {"/health": {}, "/v1/models": {"data": [{"id": "other"}]}}
+        self.answer(200 if self.path in known else 404, known.get(self.path, {}))
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if body.get("stream"):
+            chunk = {"choices": [{"delta": {"content": "x"}, "finish_reason": None}]}
+            self.answer(200, None, f"data: {json.dumps(chunk)}\n\n".encode())
+        else:
+            self.answer(200, {"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1}})
+
+    def answer(self, status, tree, data=None):
+        data = data or json.dumps(tree).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_another_kind_of_server_is_told_apart():
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = check(f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.returncode == 1
+    assert "mixed       FAILED: asked for {'steps': 16}" in done.stdout
+    assert "not known: this server has no /batch/stats" in done.stdout
+    assert "[DONE] missing" in done.stdout
+    assert "2 of 5 checks failed" in done.stdout
