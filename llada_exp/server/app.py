@@ -268,7 +268,7 @@ class Server(LitServer):
         memory = memory_words(self.shared.about.get(0, {}), settings.batch_size)
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
-            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION, self.guard.shell_word)}\n"
+            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION, self.key_check.shell_word)}\n"
         )
 
     def _drain(self) -> int:
