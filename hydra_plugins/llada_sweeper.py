@@ -1,12 +1,38 @@
-"""Registers the benchmark's sweeper with Hydra, which takes plugins from this namespace only."""
+"""The benchmark's sweeper, where Hydra looks for plugins: this namespace and no other.
 
+Every program of ours that composes with Hydra imports this, so what sweeping needs is imported when one
+sweeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 
-from llada_exp.bench.sweeper import PointSweeper as _PointSweeper
 
+class PointSweeper(BasicSweeper):
+    """params: key -> values, as in Hydra's own; points: overrides that go together, one text each, every
+    one combined with all values of params and of the command line. A command line that sets a key of the
+    points replaces them: so a row's own command stands for its point alone."""
 
-class PointSweeper(_PointSweeper):
-    """Known to Hydra by this place."""
+    def __init__(self, params: dict[str, str] | None = None, points: Sequence[str] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+        self.points = tuple(points or [""])
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from llada_exp.bench.sweeper import Sweep
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        named = {word.split("=")[0] for own in self.points for word in own.split()}
+        replaced = named & {word.split("=")[0] for word in arguments}
+        points = [""] if replaced else self.points
+        batch = [[*own.split(), *self._parse_config(), *arguments] for own in points]
+        return Sweep(self.config, self.hydra_context.config_loader, self.launcher).run(batch)
 
 
 ConfigStore.instance().store(

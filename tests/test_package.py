@@ -25,6 +25,7 @@ def test_the_wheel_holds_conf_and_the_embedded_model(wheel):
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"llada_exp/conf/{path.relative_to(ROOT / 'conf')}" in names
     assert "llada_exp/tiny/weights/model.safetensors" in names
+    assert "hydra_plugins/llada_sweeper.py" in names
     assert "hydra_plugins/llada_exp_slurm.py" in names, "hydra/launcher=slurm would name an unknown class"
     assert not [name for name in names if name.startswith(("tests/", "conf/"))]
 
@@ -44,3 +45,7 @@ def test_the_wheel_serves_from_anywhere(wheel, tmp_path):
     )
     assert "batch_size: 3" in composed.stdout, composed.stderr
     assert "source: tiny" in composed.stdout
+    planned = subprocess.run(
+        [sys.executable, "-m", "llada_exp.bench", "-m", "batch_size=2,3", "dry_run=true"], **run
+    )
+    assert "2 points, 2 servers" in planned.stdout, planned.stderr

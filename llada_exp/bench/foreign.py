@@ -100,13 +100,13 @@ def _aiperf(tree: Tree) -> list[dict[str, Any]]:
         "failed": count("error_request_count") or 0,
         "duration": value("benchmark_duration"),
         "total_input_tokens": count("total_isl"),
-        "total_output_tokens": count("total_osl") or count("total_output_tokens"),
+        "total_output_tokens": count("total_osl"),
         "request_throughput": value("request_throughput"),
         "output_throughput": value("output_token_throughput"),
+        "total_token_throughput": value("total_token_throughput"),
         "started": tree.get("start_time"),
         "ended": tree.get("end_time"),
-        "stream": "time_to_first_token" in tree,
-        **_aiperf_load(tree),
+        **_aiperf_load(tree.get("input_config") or {}),
     }
     names = (("ttft", "time_to_first_token"), ("itl", "inter_chunk_latency"), ("tpot", "inter_token_latency"),
              ("e2el", "request_latency"))  # fmt: skip
@@ -117,8 +117,19 @@ def _aiperf(tree: Tree) -> list[dict[str, Any]]:
     return [told]
 
 
-def _aiperf_load(tree: Tree) -> dict[str, Any]:
-    return {}
+def _aiperf_load(config: Tree) -> dict[str, Any]:
+    """What was asked of the profiling phase."""
+    phase: Tree = next((p for p in config.get("phases") or () if p.get("kind") == "profiling"), {})
+    models = (config.get("models") or {}).get("items") or [{}]
+    rate = phase.get("rate") or phase.get("request_rate")
+    return {
+        "model": models[0].get("name"),
+        "load": "open" if rate else "closed",
+        "concurrency": phase.get("concurrency") if not rate else None,
+        "rate": rate,
+        "num_requests": phase.get("requests"),
+        "stream": (config.get("endpoint") or {}).get("streaming"),
+    }
 
 
 READERS: tuple[tuple[Callable[[Tree], bool], Callable[[Tree], list[dict[str, Any]]]], ...] = (

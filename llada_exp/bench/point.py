@@ -9,7 +9,7 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from llada_exp.bench.probe import Probe, batch_stats
 from llada_exp.bench.provenance import provenance
 from llada_exp.bench.rows import PointFolder, read_jsonl
 from llada_exp.bench.servers import Endpoint, endpoint
-from llada_exp.bench.settings import BenchSettings, validate_bench
+from llada_exp.bench.settings import BenchSettings, Load, validate_bench
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
 
@@ -103,7 +103,7 @@ def measure(
                 tick()
 
             probe = Probe(target.url, target.local)
-            result = _load(settings, target, done)
+            result = _load(settings, target, settings.load, done)
             measures = {**summarise(result, settings.goodput), **probe.measures()}
             measures["overlapped"] = presence.overlapped()
             point.add_repeat(measures, result.records, repeat)
@@ -136,14 +136,15 @@ def _warm_up(settings: BenchSettings, target: Endpoint) -> None:
         load = replace(
             settings.load, num_requests=num, duration=None, rate=None, concurrency=min(num, 16), stream=False
         )
-        prompts = build(settings.workload, num)
-        _check(run_load(target.url, prompts, load, settings.request, settings.workload["seed"]))
+        _check(_load(settings, target, load, lambda record: None))
 
 
-def _load(settings: BenchSettings, target: Endpoint, done: Any) -> LoadResult:
-    prompts = build(settings.workload, settings.load.num_requests)
-    seed = settings.workload["seed"]
-    return run_load(target.url, prompts, settings.load, settings.request, seed, done)
+def _load(
+    settings: BenchSettings, target: Endpoint, load: Load, done: Callable[[Record], None]
+) -> LoadResult:
+    prompts = build(settings.workload, load.num_requests)
+    request = {"model": target.model, **settings.request}  # servers of other makes insist on it
+    return run_load(target.url, prompts, load, request, settings.workload["seed"], done)
 
 
 def _check(result: LoadResult) -> None:

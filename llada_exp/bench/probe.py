@@ -93,43 +93,41 @@ def memory(pids: Sequence[int]) -> dict[str, Any]:
 
 def gpu_memory(pids: Sequence[int]) -> int | None:
     """Bytes that these processes hold on all GPUs; None without a GPU or where NVML will not tell."""
-    held = [
-        process.usedGpuMemory
-        for device in _devices()
-        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(device)
-        if process.pid in pids
-    ]
+    held = [memory for own in _used(pids).values() for memory in own]
     return sum(held) if held and None not in held else None
 
 
 def energy_mj(pids: Sequence[int]) -> int | None:
     """Millijoules that the GPUs which these processes use have drawn since their driver was loaded:
     the whole device's, whoever else is on it."""
-    total = None
-    for device in _devices():
-        try:
-            if any(p.pid in pids for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device)):
-                total = (total or 0) + pynvml.nvmlDeviceGetTotalEnergyConsumption(device)
-        except pynvml.NVMLError:
-            return None
-    return total
+    try:
+        drawn = [pynvml.nvmlDeviceGetTotalEnergyConsumption(_device(i)) for i in _used(pids)]
+    except pynvml.NVMLError:
+        return None
+    return sum(drawn) if drawn else None
 
 
 def gpu_names(pids: Sequence[int]) -> list[str]:
     """Of the GPUs that these processes use."""
-    used = [
-        d for d in _devices() if any(p.pid in pids for p in pynvml.nvmlDeviceGetComputeRunningProcesses(d))
-    ]
-    return [str(pynvml.nvmlDeviceGetName(device)) for device in used]
+    return [str(pynvml.nvmlDeviceGetName(_device(i))) for i in _used(pids)]
 
 
-def _devices() -> list[Any]:
-    """Handles of this host's GPUs; none where NVML is not there."""
+def _used(pids: Sequence[int]) -> dict[int, list[int]]:
+    """Bytes that each of these processes holds, by the number of the GPU; {} where NVML is not there."""
+    used: dict[int, list[int]] = {}
     try:
         pynvml.nvmlInit()
-        return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            running = pynvml.nvmlDeviceGetComputeRunningProcesses(_device(number))
+            if own := [process.usedGpuMemory for process in running if process.pid in pids]:
+                used[number] = own
     except pynvml.NVMLError:
-        return []
+        return {}
+    return used
+
+
+def _device(number: int) -> Any:
+    return pynvml.nvmlDeviceGetHandleByIndex(number)
 
 
 def _reset_peak(pid: int) -> None:

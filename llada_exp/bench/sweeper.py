@@ -17,10 +17,13 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from llada_exp.bench import report, status, tracking
+from llada_exp.bench.point import terminable
 from llada_exp.bench.rows import read_jsonl, write_summary
 from llada_exp.bench.servers import sharing
 from llada_exp.bench.settings import BenchSettings, server_key, validate_bench
@@ -37,19 +40,18 @@ class Point:
     settings: BenchSettings
 
 
-class PointSweeper(BasicSweeper):
-    """params: key -> values, as in Hydra's own; points: overrides that go together, one text each, every
-    one combined with all values of params and of the command line."""
+class Sweep:
+    """One multirun. config: Hydra's, of the sweep; loader: composes each point; launcher: runs them."""
 
-    def __init__(self, params: dict[str, str] | None = None, points: Sequence[str] | None = None) -> None:
-        super().__init__(max_batch_size=None, params=params)
-        self.points = tuple(points or [""])
+    def __init__(self, config: DictConfig, loader: ConfigLoader, launcher: Launcher) -> None:
+        self.config = config
+        self.loader = loader
+        self.launcher = launcher
 
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run the points. Raises ValueError naming the first bad one before any runs, SystemExit(1) at
-        the end where one failed."""
-        assert self.config is not None
-        points = together(self._points(arguments))
+    def run(self, overrides: Sequence[list[str]]) -> list[Any]:
+        """Run the points that the lists of overrides, some of many values, stand for. Raises ValueError
+        naming the first bad one before any runs, SystemExit(1) at the end where one failed."""
+        points = together(self._points(overrides))
         root = Path(self.config.hydra.sweep.dir)
         first = points[0].settings
         if first.dry_run:
@@ -78,30 +80,25 @@ class PointSweeper(BasicSweeper):
         of the points, they say themselves."""
         if not todo:
             return
-        assert self.launcher is not None
         in_process = isinstance(self.launcher, BasicLauncher)
         context: AbstractContextManager[None] = sharing() if in_process else nullcontext()
         batch = [[*p.overrides, f"hydra.sweep.subdir='{p.folder}'"] for p in todo]
         try:
-            with context:
+            with terminable(), context:
                 self.launcher.launch(batch, initial_job_idx=0)
         except Exception as error:
             print(f"the launcher: {type(error).__name__}: {str(error)[:500]}", file=sys.stderr, flush=True)
 
-    def _points(self, arguments: list[str]) -> list[Point]:
+    def _points(self, lists: Sequence[list[str]]) -> list[Point]:
         """In the order of the command line: the first key changes slowest."""
-        assert self.config is not None
-        assert self.hydra_context is not None
-        loader = self.hydra_context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
+        parser = OverridesParser.create(config_loader=self.loader)
         batch: list[list[str]] = []
-        for own in self.points:
-            words = [*own.split(), *self._parse_config(), *arguments]
-            batch += self.split_arguments(parser.parse_overrides(words), None)[0]
+        for words in lists:
+            batch += BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
         same = set(batch[0]).intersection(*batch)
         points = []
         for number, overrides in enumerate(batch):
-            cfg = loader.load_sweep_config(self.config, list(overrides))
+            cfg = self.loader.load_sweep_config(self.config, list(overrides))
             told = " ".join(word for word in overrides if word not in same)
             try:
                 settings = validate_bench(_plain(cfg))
@@ -111,7 +108,6 @@ class PointSweeper(BasicSweeper):
         return points
 
     def _plan(self, root: Path, points: Sequence[Point]) -> str:
-        assert self.config is not None
         lines = []
         for point in points:
             before = status.finished(root / point.folder, point.settings.config_hash)

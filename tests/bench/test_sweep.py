@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.bench.conftest import BENCH, bench, environment, lines
+from tests.bench.conftest import BENCH, ROOT, bench, environment, lines
 
 SMALL = ("num_requests=4", "concurrency=2", "warmup=1", "tracking=disabled")
 
@@ -109,6 +110,31 @@ def test_points_in_processes_of_their_own_take_turns(launcher, fake, tmp_path):
     rows = pq.read_table(tmp_path / "outputs" / "bench" / "s" / "summary.parquet").to_pylist()
     assert [r["concurrency"] for r in rows] == [1, 2, 3]
     assert not any(r["overlapped"] for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num"),
+    [
+        ("experiment=batch_vs_streaming", 2),
+        ("experiment=batch_vs_streaming mode=streaming batch_size=1", 1),
+        ("experiment=decoding request.cache=none", 7),
+        ("experiment=decoding request.rule=fixed request.tokens_per_step=2 request.cache=dual", 1),
+        ("experiment=batch_size batch_size=4", 1),
+    ],
+)
+def test_a_rows_command_stands_for_its_point_alone(overrides, num, tmp_path):
+    # The points of an experiment came along, and mixed their keys with those of the command.
+    done = bench(*overrides.split(), "dry_run=true", cwd=tmp_path)
+    assert f"{num} points, " in done.stdout, done.stderr
+
+
+def test_the_plugin_costs_the_server_nothing():
+    # Hydra imports every plugin in every program that composes, and each worker would carry it along.
+    code = (
+        "import hydra_plugins.llada_sweeper, sys; print({'aiohttp', 'pyarrow', 'wandb'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout == "set()\n", done.stderr
 
 
 def test_points_of_one_server_share_its_start_and_it_is_stopped(tmp_path):
