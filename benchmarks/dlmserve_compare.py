@@ -75,8 +75,8 @@ async def run(url: str, texts: Sequence[str], body: dict[str, Any], tokens: int)
     return len(texts) * tokens / seconds
 
 
-def settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    shared = {"max_tokens": options.gen, "temperature": 0.0}
+def settings(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
+    shared = {"model": str(folder), "max_tokens": options.gen, "temperature": 0.0}
     ours = {**shared, "steps": options.steps, "ignore_eos": True, "seed": 0}
     theirs = {**shared, "num_denoising_steps": options.steps, "block_length": options.block}
     return {
@@ -102,9 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         write(folder, "random_31m", torch.bfloat16)
         overrides = ["model=hf", f"model.path={folder}", "dtype=bfloat16", f"batch_size={options.clients}"]
         with dlmserve(options.python, folder, options.clients) as theirs, running_server(overrides) as ours:
-            rates: dict[str, list[float]] = {name: [] for name in settings(options)}
+            rates: dict[str, list[float]] = {name: [] for name in settings(options, folder)}
             for repeat in range(-1, options.repeats):  # in turn, so that a drift hits all; -1 warms up
-                for name, body in settings(options).items():
+                for name, body in settings(options, folder).items():
                     url = theirs if name == "dlmserve" else ours.url
                     texts = questions(options.clients, repeat)
                     rate = asyncio.run(run(url, texts, body, options.gen))

@@ -68,7 +68,8 @@ def test_the_pasted_line_and_the_other_requests_are_answered():
         pasted = next(line for line in printed.splitlines() if line.startswith("curl "))
         assert "#### 55" in shell(pasted)
         for line in lines("server"):
-            answer = shell(line.replace("http://127.0.0.1:8000", server.url))
+            line = line.replace("http://127.0.0.1:8000", server.url)
+            answer = shell(line.replace("python ", f"{sys.executable} ", 1))
             assert answer
             assert '"error"' not in answer
 

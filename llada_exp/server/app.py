@@ -33,6 +33,7 @@ from llada_exp.server.api import Build, ModelAPI, load_backend
 from llada_exp.server.auth import KeyCheck
 from llada_exp.server.errors import ApiError, install_handlers
 from llada_exp.server.exchange import Exchange
+from llada_exp.server.figures import Figures
 from llada_exp.server.guard import Guard, StartError
 from llada_exp.server.info import (
     SAMPLE_QUESTION,
@@ -46,7 +47,6 @@ from llada_exp.server.info import (
 )
 from llada_exp.server.log import set_up
 from llada_exp.server.loop import STOP
-from llada_exp.server.metrics import Metrics
 from llada_exp.server.net import bind
 from llada_exp.server.openapi import describe_api
 from llada_exp.server.processes import (
@@ -60,7 +60,7 @@ from llada_exp.server.processes import (
 from llada_exp.server.record import Recorder
 from llada_exp.server.resolve import fresh_seed
 from llada_exp.server.shared import READY, STARTING, Shared
-from llada_exp.server.status import batch_stats, info, overall, versions, worker_status
+from llada_exp.server.status import overall, versions
 from llada_exp.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -105,10 +105,10 @@ class Server(LitServer):
         )
         install_handlers(self.app)
         describe_api(self.app, versions()["llada_exp"])
-        self.metrics = Metrics(self._snapshot)
+        self.figures = Figures(self)
         self.app.add_middleware(
             Recorder,
-            tell=self.metrics.book,
+            tell=self.figures.metrics.book,
             max_headers=settings.server.max_headers,
             max_body=settings.server.max_body_mb * 2**20,
         )
@@ -139,9 +139,6 @@ class Server(LitServer):
             "batch_processor_active": bool(self.guard.alive()) and not self._draining,
         }
 
-    def batch_stats(self) -> dict[str, Any]:
-        return batch_stats(self.settings, self.exchange, self.guard.states())
-
     def check_queue(self, num_jobs: int) -> None:
         """Raises a 429 ApiError where the queue cannot take so many more."""
         limit, exchange = self.settings.server.max_queue, self.exchange
@@ -150,35 +147,6 @@ class Server(LitServer):
         if (waiting := exchange.num_pending) + num_jobs > limit:
             raise ApiError(429, f"the queue is full: {waiting} of at most {limit} answers wait; try again",
                            code="queue_full")  # fmt: skip
-
-    def stats(self) -> dict[str, Any]:
-        """Requests and workers, since the start."""
-        return {
-            "status": self.status(),
-            "uptime_s": round(time.time() - self.created, 1),
-            "num_workers": self.num_workers,
-            "requests": dict(self.exchange.counters),
-            "pending_requests": self.exchange.num_pending,
-            "currently_processing": self.exchange.num_processing,
-            "workers": self.worker_status(),
-        }
-
-    def worker_status(self) -> list[dict[str, Any]]:
-        return worker_status(dict(self.shared.states))
-
-    def info(self) -> dict[str, Any]:
-        told = info(self.settings, self.key_check.is_set, dict(self.shared.about))
-        return {"instance_id": self.instance_id, **told}
-
-    def _snapshot(self) -> dict[str, Any]:
-        found = {name: version for name, version in versions().items() if name in ("llada_exp", "torch")}
-        return {
-            "queue": self.exchange.num_pending,
-            "processing": self.exchange.num_processing,
-            "jobs": dict(self.exchange.counters),
-            "info": {"model": self.settings.model.name, "mode": self.settings.mode} | found,
-            "workers": dict(self.shared.states),
-        }
 
     def fresh_seed(self) -> int:
         return self._seeds.randrange(2**53) if self._seeds else fresh_seed()

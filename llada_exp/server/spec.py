@@ -102,19 +102,19 @@ class OpenSpec(LitSpec):
         return JSONResponse(body, 200 if body["status"] == "ready" else 503)
 
     async def batch_stats(self) -> Response:
-        return JSONResponse(self.server.batch_stats())
+        return JSONResponse(self.server.figures.batch_stats())
 
     async def stats(self) -> Response:
-        return JSONResponse(self.server.stats())
+        return JSONResponse(self.server.figures.stats())
 
     async def worker_status(self) -> Response:
-        return JSONResponse({"workers": self.server.worker_status()})
+        return JSONResponse({"workers": self.server.figures.worker_status()})
 
     async def metrics(self) -> Response:
-        return Response(self.server.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        return Response(self.server.figures.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
     async def info(self) -> Response:
-        return JSONResponse(self.server.info())
+        return JSONResponse(self.server.figures.info())
 
     async def algorithms(self) -> Response:
         return JSONResponse({"algorithms": algorithms()})

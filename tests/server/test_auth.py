@@ -95,7 +95,9 @@ def test_a_server_with_a_key_and_what_it_leaves_behind(place, tmp_path):
             assert refused.status_code == 401
             assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
         assert httpx.get(server.url + "/health").status_code == 200, "a health check has no key"
-        assert httpx.get(server.url + "/batch/stats").status_code == 401
+        assert httpx.get(server.url + "/openapi.json").status_code == 200
+        for path in ("/batch/stats", "/metrics", "/info", "/stats", "/worker-status", "/v1/models"):
+            assert httpx.get(server.url + path).status_code == 401
         with pytest.raises(openai.AuthenticationError, match="API key"):
             ask(server.url, "wrong")
         assert ask(server.url, KEY).choices[0].message.content.startswith("hello")

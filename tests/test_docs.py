@@ -1,0 +1,173 @@
+"""The documents say what is true: keys, fields, endpoints, commands, and tests that exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from llada_exp.jobs import running_server
+from llada_exp.server.schema import ChatRequest, CompletionRequest
+from llada_exp.settings import conf_dir, known_keys
+from llada_exp.types import DECODING_FIELDS
+from tests.server.conftest import composed, say
+
+ROOT = Path(__file__).parents[1]
+DOCS = {name: (ROOT / "docs" / name).read_text() for name in ("serving.md", "troubleshooting.md")}
+BLOCK = re.compile(r"<!-- (?P<mark>[^>]+) -->\n```\w*\n(?P<code>.*?)^```$", re.S | re.M)
+CHAT = "/v1/chat/completions"
+
+
+def lines(mark):
+    found = [
+        line
+        for text in DOCS.values()
+        for block in BLOCK.finditer(text)
+        if block["mark"] == mark
+        for line in block["code"].strip().splitlines()
+    ]
+    assert found, mark
+    return found
+
+
+def table(name):
+    """Rows of a marked table of serving.md, as lists of cells."""
+    after = DOCS["serving.md"].partition(f"<!-- table: {name} -->\n")[2]
+    assert after, name
+    rows = after.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def names(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    with running_server(["batch_size=8"]) as handle:
+        yield handle
+
+
+def test_every_block_says_how_it_is_tested():
+    for text in DOCS.values():
+        assert text.count("```") == 2 * len(BLOCK.findall(text))
+
+
+def test_the_table_of_keys_has_every_key_and_its_default():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tree = compose("serve")
+    told = {names(key)[0]: names(default)[0] for key, default, _ in table("keys")}
+    groups = {key.split(".")[0] for key in known_keys() if "." in key}
+    assert set(told) == {k for k in known_keys() if k not in groups and not k.startswith("decoding.")}
+    for key, default in told.items():
+        assert yaml.safe_load(default) == OmegaConf.select(tree, key), key
+
+
+def test_the_tables_of_fields_have_every_field():
+    openai = {n for row in table("OpenAI's fields") for n in names(row[0])}
+    decoding = {n for row in table("decoding fields") for n in names(row[0])}
+    assert openai | decoding == set(ChatRequest.model_fields) | set(CompletionRequest.model_fields)
+    assert not openai & decoding
+    assert decoding - set(DECODING_FIELDS) == {"use_cache", "use_dual_cache", "generation_algorithm"}
+
+
+def test_the_table_of_endpoints_has_every_endpoint(tiny):
+    tree = httpx.get(f"{tiny.url}/openapi.json").json()
+    real = {f"{method.upper()} {path}" for path, own in tree["paths"].items() for method in own}
+    assert {n for row in table("endpoints") for n in names(row[0])} == real
+
+
+@pytest.mark.parametrize("command", lines("compose"))
+def test_commands_compose(command):
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "llada_exp.serve"]
+    composed(*words[3:])
+
+
+@pytest.mark.parametrize("command", lines("run"))
+def test_commands_run(command):
+    done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True,
+                          timeout=120, cwd=ROOT)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+@pytest.mark.parametrize("command", sorted(set(lines("server"))))
+def test_commands_at_a_server_are_answered(tiny, command):
+    words = shlex.split(command.replace("http://127.0.0.1:8000", tiny.url))
+    words = [sys.executable, *words[1:]] if words[0] == "python" else words
+    done = subprocess.run(words, capture_output=True, text=True, timeout=200, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout
+    assert '"error":{' not in done.stdout
+
+
+NEW = re.compile(r"`(?:serve )?((?:[a-z_.]+=[^\s`]+ ?)+)`")
+
+
+def test_what_the_table_of_old_and_new_names_is_there():
+    section = DOCS["serving.md"].partition("## Old and new")[2].partition("\n## ")[0]
+    commands = [row.split(" | ")[1] for row in section.splitlines() if row.startswith("| `--")]
+    found = [m for cell in commands for m in NEW.findall(cell)]
+    assert len(found) >= 6
+    for command in found:
+        composed(*command.split())
+
+
+def test_the_tests_that_the_documents_name_exist():
+    text = DOCS["troubleshooting.md"]
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 20
+    for file, test in named:
+        source = (ROOT / file).read_text()
+        assert not test or f"def {test}(" in source, f"{file}::{test}"
+
+
+def test_links_lead_somewhere():
+    anchors = {name: {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-")
+                      for h in re.findall(r"^#+ (.+)$", text, re.M)}
+               for name, text in {**DOCS, "README.md": (ROOT / "README.md").read_text()}.items()}  # fmt: skip
+    for name, text in DOCS.items():
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", text):
+            path = (ROOT / "docs" / target) if target else ROOT / "docs" / name
+            assert path.exists(), target
+            assert not anchor or anchor in anchors[path.name], anchor
+
+
+def ask(tiny, **fields):
+    body = say("What is 47 + 8?", max_tokens=64, seed=0, **fields)
+    answer = httpx.post(tiny.url + CHAT, json=body, timeout=120).json()
+    assert answer["choices"][0]["message"]["content"].endswith("#### 55")
+    return answer["llada"]
+
+
+def test_remedies_for_a_slow_answer_cost_less(tiny):
+    exact, fast = ask(tiny), ask(tiny, threshold=0.9)
+    assert fast["nfe"] < exact["nfe"] / 4
+    cached = ask(tiny, cache="dual")
+    assert cached["choices"][0]["num_positions"] < exact["choices"][0]["num_positions"] / 2
+
+
+def test_the_plan_says_what_helps_against_a_lack_of_memory():
+    def largest(*overrides):
+        command = [sys.executable, "-m", "llada_exp.serve", "--plan", *overrides]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+        return int(re.search(r"largest batch_size +(\d+)", done.stdout)[1])
+
+    assert largest("engine.max_length=128") > largest()
+
+
+def test_extra_fields_can_be_ignored():
+    body = say("x", max_tokens=8, stpes=3)
+    with running_server(["server.extra_fields=ignore"]) as server:
+        assert httpx.post(server.url + CHAT, json=body, timeout=60).status_code == 200
+
+
+def test_a_default_that_is_told_in_words_is_the_settings():
+    assert f"`decoding.max_tokens` ({composed().decoding.max_tokens})" in DOCS["serving.md"]
