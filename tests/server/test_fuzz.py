@@ -86,7 +86,8 @@ FIELDS = st.sampled_from(
     ["model", "n", "stream", "stream_options", "temperature", "top_p", "top_k", "seed", "stop", "rule",
      "steps", "tokens_per_step", "block_length", "threshold", "factor", "delta", "cache", "refresh",
      "suffix_window", "cfg_scale", "remasking", "eos_confidence", "generation_algorithm", "use_cache",
-     "logprobs", "tools", "response_format", "messages", "prompt", "max_tokens", "user", "metadata", "max_time", "unknown"]
+     "logprobs", "tools", "response_format", "messages", "prompt", "max_tokens", "user", "metadata",
+     "max_time", "unknown"]
 )  # fmt: skip
 
 
