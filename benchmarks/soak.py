@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.http import Answer, post, send
+from benchmarks.client import Answer, post, send
 from llada_exp.jobs import ServerHandle, running_server
 from llada_exp.server.info import own_health
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from llada_exp.check import Endpoint, run
 from llada_exp.jobs import running_server
 from tests.server.conftest import FAKE, ROOT
 
@@ -57,11 +58,11 @@ def test_a_key_is_sent_and_its_absence_told(tmp_path):
     assert "sesame" not in refused.stdout
 
 
-def test_one_failing_check_does_not_hide_the_others():
+def test_a_server_that_fails_while_it_decodes_fails_the_check(monkeypatch):
+    """The fake engine's steps raise at this word; health and models are well all the while."""
+    monkeypatch.setattr("llada_exp.check.question", lambda i: "crash")
     with running_server(["batch_size=4"], command=FAKE) as server:
-        done = check(server.url)
-    assert done.returncode == 0, "the fake engine is no model, but a whole server"
-    assert "result      ok" in done.stdout
+        assert run(Endpoint(server.url, None, 60, 16), 2) == 3
 
 
 def test_nobody_there_is_said_and_fails():

@@ -54,6 +54,11 @@ def tiny():
         yield handle
 
 
+def test_the_scrape_configuration_is_yaml():
+    (job,) = yaml.safe_load("\n".join(lines("yaml")))["scrape_configs"]
+    assert job["static_configs"][0]["targets"] == ["127.0.0.1:8000"]
+
+
 def test_every_block_says_how_it_is_tested():
     for text in DOCS.values():
         assert text.count("```") == 2 * len(BLOCK.findall(text))

@@ -34,6 +34,12 @@ INERT: Mapping[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "length_penalty": (1,),
     "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "detokenize": (True,),
+    "return_token_ids": (False,),
+    "return_tokens_as_token_ids": (False,),
+    "truncate_prompt_tokens": (),
     "best_of": (1,),
     "use_beam_search": (False,),
     "include_stop_str_in_output": (False,),
@@ -57,7 +63,7 @@ INERT: Mapping[str, tuple[Any, ...]] = {
     "guided_regex": (),
     "guided_choice": (),
 }
-_NEVER = ("audio", "guided_json", "guided_regex", "guided_choice")
+_NEVER = ("truncate_prompt_tokens", "audio", "guided_json", "guided_regex", "guided_choice")
 
 
 def check_extras(extras: Mapping[str, Any], known: Iterable[str], ignore_unknown: bool) -> None:

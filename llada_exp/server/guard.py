@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from llada_exp.server.processes import Rate, signals_held
-from llada_exp.server.shared import FAILED, STARTING, Shared
+from llada_exp.server.shared import FAILED, READY, STARTING, Shared
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,12 @@ class Guard:
         self._condemned: set[int] = set()
 
     def states(self) -> dict[int, dict[str, Any]]:
-        """Worker id -> what it last said."""
-        return dict(self._shared.states)
+        """Worker id -> what it last said. One that is dead by now is not ready, whatever it said."""
+        alive, states = self.alive(), dict(self._shared.states)
+        for worker_id, process in enumerate(self.processes):
+            if process.pid not in alive and states.get(worker_id, {}).get("state") == READY:
+                states[worker_id] = states[worker_id] | {"state": STARTING}
+        return states
 
     def alive(self) -> set[int]:
         """Pids of workers that may still answer. One that hangs in its device may outlive its kill."""

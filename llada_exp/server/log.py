@@ -29,8 +29,8 @@ class JsonLine(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class Lines(logging.Handler):
-    """To stderr, and past a full disk."""
+class LogHandler(logging.Handler):
+    """Lines to stderr; a full disk under it is no reason to stop serving."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record) + "\n", sys.stderr)
@@ -38,7 +38,7 @@ class Lines(logging.Handler):
 
 def set_up(level: str) -> None:
     """Ours from `level` on; of the libraries, warnings and worse."""
-    handler = Lines()
+    handler = LogHandler()
     handler.setFormatter(JsonLine())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger(LOGGER).setLevel(level.upper())

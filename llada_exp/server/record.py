@@ -122,6 +122,11 @@ class Recorder:
                 await self.app(scope, receive, send_named)
             else:
                 await error.response()(scope, receive, send_named)
+        except Exception:
+            if record.status:
+                raise  # the response has begun: uvicorn cuts it off
+            logger.exception("a request failed unexpectedly", extra={"fields": {"id": record.id}})
+            await ApiError(500, "internal server error").response()(scope, receive, send_named)
         finally:
             self._end(record)
 

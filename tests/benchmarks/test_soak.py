@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import http, soak
+from benchmarks import client, soak
 
 
 def test_a_short_soak_of_the_tiny_model_loses_nothing(capsys):
@@ -81,6 +81,6 @@ def test_outcomes_are_told_apart():
 
 
 def test_an_answer_is_whole_or_not():
-    assert http.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").whole
-    assert not http.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}").whole
-    assert http.parse(b"").status == 0
+    assert client.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").whole
+    assert not client.parse(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}").whole
+    assert client.parse(b"").status == 0

@@ -155,7 +155,7 @@ def test_info_tells_versions_model_and_configuration(http, server):
 
 
 def test_the_ready_line_has_url_model_mode_and_memory(server):
-    ready = server.log.read_text().splitlines()[0]
+    ready = next(line for line in server.log.read_text().splitlines() if line.startswith("ready: "))
     assert re.fullmatch(
         rf"ready: {server.url} model=llada-8b-instruct mode=batch batch_size=8 memory per worker: "
         r"\d+ \+ 8 rows x \d+ \+ step \d+ = \d+ of \d+ MiB",
@@ -268,3 +268,19 @@ def test_a_longer_prompt_than_allowed_is_refused_as_vllm_words_it(tmp_path):
         )
         short = httpx.post(server.url + CHAT, json=say("What is 1 + 1?", max_tokens=8), timeout=60)
         assert short.status_code == 200
+
+
+def test_every_worker_has_its_own_figures(tmp_path):
+    overrides = ["workers=2", "batch_size=2"]
+    with running_server(overrides, command=FAKE, folder=tmp_path) as server, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(httpx.post, server.url + CHAT, json=say(f"slow text {i}")) for i in range(4)]
+        assert {a.result().status_code for a in asked} == {200}
+        with httpx.Client(base_url=server.url, timeout=30) as http:
+            now = samples(http)
+            workers = http.get("/worker-status").json()["workers"]
+            assert set(http.get("/info").json()["workers"]) == {"0", "1"}
+    assert [w["worker"] for w in workers] == [0, 1]
+    assert len({w["pid"] for w in workers}) == 2
+    for worker in ("0", "1"):
+        assert now[("llada_worker_up", (("worker", worker),))] == 1
+        assert now[("llada_batch_size_count", (("worker", worker),))] > 0

@@ -71,6 +71,7 @@ INERT = {
     "presence_penalty": 1.0, "frequency_penalty": 0, "ignore_eos": False, "n": 1, "logprobs": False,
     "user": "me", "store": False, "metadata": {"a": "b"}, "service_tier": "auto",
     "parallel_tool_calls": True, "tools": None, "tool_choice": None, "response_format": {"type": "text"},
+    "stop_token_ids": [], "bad_words": [], "detokenize": True, "truncate_prompt_tokens": None,
     "logit_bias": {}, "top_logprobs": None, "stop": None, "seed": None, "temperature": None,
 }  # fmt: skip
 
@@ -84,7 +85,8 @@ def test_fields_that_ask_for_nothing_pass(field):
     ("field", "value"),
     [("min_p", 0.1), ("repetition_penalty", 1.2), ("frequency_penalty", 1), ("logprobs", True),
      ("tools", [{"type": "function"}]), ("response_format", {"type": "json_object"}), ("echo", True),
-     ("guided_json", {}), ("logit_bias", {"5": 1}), ("logprobs", 1)],
+     ("guided_json", {}), ("logit_bias", {"5": 1}), ("logprobs", 1),
+     ("stop_token_ids", [5]), ("bad_words", ["x"]), ("truncate_prompt_tokens", 100)],
 )  # fmt: skip
 def test_fields_that_ask_for_what_is_not_there_are_refused(field, value):
     assert refused(ChatRequest, say("x") | {field: value}).param == field
