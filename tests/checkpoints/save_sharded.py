@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
 from torch.distributed.fsdp import fully_shard
 
-from llada_exp.checkpoints import load_model
+from llada_exp.checkpoints.hf import load_hf
 from llada_exp.models.llada import LLaDA
 
 WORLD = 2
@@ -40,5 +40,5 @@ if __name__ == "__main__":
         probe.bind(("127.0.0.1", 0))
         free_port = probe.getsockname()[1]
     torch.set_num_threads(1)  # no thread may live when the processes fork
-    source = load_model(source="hf", path=sys.argv[1]).model
+    source, _ = load_hf(sys.argv[1], torch.device("cpu"), torch.float32)
     mp.start_processes(save, (free_port, source, sys.argv[2]), nprocs=WORLD, start_method="fork")
