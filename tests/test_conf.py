@@ -50,7 +50,7 @@ def test_every_choice_is_valid_for_the_benchmark_too(group, choice, tmp_path):
 
 
 def test_what_an_experiment_sets_holds_and_the_command_line_wins():
-    assert composed("experiment=load_curve", app="bench").decoding.rule == "threshold"
+    assert composed("experiment=load_curve", app="bench").decoding.cache == "dual"
     assert composed("experiment=load_curve", app="bench").duration == 20
     assert composed("experiment=load_curve", "duration=5", app="bench").duration == 5
 
@@ -64,11 +64,19 @@ def test_mode_presets_yield_to_the_command_line():
     assert (settings.mode, settings.batch_size, settings.max_wait_time) == ("streaming", 5, 0.0)
 
 
-def test_decoding_presets_differ_in_the_rule_alone():
-    exact, fast = validate(composed()).decoding, validate(composed("decoding=fast")).decoding
+def test_decoding_presets_differ_in_rule_and_cache_alone():
+    exact, fast = validate(composed("decoding=exact")).decoding, validate(composed()).decoding
     assert (exact.rule, exact.cache, exact.steps) == ("fixed", "none", None)
-    assert fast.rule == "threshold"
-    assert {**vars(exact), "rule": None} == {**vars(fast), "rule": None}
+    changed = {name for name, value in vars(exact).items() if vars(fast)[name] != value}
+    assert changed == {"rule", "threshold", "cache", "refresh"}
+
+
+def test_the_servers_preset_is_one_that_the_gate_measures():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tried = OmegaConf.to_container(compose("gate", ["settings=all"]).settings)
+    fast = {name: value for name, value in vars(validate(composed()).decoding).items()}
+    assert any(all(fast[name] == value for name, value in own.items()) and own.get("refresh") == "window"
+               for own in tried.values())  # fmt: skip
 
 
 def test_the_help_text_names_every_key_and_every_choice():

@@ -2,7 +2,8 @@
 
     python -m llada_exp.evals.table outputs/gate/.../outcomes.jsonl [more rows ...] [--margin 2]
 
-Rows of one kind and setting in a later file take the place of earlier ones. A setting holds where, on
+Rows of one kind and setting in a later file take the place of earlier ones. `--speed` takes tokens/s from
+other rows: those of a run of few problems on a quiet machine, where the long run was not alone. A setting holds where, on
 every kind, its paired 95 % interval against vanilla lies above minus the margin. Knows rows only.
 """
 
@@ -33,9 +34,16 @@ def read(paths: Iterable[Path]) -> list[Row]:
     return list(rows.values())
 
 
+def with_speed(rows: Sequence[Row], other: Sequence[Row]) -> list[Row]:
+    """`rows` with the tokens/s of `other`; None where it has none."""
+    speeds = {(row["kind"], row["setting"]): row["output_throughput"] for row in other}
+    return [{**row, "output_throughput": speeds.get((row["kind"], row["setting"]))} for row in rows]
+
+
 def line(row: Row) -> str:
     a, v = row["accuracy"], row["versus"]
     accuracy = f"{100 * a['num_correct'] / a['n']:.1f} [{100 * a['low']:.1f}, {100 * a['high']:.1f}]"
+    speed = "-" if row["output_throughput"] is None else f"{row['output_throughput']:.0f}"
     versus, p_value = "-", "-"
     if v is not None:
         versus = f"{100 * v['difference']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]"
@@ -43,7 +51,7 @@ def line(row: Row) -> str:
     return (
         f"| {row['kind']} | {row['setting']} | {a['n']} | {accuracy} | {versus} | {p_value} | "
         f"{100 * row['agreement']:.0f} % | {row['nfe']:.1f} | {row['tpf']:.2f} | "
-        f"{row['positions_per_token']:.1f} | {row['output_throughput']:.0f} |"
+        f"{row['positions_per_token']:.1f} | {speed} |"
     )
 
 
@@ -64,10 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("rows", nargs="+", type=Path)
+    parser.add_argument("--speed", type=Path, help="rows to take tokens/s from")
     parser.add_argument("--margin", type=float, default=2.0, help="points of accuracy (%(default)g)")
     own = parser.parse_args(argv)
     try:
         rows = read(own.rows)
+        if own.speed is not None:
+            rows = with_speed(rows, read([own.speed]))
     except ValueError as error:
         parser.error(str(error))
     print(HEADER)

@@ -45,3 +45,11 @@ def test_a_wrong_file_is_named(tmp_path, capsys):
     with pytest.raises(SystemExit):
         table.main([str(tmp_path / "x.jsonl")])
     assert "x.jsonl" in capsys.readouterr().err
+
+
+def test_speed_comes_from_the_quiet_run():
+    """Prevents tokens/s of a busy machine beside accuracies of a long run."""
+    quiet = [{**row("short", "dual", 0.0), "output_throughput": 777.0}]
+    fast, unknown = table.with_speed([row("short", "dual", 0.0), row("long", "dual", 0.0)], quiet)
+    assert table.line(fast).endswith("| 777 |")
+    assert table.line(unknown).endswith("| - |")

@@ -146,7 +146,7 @@ def test_info_tells_versions_model_and_configuration(http, server):
     assert info["instance_id"] == server.info["instance_id"]
     assert info["versions"]["litserve"] == "0.2.19"
     assert info["config"]["batch_size"] == 8
-    assert info["config"]["decoding"]["rule"] == "threshold"
+    assert info["config"]["decoding"]["rule"] == "credit"
     assert info["api_key"] is False
     about = info["workers"]["0"]
     assert about["device"] == "cpu"
