@@ -3,8 +3,9 @@
     python -m llada_exp.evals.table outputs/gate/.../outcomes.jsonl [more rows ...] [--margin 2]
 
 Rows of one kind and setting in a later file take the place of earlier ones. `--speed` takes tokens/s from
-other rows: those of a run of few problems on a quiet machine, where the long run was not alone. A setting holds where, on
-every kind, its paired 95 % interval against vanilla lies above minus the margin. Knows rows only.
+other rows: those of a run of few problems on a quiet machine, where the long run was not alone. A setting
+holds where, on every kind, its paired 95 % interval against vanilla lies above minus the margin. Knows
+rows only.
 """
 
 from __future__ import annotations
