@@ -61,7 +61,7 @@ def test_accuracy_comes_with_its_interval_and_needs_every_answer_scored():
     assert summarise(load(record(0, correct=True), record(1)), {})["accuracy"] is None
 
 
-@pytest.mark.parametrize(("lag", "late"), [(0.1, False), (4.0, False), (6.0, True)])
+@pytest.mark.parametrize(("lag", "late"), [(0.1, False), (9.0, False), (11.0, True)])
 def test_a_late_generator_is_flagged(lag, late):
     assert summarise(load(record(0), lag=lag), {})["generator_late"] is late
 
