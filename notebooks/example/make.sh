@@ -9,12 +9,12 @@ cd "$work"
 export OMP_NUM_THREADS=1 # a core for the server, one for the client: on two cores neither waits for the other
 
 bench() { python -m llada_exp.bench "$@" tracking=disabled; }
-bench experiment=batch_size name=batch_size batch_size=1,4,16,32 num_requests=48
-bench experiment=batch_vs_streaming name=batch_vs_streaming num_requests=48
+bench experiment=batch_size decoding=exact name=batch_size batch_size=1,4,16,32 num_requests=48
+bench experiment=batch_vs_streaming decoding.cache=none name=batch_vs_streaming num_requests=48
 bench experiment=wait_time name=wait_time max_wait_time=0,0.1,0.2,0.4 num_requests=48
 bench experiment=load_curve name=load_curve rate=4,16,32,64,96,128 duration=4
 bench experiment=decoding name=decoding request.cache=none,dual num_requests=48
-bench -m name=denoising workload.problems=long num_requests=1 warmup=1 request.trace=true \
+bench -m decoding=exact name=denoising workload.problems=long num_requests=1 warmup=1 request.trace=true \
   request.rule=fixed,threshold request.cache=none,dual
 
 cd outputs/bench
