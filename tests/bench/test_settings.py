@@ -79,7 +79,7 @@ def test_points_that_differ_in_load_and_request_share_a_server():
     for other in (
         ["batch_size=2"],
         ["max_wait_time=0"],
-        ["decoding=fast"],
+        ["decoding=exact"],
         ["mode=streaming"],
         ["url=http://a"],
     ):
