@@ -110,6 +110,8 @@ def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
     tree = Node(cfg, "", (*SERVER_KEYS, *own))
     server_tree = {key: tree[key] for key in SERVER_KEYS}
     url = _url(tree)
+    if tree["api_key_file"] is not None:  # or every request of the load would be a 401
+        raise ValueError("api_key_file is set; a benchmark and its server take the key from LLADA_API_KEY")
     server = validate(server_tree) if url is None else None
     workload = _workload(tree["workload"])
     request = _request(tree.child("request", REQUEST_FIELDS))

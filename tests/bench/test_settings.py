@@ -32,6 +32,7 @@ def settings(*overrides):
         (["url=node7:8000"], "url is 'node7:8000'; expected http://HOST:PORT"),
         (["url=http://me:secret@node7"], "the key belongs in LLADA_API_KEY"),
         (["name=a/b"], "name is 'a/b'; expected the name of a folder"),
+        (["api_key_file=key"], "api_key_file is set; a benchmark and its server take the key from"),
         (["request.threshold=2"], "request.threshold is 2; expected a number from 0 to 1"),
         (["request.rule=best"], "request.rule is 'best'; expected one of fixed"),
         (["request.cfg_scale=1", "batch_size=1"], "batch_size is 1; request.cfg_scale above 0 needs"),
