@@ -1,4 +1,4 @@
-"""The benchmark's sweeper, where Hydra looks for plugins: this namespace and no other.
+"""The sweeper of benchmarks and evaluations, where Hydra looks for plugins: this namespace and no other.
 
 Every program of ours that composes with Hydra imports this, so what sweeping needs is imported when one
 sweeps.
@@ -7,6 +7,7 @@ sweeps.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -14,17 +15,20 @@ from hydra.core.config_store import ConfigStore
 
 
 class PointSweeper(BasicSweeper):
-    """params: key -> values, as in Hydra's own; points: overrides that go together, one text each, every
-    one combined with all values of params and of the command line. A command line that sets a key of the
-    points replaces them: so a row's own command stands for its point alone."""
+    """program: bench or evals, whose points they are; params: key -> values, as in Hydra's own; points:
+    overrides that go together, one text each, every one combined with all values of params and of the
+    command line. A command line that sets a key of the points replaces them: so a row's own command stands
+    for its point alone."""
 
-    def __init__(self, params: dict[str, str] | None = None, points: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, program: str, params: dict[str, str] | None = None, points: Sequence[str] | None = None
+    ) -> None:
         super().__init__(max_batch_size=None, params=params)
+        self.program = program
         self.points = tuple(points or [""])
 
     def sweep(self, arguments: list[str]) -> Any:
-        from llada_exp.bench.sweeper import Sweep
-
+        Sweep = import_module(f"llada_exp.{self.program}.sweeper").Sweep
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
@@ -38,6 +42,6 @@ class PointSweeper(BasicSweeper):
 ConfigStore.instance().store(
     group="hydra/sweeper",
     name="points",
-    node={"_target_": f"{__name__}.PointSweeper", "params": None, "points": None},
+    node={"_target_": f"{__name__}.PointSweeper", "program": "bench", "params": None, "points": None},
     provider="llada_exp",
 )

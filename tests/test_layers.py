@@ -22,16 +22,18 @@ MAY_IMPORT = {
     "offline.py": {"engine", "checkpoints", "text", "types"},
     "bench/engine.py": {"engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "bench": {"cli", "settings", "types", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
+    "runs": {"settings", "jobs"},
+    "bench": {"cli", "settings", "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
     "server": {"settings", "engine", "checkpoints", "text", "types"},
     "jobs": {"server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "check.py": set(),  # a client: over HTTP only
-    "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types"},  # the server over HTTP only
+    # the server over HTTP only
+    "evals": {"cli", "settings", "offline", "engine", "checkpoints", "tiny", "types", "runs", "jobs"},
 }
-HARNESSED = {"cli.py", "serve.py", "server", "jobs", "evals", "bench"}
+HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.bench.foreign import read_foreign
-from llada_exp.bench.rows import read_jsonl, to_parquet
 from llada_exp.bench.schema import ROW, VERSION
+from llada_exp.runs.files import read_jsonl, to_parquet
 
 
 def collect(sources: Sequence[Path]) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    to_parquet(args.out, rows, ROW)
+    to_parquet(args.out, rows, ROW, VERSION)
     print(f"{len(rows)} rows: {args.out}")
     return 0
 

@@ -6,28 +6,28 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from llada_exp.bench import report, status, tracking
+from llada_exp.bench import report, tracking
 from llada_exp.bench.client import LoadResult, Record, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
-from llada_exp.bench.probe import Probe, batch_stats
-from llada_exp.bench.provenance import provenance
-from llada_exp.bench.rows import PointFolder, read_jsonl
-from llada_exp.bench.servers import Endpoint, endpoint
+from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.settings import BenchSettings, Load, validate_bench
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
-
-TERMINATED = 143
+from llada_exp.runs import status
+from llada_exp.runs.files import read_jsonl
+from llada_exp.runs.probe import Probe, batch_stats
+from llada_exp.runs.process import terminable
+from llada_exp.runs.provenance import provenance
+from llada_exp.runs.servers import Endpoint, endpoint
+from llada_exp.runs.tracking import check
 
 
 def run_point(cfg: Any) -> int:
@@ -49,7 +49,7 @@ def run_point(cfg: Any) -> int:
         if settings.dry_run:
             print(report.plan_line(folder, settings))
             return 0
-        tracking.check(settings.tracking)
+        check(settings.tracking)
         if status.read(folder) and not settings.resume:
             raise ValueError(
                 f"name is {settings.name!r}; {folder} holds results: resume=true goes on with them"
@@ -92,7 +92,7 @@ def measure(
     with (
         contextlib.closing(point),
         turn(settings.exclusive) as presence,
-        endpoint(settings, point.folder) as target,
+        endpoint(settings.url, settings.server_tree, point.folder) as target,
         report.progress(settings.load.num_requests * settings.load.repeats) as tick,
     ):
         _warm_up(settings, target)
@@ -110,7 +110,7 @@ def measure(
             _check(result)
             measured.append(measures)
             results.append(result)
-        origin = provenance(overrides, target.url, target.local)
+        origin = provenance("bench", overrides, target.url, target.local)
         told = batch_stats(target.url) if not target.local else {}
     row = {
         **configured(settings, target, told, results[0].records),
@@ -191,23 +191,3 @@ def configured(
 
 
 THRESHOLD_RULES = ("threshold", "credit", "hierarchical")
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that servers are stopped and the end is recorded.
-
-    Installed inside the task: launchers install handlers of their own before it, and swallow the signal.
-    """
-
-    def end(number: int, frame: object) -> None:
-        raise SystemExit(TERMINATED)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -15,8 +15,8 @@ from typing import Any
 from tqdm import tqdm
 
 from llada_exp.bench.client import LoadResult
-from llada_exp.bench.rows import write_whole
 from llada_exp.bench.settings import BenchSettings
+from llada_exp.runs.files import write_whole
 
 _COLUMNS = (
     # heading, width, column, format

@@ -7,16 +7,14 @@ measured is appended as it comes, so that a crash keeps it. Knows files, nothing
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from llada_exp.bench.client import Record
-from llada_exp.bench.schema import COMMIT, REQUEST, ROW, VERSION, Column, arrow, describe
+from llada_exp.bench.schema import COMMIT, REQUEST, ROW, VERSION, describe
+from llada_exp.runs import files
+from llada_exp.runs.files import append, read_jsonl, to_parquet, write_whole
 
 SUMMARY = "summary"
 
@@ -67,20 +65,19 @@ class PointFolder:
         self._requests.write(json.dumps(request_row(record, repeat)) + "\n")
 
     def add_repeat(self, measures: Mapping[str, Any], records: Sequence[Record], repeat: int) -> None:
-        _append(self.folder / "repeats.jsonl", [{"repeat": repeat, **measures}])
-        _append(self.folder / "commits.jsonl", [c for r in records for c in commit_rows(r, repeat)])
+        append(self.folder / "repeats.jsonl", [{"repeat": repeat, **measures}])
+        append(self.folder / "commits.jsonl", [c for r in records for c in commit_rows(r, repeat)])
 
     def finish(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Write the point's row, and everything as parquet too. Returns the whole row."""
         self.close()
         whole = complete(row)
-        _append(self.folder / "row.jsonl", [whole])
-        to_parquet(self.folder / "row.parquet", [whole], ROW)
+        append(self.folder / "row.jsonl", [whole])
+        to_parquet(self.folder / "row.parquet", [whole], ROW, VERSION)
         for name, columns in (("requests", REQUEST), ("commits", COMMIT)):
             if (self.folder / f"{name}.jsonl").is_file():
-                to_parquet(
-                    self.folder / f"{name}.parquet", read_jsonl(self.folder / f"{name}.jsonl"), columns
-                )
+                lines = read_jsonl(self.folder / f"{name}.jsonl")
+                to_parquet(self.folder / f"{name}.parquet", lines, columns, VERSION)
         return whole
 
     def close(self) -> None:
@@ -91,38 +88,9 @@ class PointFolder:
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """Every column of the schema, None where the row has none, and no other."""
-    unknown = set(row) - {column.name for column in ROW}
-    assert not unknown, f"columns that the schema lacks: {sorted(unknown)}"
-    return {c.name: VERSION if c.name == "schema_version" else row.get(c.name) for c in ROW}
-
-
-def to_parquet(path: Path, rows: Sequence[Mapping[str, Any]], columns: tuple[Column, ...]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=arrow(columns)), draft)
-    os.replace(draft, path)
+    return files.complete(row, ROW, VERSION)
 
 
 def write_summary(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """All rows of a sweep in one parquet and one jsonl; the parquet's path."""
-    text = "".join(json.dumps(dict(row)) + "\n" for row in rows)
-    write_whole(folder / f"{SUMMARY}.jsonl", text)
-    to_parquet(folder / f"{SUMMARY}.parquet", rows, ROW)
-    return folder / f"{SUMMARY}.parquet"
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never half of it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    os.replace(draft, path)
-
-
-def _append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(dict(row)) + "\n" for row in rows)
-    if text:
-        with path.open("a") as file:
-            file.write(text)
+    return files.write_rows(folder / SUMMARY, rows, ROW, VERSION)

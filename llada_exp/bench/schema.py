@@ -6,28 +6,13 @@ schema is written beside the rows, and docs/benchmarks.md lists it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-
 from llada_exp.bench.metrics import LATENCIES, SPREAD_OF, SUMMARIES
+from llada_exp.runs.files import Column, columns
 
 VERSION = 1
-TYPES = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_(),
-         "numbers": pa.list_(pa.float64())}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Column:
-    name: str
-    type: str
-    meaning: str
-
-
-def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
-    return tuple(Column(*row) for row in rows)
-
 
 _LATENCY_MEANING = {
     "ttft": "from sending to the first chunk that carries text; streamed only",
@@ -37,7 +22,7 @@ _LATENCY_MEANING = {
 }
 _SUMMARY_MEANING = {"mean": "mean", "median": "median", "p90": "90th percentile", "p99": "99th percentile",
                     "std": "standard deviation over requests"}  # fmt: skip
-_CONFIGURED = _columns(
+_CONFIGURED = columns(
     ("schema_version", "integer", "version of these columns"),
     ("source", "text", "what measured: llada_exp, guidellm or aiperf"),
     ("sweep", "text", "the key `name`: the folder under outputs/bench/"),
@@ -77,7 +62,7 @@ _LATENCY_COLUMNS = tuple(
     for kind in SUMMARIES
 )
 _MEASURED = (
-    *_columns(
+    *columns(
         ("completed", "integer", "requests answered whole, over all repeats"),
         ("failed", "integer", "requests that were not, over all repeats"),
         ("duration", "number", "s, from the start to the last answer, per repeat"),
@@ -89,7 +74,7 @@ _MEASURED = (
         ("request_goodput", "number", "completed requests per second that kept the limits of `goodput`"),
     ),
     *_LATENCY_COLUMNS,
-    *_columns(
+    *columns(
         ("nfe", "number", "forward passes in which a request took part, mean"),
         ("tpf", "number", "answer tokens per forward pass, ratio of sums"),
         ("positions_per_token", "number", "positions forwarded per answer token"),
@@ -115,7 +100,7 @@ _MEASURED = (
         for name in SPREAD_OF
     ),
 )
-_ORIGIN = _columns(
+_ORIGIN = columns(
     ("started", "text", "UTC, ISO 8601"),
     ("ended", "text", "UTC, ISO 8601"),
     ("command", "text", "makes the row again"),
@@ -132,7 +117,7 @@ _ORIGIN = _columns(
 ROW = (*_CONFIGURED, *_MEASURED, *_ORIGIN)
 """A point: `row.parquet`, and a line of a sweep's `summary.parquet`."""
 
-REQUEST = _columns(
+REQUEST = columns(
     ("repeat", "integer", "from 0"),
     ("index", "integer", "place in the load"),
     ("scheduled_s", "number", "s from the start: when it was to be sent"),
@@ -157,7 +142,7 @@ REQUEST = _columns(
 )
 """A request: `requests.parquet`."""
 
-COMMIT = _columns(
+COMMIT = columns(
     ("repeat", "integer", "from 0"),
     ("index", "integer", "of the request"),
     ("step", "integer", "pass of the request, from 0"),
@@ -171,12 +156,6 @@ COMMIT = _columns(
     ("answer", "text", "the whole answer"),
 )
 """A committed token: `commits.parquet`, where `request.trace=true`."""
-
-
-def arrow(columns: tuple[Column, ...]) -> pa.Schema:
-    """With every column's meaning, and the version, in the file's metadata."""
-    fields = [pa.field(c.name, TYPES[c.type], metadata={"meaning": c.meaning}) for c in columns]
-    return pa.schema(fields, metadata={"schema_version": str(VERSION)})
 
 
 def describe() -> dict[str, Any]:

@@ -6,26 +6,31 @@ and no server: a plain mapping will do.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
+from llada_exp.runs.settings import (
+    TRACKING_KEYS,
+    Tracking,
+    check_url,
+    config_hash,
+    read_flag,
+    read_name,
+    read_tracking,
+)
 from llada_exp.settings import (
     Node,
     ServeSettings,
     known_keys,
-    override_value,
     unknown_key_message,
     validate,
 )
 from llada_exp.types import DECODING_FIELDS, DecodingParams
 
 ARRIVALS = ("poisson", "constant", "burst")
-TRACKING = ("offline", "online", "disabled")
 REQUEST_FIELDS = tuple(n for n in DECODING_FIELDS if n not in ("stop", "ban_ids"))
 GOODPUT_FIELDS = ("ttft_ms", "tpot_ms", "e2el_ms")
 WORKLOADS = {
@@ -35,9 +40,6 @@ WORKLOADS = {
               "vocab", "seed"),
     "jsonl": ("path", "seed"),
 }  # fmt: skip
-SERVER_KEYS = tuple(f.name for f in fields(ServeSettings))
-NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
-"""Keys of the server that are ours to set when we start one."""
 NOT_MEASURED = ("name", "resume", "dry_run", "tracking", "exclusive", "vllm_json")
 """Keys that change nothing of what is measured."""
 ENDLESS = 2**31
@@ -58,14 +60,6 @@ class Load:
     repeats: int
     stream: bool
     timeout: float
-
-
-@dataclass(frozen=True)
-class Tracking:
-    mode: str
-    project: str
-    entity: str | None
-    log_text: bool
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ def bench_keys() -> tuple[str, ...]:
     own = ("name", "url", "workload", "tracking", "request", "goodput", *LOAD_KEYS, *FLAGS)
     dotted = [f"request.{n}" for n in REQUEST_FIELDS] + [f"goodput.{n}" for n in GOODPUT_FIELDS]
     dotted += [f"workload.{n}" for names in WORKLOADS.values() for n in names]
-    dotted += [f"tracking.{f.name}" for f in fields(Tracking)]
+    dotted += [f"tracking.{n}" for n in TRACKING_KEYS]
     return (*known_keys(), *own, *dict.fromkeys(dotted))
 
 
@@ -108,71 +102,27 @@ def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
         if key not in SERVER_KEYS and key not in own:
             raise ValueError(unknown_key_message(str(key), [*SERVER_KEYS, *own]))
     tree = Node(cfg, "", (*SERVER_KEYS, *own))
-    server_tree = {key: tree[key] for key in SERVER_KEYS}
-    url = _url(tree)
+    own_server = {key: tree[key] for key in SERVER_KEYS}
+    url = None if tree["url"] is None else check_url(tree["url"])
     if tree["api_key_file"] is not None:  # or every request of the load would be a 401
         raise ValueError("api_key_file is set; a benchmark and its server take the key from LLADA_API_KEY")
-    server = validate(server_tree) if url is None else None
+    server = validate(own_server) if url is None else None
     workload = _workload(tree["workload"])
     request = _request(tree.child("request", REQUEST_FIELDS))
     _check_request(request, server)
-    measured = {k: v for k, v in tree.tree.items() if k not in NOT_MEASURED}
     return BenchSettings(
-        name=_name(tree),
+        name=read_name(tree, "name"),
         url=url,
         server=server,
-        server_tree={k: v for k, v in server_tree.items() if k not in NOT_THE_SERVERS},
+        server_tree={k: v for k, v in own_server.items() if k not in NOT_THE_SERVERS},
         workload=workload,
         load=_load(tree),
         request=request,
         goodput=_goodput(tree.child("goodput", GOODPUT_FIELDS)),
-        tracking=_tracking(tree.child("tracking", tuple(f.name for f in fields(Tracking)))),
-        **{flag: _flag(tree, flag) for flag in FLAGS},
-        config_hash=hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16],
+        tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
+        **{flag: read_flag(tree, flag) for flag in FLAGS},
+        config_hash=config_hash(tree.tree, NOT_MEASURED),
     )
-
-
-def server_key(settings: BenchSettings) -> str:
-    """Points of one key can share one server start."""
-    return settings.url or json.dumps(settings.server_tree, sort_keys=True)
-
-
-def server_overrides(server_tree: Mapping[str, Any]) -> list[str]:
-    """The Hydra overrides that start this very server, every leaf spelt out."""
-    found: list[str] = []
-    for key, value in server_tree.items():
-        leaves = value.items() if isinstance(value, Mapping) else [(None, value)]
-        found += [
-            f"{key}.{leaf}={override_value(v)}" if leaf else f"{key}={override_value(v)}"
-            for leaf, v in leaves
-        ]
-    return found
-
-
-def _url(tree: Node) -> str | None:
-    url = tree.text("url", optional=True)
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"url is {url!r}; expected http://HOST:PORT")
-    if parts.username or parts.password:
-        raise ValueError("url holds a user name or password; the key belongs in LLADA_API_KEY")
-    return str(url).rstrip("/").removesuffix("/v1")
-
-
-def _name(tree: Node) -> str:
-    name = str(tree["name"])
-    if not name or name.startswith(".") or any(c in name for c in "/\\ \n"):
-        raise ValueError(f"name is {name!r}; expected the name of a folder, without spaces and slashes")
-    return name
-
-
-def _flag(tree: Node, key: str) -> bool:
-    value = tree[key]
-    if not isinstance(value, bool):
-        raise ValueError(f"{tree.place}{key} is {value!r}; expected true or false")
-    return value
 
 
 def _load(tree: Node) -> Load:
@@ -192,7 +142,7 @@ def _load(tree: Node) -> Load:
         duration=duration,
         warmup=tree.integer("warmup", 0, 65536),
         repeats=tree.integer("repeats", 1, 1000),
-        stream=_flag(tree, "stream"),
+        stream=read_flag(tree, "stream"),
         timeout=tree.number("timeout", 0.001, 7 * 86400.0),
     )
 
@@ -240,12 +190,3 @@ def _check_request(request: Mapping[str, Any], server: ServeSettings | None) -> 
 
 def _goodput(node: Node) -> dict[str, float]:
     return {k: node.number(k, 0.0, 1e9) for k in GOODPUT_FIELDS if node.tree.get(k) is not None}
-
-
-def _tracking(node: Node) -> Tracking:
-    return Tracking(
-        mode=node.one_of("mode", TRACKING),
-        project=node.text("project"),
-        entity=node.text("entity", optional=True),
-        log_text=_flag(node, "log_text"),
-    )

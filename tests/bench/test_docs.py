@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from llada_exp.bench import schema
-from llada_exp.bench.settings import ARRIVALS, TRACKING, WORKLOADS
+from llada_exp.bench.settings import ARRIVALS, WORKLOADS
+from llada_exp.runs.settings import TRACKING
 
 BENCHMARKS = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
 

@@ -5,9 +5,10 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from llada_exp.bench import schema, status
+from llada_exp.bench import schema
 from llada_exp.bench.client import Record
 from llada_exp.bench.rows import PointFolder, complete, write_summary
+from llada_exp.runs import status
 
 TRACE = [
     {"step": 0, "positions": [0, 33], "token_ids": [5, 6], "confidences": [0.9, 0.8]},

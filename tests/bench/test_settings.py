@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llada_exp.bench.settings import server_key, server_overrides, validate_bench
+from llada_exp.bench.settings import validate_bench
+from llada_exp.bench.sweeper import Sweep
+from llada_exp.runs.servers import server_overrides
 from llada_exp.settings import conf_dir, override_value
 
 
@@ -67,7 +69,7 @@ def test_the_server_gets_exactly_what_was_composed():
 
 
 def test_points_that_differ_in_load_and_request_share_a_server():
-    base = server_key(settings())
+    base = Sweep.server_of(None, settings())
     for same in (
         ["concurrency=2"],
         ["rate=4"],
@@ -76,7 +78,7 @@ def test_points_that_differ_in_load_and_request_share_a_server():
         ["repeats=3"],
         ["port=1"],
     ):
-        assert server_key(settings(*same)) == base
+        assert Sweep.server_of(None, settings(*same)) == base
     for other in (
         ["batch_size=2"],
         ["max_wait_time=0"],
@@ -84,7 +86,7 @@ def test_points_that_differ_in_load_and_request_share_a_server():
         ["mode=streaming"],
         ["url=http://a"],
     ):
-        assert server_key(settings(*other)) != base
+        assert Sweep.server_of(None, settings(*other)) != base
 
 
 def test_the_hash_changes_with_what_is_measured_alone():

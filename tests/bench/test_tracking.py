@@ -8,10 +8,11 @@ import threading
 
 import pytest
 
-from llada_exp.bench import tracking
 from llada_exp.bench.client import LoadResult, Record
 from llada_exp.bench.rows import PointFolder
-from llada_exp.bench.settings import Tracking
+from llada_exp.bench.tracking import track as track_point
+from llada_exp.runs import tracking
+from llada_exp.runs.settings import Tracking
 from tests.bench.conftest import bench
 
 ONLINE = Tracking("online", "project", None, False)
@@ -42,7 +43,7 @@ def written(folder):
 
 def track(folder, log_text=False, mode="offline"):
     row, results = finished(folder)
-    tracking.track(Tracking(mode, "project", None, log_text), folder, row, results, {"batch_size": 4})
+    track_point(Tracking(mode, "project", None, log_text), folder, row, results, {"batch_size": 4})
     return row
 
 

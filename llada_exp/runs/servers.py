@@ -1,4 +1,4 @@
-"""The server of a point: an endpoint that is there already, or one of our own, always stopped.
+"""The server of a run: an endpoint that is there already, or one of our own, always stopped.
 
 Inside `sharing()`, points that come one after the other and need the same server share one start.
 """
@@ -9,14 +9,20 @@ import contextlib
 import json
 import os
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from llada_exp.bench.settings import BenchSettings, server_key, server_overrides
 from llada_exp.jobs import ServerHandle, running_server
+from llada_exp.settings import ServeSettings, override_value
+
+ServerTree = Mapping[str, Any]
+SERVER_KEYS = tuple(f.name for f in fields(ServeSettings))
+NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
+"""Keys of the server that are ours to set when we start one."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Endpoint:
     url: str
     local: bool
     model: str | None
-    log: Path | None = None
+    handle: ServerHandle | None = None
 
 
 class _Shared:
@@ -37,12 +43,12 @@ class _Shared:
         self.stack = ExitStack()
         self.handle: ServerHandle | None = None
 
-    def get(self, settings: BenchSettings, folder: Path) -> ServerHandle:
+    def get(self, tree: ServerTree, folder: Path) -> ServerHandle:
         alive = self.handle is not None and self.handle.process.poll() is None
-        if not alive or self.key != server_key(settings):
+        if not alive or self.key != tree_key(tree):
             self.close()
-            self.handle = self.stack.enter_context(_own(settings, folder))
-            self.key = server_key(settings)
+            self.handle = self.stack.enter_context(_own(tree, folder))
+            self.key = tree_key(tree)
         assert self.handle is not None
         return self.handle
 
@@ -67,35 +73,35 @@ def sharing() -> Iterator[None]:
 
 
 @contextmanager
-def endpoint(settings: BenchSettings, folder: Path) -> Iterator[Endpoint]:
-    """What a point is measured against. A failure in the block stops a shared server too, so that the
-    next point starts from a clean one."""
-    if settings.url is not None:
-        yield Endpoint(settings.url, False, _served_model(settings.url))
+def endpoint(url: str | None, tree: ServerTree, folder: Path) -> Iterator[Endpoint]:
+    """What a run asks: `url`, or without one a server started with `tree`. A failure in the block stops a
+    shared server too, so that the next run starts from a clean one."""
+    if url is not None:
+        yield Endpoint(url, False, served_model(url))
         return
     shared = _shared.get()
     if shared is None:
-        with _own(settings, folder) as handle:
+        with _own(tree, folder) as handle:
             yield _of(handle)
         return
     try:
-        yield _of(shared.get(settings, folder))
+        yield _of(shared.get(tree, folder))
     except BaseException:
         shared.close()
         raise
 
 
-def _own(settings: BenchSettings, folder: Path) -> contextlib.AbstractContextManager[ServerHandle]:
-    overrides = server_overrides(settings.server_tree)
+def _own(tree: ServerTree, folder: Path) -> contextlib.AbstractContextManager[ServerHandle]:
+    overrides = server_overrides(tree)
     # Hydra's variable is ours by now, and would make the server print tracebacks for mistakes.
     return running_server(overrides, folder=folder / "server", env={"HYDRA_FULL_ERROR": "0"})
 
 
 def _of(handle: ServerHandle) -> Endpoint:
-    return Endpoint(handle.url, True, handle.info.get("model"), handle.log)
+    return Endpoint(handle.url, True, handle.info.get("model"), handle)
 
 
-def _served_model(url: str) -> str | None:
+def served_model(url: str) -> str | None:
     """The first model that an endpoint lists. Raises RuntimeError where nothing answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     key = os.environ.get("LLADA_API_KEY")
@@ -105,3 +111,25 @@ def _served_model(url: str) -> str | None:
             return json.load(answer)["data"][0]["id"]
     except (OSError, ValueError, LookupError) as error:
         raise RuntimeError(f"url is {url}; no list of models came from there ({error})") from None
+
+
+def server_tree(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The server's part of a composed config, without what is ours to set."""
+    return {key: cfg[key] for key in SERVER_KEYS if key not in NOT_THE_SERVERS}
+
+
+def tree_key(tree: ServerTree) -> str:
+    """Runs of one key can share one server start."""
+    return json.dumps(tree, sort_keys=True)
+
+
+def server_overrides(tree: ServerTree) -> list[str]:
+    """The Hydra overrides that start this very server, every leaf spelt out."""
+    found: list[str] = []
+    for key, value in tree.items():
+        leaves = value.items() if isinstance(value, Mapping) else [(None, value)]
+        found += [
+            f"{key}.{leaf}={override_value(v)}" if leaf else f"{key}={override_value(v)}"
+            for leaf, v in leaves
+        ]
+    return found

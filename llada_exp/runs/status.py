@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llada_exp.bench.rows import write_whole
+from llada_exp.runs.files import write_whole
 
 FILE = "status.json"
 RUNNING, OK, FAILED, INTERRUPTED = "running", "ok", "failed", "interrupted"
@@ -31,6 +31,26 @@ def now() -> str:
 def recorded(folder: Path, config_hash: str) -> Iterator[dict[str, Any]]:
     """The block's life, written into the folder: at its start, and at its end with the traceback of what
     ended it, which passes on. What the block adds to the yielded status is written too."""
+    status = _begun(folder, config_hash)
+    try:
+        yield status
+        status["status"] = OK
+    except BaseException as error:
+        status["status"] = FAILED if isinstance(error, Exception) else INTERRUPTED
+        status["error"] = f"{type(error).__name__}: {error}"
+        status["traceback"] = traceback.format_exc()
+        raise
+    finally:
+        status["ended"] = now()
+        _write(folder, status)
+
+
+def failed(folder: Path, config_hash: str, error: str) -> None:
+    """Record of what could not even begin."""
+    _write(folder, {**_begun(folder, config_hash), "status": FAILED, "ended": now(), "error": error})
+
+
+def _begun(folder: Path, config_hash: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     status: dict[str, Any] = {
         "status": RUNNING,
@@ -44,17 +64,7 @@ def recorded(folder: Path, config_hash: str) -> Iterator[dict[str, Any]]:
         "traceback": None,
     }
     _write(folder, status)
-    try:
-        yield status
-        status["status"] = OK
-    except BaseException as error:
-        status["status"] = FAILED if isinstance(error, Exception) else INTERRUPTED
-        status["error"] = f"{type(error).__name__}: {error}"
-        status["traceback"] = traceback.format_exc()
-        raise
-    finally:
-        status["ended"] = now()
-        _write(folder, status)
+    return status
 
 
 def read(folder: Path) -> dict[str, Any]:

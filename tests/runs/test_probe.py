@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from llada_exp.bench import probe
+from llada_exp.runs import probe
 
 
 def told(**engine):

@@ -11,18 +11,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from llada_exp.bench.probe import batch_stats, gpu_names
+from llada_exp.runs.probe import batch_stats, gpu_names
 
 PACKAGES = ("llada_exp", "torch", "transformers", "litserve")
 
 
-def provenance(overrides: Sequence[str], url: str, local: bool) -> dict[str, Any]:
-    """overrides: Hydra's, of this point alone. Device and torch are the server's, and None where it runs
-    elsewhere."""
+def provenance(program: str, overrides: Sequence[str], url: str, local: bool) -> dict[str, Any]:
+    """program: bench or evals; overrides: Hydra's, of this point alone. Device and torch are the server's,
+    and None where it runs elsewhere."""
     commit, dirty = git_state(Path(__file__).parent)
     pids = [worker["pid"] for worker in batch_stats(url).get("workers", ())] if local else []
     return {
-        "command": shlex.join(["python", "-m", "llada_exp.bench", *overrides]),
+        "command": shlex.join(["python", "-m", f"llada_exp.{program}", *overrides]),
         "commit": commit,
         "dirty": dirty,
         "host": socket.gethostname(),
