@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ from llada_exp.checkpoints.common import (
 )
 from llada_exp.checkpoints.dcp_metadata import Stored, read_metadata, torch_metadata
 from llada_exp.checkpoints.dcp_safetensors import locate_chunks, read_chunks
-from llada_exp.checkpoints.hf import resolve_folder
+from llada_exp.checkpoints.hf import SMALL_FILES, resolve_folder
+from llada_exp.checkpoints.sums import SUMS, check_sums
+from llada_exp.models.base import SpecialIds
 from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.text import Tokenizer
 
@@ -39,13 +42,27 @@ _OWN_PREFIX = "model.transformer."
 _NUMBER = re.compile(r"[-+]?[0-9.]+e[-+]?[0-9]+", re.IGNORECASE)
 
 
-def load_dcp(
-    path: str | Path, device: torch.device, dtype: torch.dtype, base: str | Path | None = None
-) -> tuple[LLaDA, Tokenizer]:
-    """Read the DCP folder at `path` into a model on `device` in `dtype`, and the run's tokenizer.
+@dataclass(frozen=True)
+class VettedDcp:
+    """A folder whose parts were found and compared; no weight of it was read.
 
-    base: folder or hub id of config.json (and of the tokenizer, where the run has none); by default
-          the run's own config.json, or what its config.yaml says of the model.
+    weights: the folder of the weights; stored: what lies there, by the names that it uses; pickled: in
+    .distcp files, else in safetensors; prefix: what those names have before the model's own.
+    """
+
+    weights: Path
+    config: LLaDAConfig
+    tokenizer: Tokenizer
+    special: SpecialIds
+    stored: dict[str, Stored]
+    pickled: bool
+    prefix: str
+
+
+def vet_dcp(path: str | Path, base: str | Path | None = None, sums: bool = True) -> VettedDcp:
+    """Everything that can be known of the DCP folder at `path` without reading a weight.
+
+    base: as for `load_dcp`. sums: hold the files to the run's SHA256SUMS, where it has one.
 
     Raises ValueError naming the folder, a few keys, what was found and what was expected.
     """
@@ -61,14 +78,30 @@ def load_dcp(
     found = {name.removeprefix(prefix): (weights, tensor.shape) for name, tensor in stored.items()}
     compare_tensors(weights, expected_shapes(config), found)
     check_files(weights, stored)
-    model = empty_model(config, device, dtype)
-    targets = {prefix + name: p.data for name, p in model.named_parameters()}
-    if pickled:
-        _read_distcp(weights, stored, targets)
+    if sums and (folder := _first_with(SUMS, run, weights)) is not None:
+        check_sums(folder, weights)
+    return VettedDcp(weights, config, tokenizer, special, stored, pickled, prefix)
+
+
+def load_dcp(
+    path: str | Path, device: torch.device, dtype: torch.dtype, base: str | Path | None = None
+) -> tuple[LLaDA, Tokenizer]:
+    """Read the DCP folder at `path` into a model on `device` in `dtype`, and the run's tokenizer.
+
+    base: folder or hub id of config.json (and of the tokenizer, where the run has none); by default
+          the run's own config.json, or what its config.yaml says of the model.
+
+    Raises ValueError naming the folder, a few keys, what was found and what was expected.
+    """
+    vetted = vet_dcp(path, base)
+    model = empty_model(vetted.config, device, dtype)
+    targets = {vetted.prefix + name: p.data for name, p in model.named_parameters()}
+    if vetted.pickled:
+        _read_distcp(vetted.weights, vetted.stored, targets)
     else:
-        read_chunks(weights, stored, targets)
-    model.set_special(special)
-    return model, tokenizer
+        read_chunks(vetted.weights, vetted.stored, targets)
+    model.set_special(vetted.special)
+    return model, vetted.tokenizer
 
 
 def read_dcp_config(path: str | Path, base: str | Path | None = None) -> LLaDAConfig:
@@ -124,7 +157,7 @@ def _config(weights: Path, run: Path, base: str | Path | None) -> tuple[LLaDACon
     """The model's shapes, and the folder that says so. Raises ValueError where none does."""
     own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
     if base is not None or own is not None:
-        folder = resolve_folder(base) if base is not None else own
+        folder = resolve_folder(base, SMALL_FILES) if base is not None else own
         assert folder is not None
         return read_config(folder), folder
     policy, where = _policy(run), f"{run / 'config.yaml'}: policy"
@@ -135,7 +168,7 @@ def _config(weights: Path, run: Path, base: str | Path | None) -> tuple[LLaDACon
     if not isinstance(name, str):
         raise _no_base(run)
     try:
-        folder = resolve_folder(name)
+        folder = resolve_folder(name, SMALL_FILES)
     except ValueError as error:
         raise ValueError(f"{where}.model_name: {error}; give base") from error
     return LLaDAConfig.from_dict(read_json(folder / "config.json") | overrides, str(folder)), folder

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,13 +27,44 @@ from llada_exp.checkpoints.common import (
     some,
     special_ids,
 )
-from llada_exp.models.llada import LLaDA
+from llada_exp.checkpoints.sums import SUMS, check_sums
+from llada_exp.models.base import SpecialIds
+from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.text import Tokenizer
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
+SMALL_FILES = ("*.json", "*.jinja")
+"""What a folder holds beside its weights: configuration and tokenizer."""
+_HUB_FILES = ("*.safetensors", *SMALL_FILES)
+
+
+@dataclass(frozen=True)
+class VettedHf:
+    """A folder whose parts were found and compared; no weight of it was read."""
+
+    config: LLaDAConfig
+    tokenizer: Tokenizer
+    special: SpecialIds
+    places: dict[str, Place]
+
+
+def vet_hf(folder: Path, tokenizer_folder: Path | None = None, sums: bool = True) -> VettedHf:
+    """Everything that can be known of a local folder without reading a weight.
+
+    sums: hold the files to the folder's SHA256SUMS, where it has one.
+
+    Raises ValueError naming the file, what was found and what was expected.
+    """
+    config = read_config(folder)
+    tokenizer = Tokenizer(tokenizer_folder or folder)
+    special = special_ids(config, tokenizer, str(folder))
+    places = locate_tensors(folder)
+    compare_tensors(folder, expected_shapes(config), places)
+    if sums and (folder / SUMS).is_file():
+        check_sums(folder, folder)
+    return VettedHf(config, tokenizer, special, places)
 
 
 def load_hf(
@@ -42,16 +74,11 @@ def load_hf(
 
     Raises ValueError naming the file, what was found and what was expected.
     """
-    folder = resolve_folder(source)
-    config = read_config(folder)
-    tokenizer = Tokenizer(tokenizer_folder or folder)
-    special = special_ids(config, tokenizer, str(folder))
-    places = locate_tensors(folder)
-    compare_tensors(folder, expected_shapes(config), places)
-    model = empty_model(config, device, dtype)
-    read_tensors(model, places)
-    model.set_special(special)
-    return model, tokenizer
+    vetted = vet_hf(resolve_folder(source), tokenizer_folder)
+    model = empty_model(vetted.config, device, dtype)
+    read_tensors(model, vetted.places)
+    model.set_special(vetted.special)
+    return model, vetted.tokenizer
 
 
 def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Path:

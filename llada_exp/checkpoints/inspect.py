@@ -1,0 +1,38 @@
+"""Whether a checkpoint is whole, without loading it: what a sweep asks of each before any is evaluated.
+
+The checks are the loaders' own. Of weights only headers, sizes and `.metadata` are read, so that a folder
+of any size takes seconds; a byte that flipped inside a weight shows only where there is a SHA256SUMS.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_INNER = ("policy", "weights", "model")
+
+
+def inspect(path: str | Path, base: str | Path | None = None, sums: bool = True) -> None:
+    """Returns where `load_model` would load the local folder at `path`; else raises its ValueError.
+
+    base: of a DCP folder: folder or hub id of configuration and tokenizer, where the run has none.
+    sums: read the files, too, where a SHA256SUMS lists them; a load does in any case.
+    """
+    folder = Path(path).expanduser()
+    if kind_of(folder) == "dcp":
+        from llada_exp.checkpoints.dcp import vet_dcp
+
+        vet_dcp(folder, base, sums)
+        return
+    if base is not None:
+        raise ValueError(f"base is {str(base)!r}; {folder} is a Hugging Face folder, which takes none")
+    from llada_exp.checkpoints.hf import vet_hf
+
+    vet_hf(folder, sums=sums)
+
+
+def kind_of(folder: Path) -> str:
+    """The `source` that loads this folder: "hf", where configuration and weights lie side by side, else
+    "dcp". Not whether it is whole."""
+    nested = any((folder / name).is_dir() for name in _INNER)
+    side_by_side = (folder / "config.json").is_file() and not (folder / ".metadata").is_file()
+    return "hf" if side_by_side and not nested else "dcp"
