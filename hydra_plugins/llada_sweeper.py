@@ -6,12 +6,14 @@ sweeps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 
 class PointSweeper(BasicSweeper):
@@ -45,3 +47,13 @@ ConfigStore.instance().store(
     node={"_target_": f"{__name__}.PointSweeper", "program": "bench", "params": None, "points": None},
     provider="llada_exp",
 )
+
+
+def folder_name(value: Any) -> str:
+    """Any value as the name of a folder: `gsm8k:4` is gsm8k-4."""
+    words = [value] if isinstance(value, str) else list(value)
+    text = ",".join(str(word).rsplit("/", 1)[-1] for word in words)
+    return re.sub(r"[^\w.=+,-]+", "-", text).strip("-.") or "evaluation"
+
+
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

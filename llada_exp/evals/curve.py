@@ -36,7 +36,7 @@ def table(rows: Sequence[Row], problems: Mapping[int, str] | None = None) -> str
     lines = [(_step(row), _line(row)) for row in rows]
     lines += [(step, f"{step:>8} {'-':<16} no score: {_short(why)}") for step, why in problems.items()]
     head = f"{'step':>8} {'benchmark':<16} {'n':>6} {'accuracy % [95 %]':<20} "
-    head += " ".join(f"{name:>{width}}" for name, width, _, _ in _COLUMNS) + " status"
+    head += " ".join(f"{name:>{width}}" for name, width, _, _ in _COLUMNS)
     return "\n".join([head, *(text for _, text in sorted(lines, key=lambda pair: pair[0]))])
 
 
@@ -58,7 +58,7 @@ def _line(row: Row) -> str:
     step, n = (
         "-" if row[name] is None else f"{row[name]:.0f}" for name in ("checkpoint_step", "num_problems")
     )
-    return f"{step:>8} {_name(row):<16} {n:>6} {accuracy:<20} {cells} {row['status']}"
+    return f"{step:>8} {_name(row):<16} {n:>6} {accuracy:<20} {cells}"
 
 
 def _name(row: Row) -> str:

@@ -66,3 +66,48 @@ def paired(a: Sequence[bool], b: Sequence[bool], seed: int = 0, num_resamples: i
     low, high = np.percentile((draws[:, 2] - draws[:, 0]) / len(a), [2.5, 97.5])
     p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
     return Paired(float(gains.mean()), float(low), float(high), gained, lost, float(p_value))
+
+
+@dataclass(frozen=True)
+class PairedMeans:
+    """Run b against run a, where each problem has a value (a mean over samples) in both.
+
+    difference: mean(b) - mean(a), with its 95 % bootstrap interval over problems.
+    p_value: two-sided, of the sign-flip permutation test on the differences.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def bootstrap(values: Sequence[float], seed: int = 0, num_resamples: int = 10_000) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean, problems resampled with replacement."""
+    import numpy as np
+
+    given = np.asarray(values, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(given, given.size).mean() for _ in range(num_resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired_means(
+    a: Sequence[float], b: Sequence[float], seed: int = 0, num_flips: int = 10_000
+) -> PairedMeans:
+    """Raises ValueError where the runs are not of the same problems."""
+    if len(a) != len(b) or not a:
+        raise ValueError(f"a paired comparison needs the same problems; got {len(a)} and {len(b)}")
+    import numpy as np
+
+    gains = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
+    moved = gains[gains != 0]
+    rng = np.random.default_rng(seed)
+    reached = 0
+    for _ in range(num_flips):
+        flipped = (moved * rng.choice((-1.0, 1.0), moved.size)).sum()
+        reached += abs(flipped) >= abs(moved.sum()) - 1e-12
+    low, high = bootstrap(gains.tolist(), seed)
+    # The differences as they are count as one more of the flips: p is never 0.
+    return PairedMeans(float(gains.mean()), low, high, float((reached + 1) / (num_flips + 1)))

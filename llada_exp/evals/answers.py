@@ -1,0 +1,110 @@
+"""One answer to one problem: what every harness comes down to, and what scores are made of.
+
+An evaluation keeps each in answers.jsonl as it comes. Knows no harness, no HTTP and no statistics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llada_exp.runs.files import write_whole
+
+CORRECT, WRONG, NO_ANSWER, FAILED = "correct", "wrong", "no_answer", "failed"
+VERDICTS = (CORRECT, WRONG, NO_ANSWER, FAILED)
+FILE = "answers.jsonl"
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """benchmark:     its name ("gsm8k", "tiny_short", a task's);
+    problem:       id within the benchmark: the problem's own, or its place from 0;
+    sample:        0 .. k - 1, where a problem is asked k times;
+    predicted:     what was read out of the response; None: nothing could be;
+    verdict:       correct, wrong, no_answer (nothing could be read), failed (no response: `error` says why);
+    finish_reason: "length" where the answer was cut off;
+    decoding:      the effective parameters, by the server's own word; {} where it gives none;
+    attempts:      how often it was asked until there was a response.
+    """
+
+    benchmark: str
+    problem: str
+    sample: int
+    question: str
+    expected: str | None
+    response: str
+    predicted: str | None
+    verdict: str
+    seed: int | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    nfe: int | None = None
+    num_positions: int | None = None
+    e2el_ms: float | None = None
+    url: str | None = None
+    attempts: int = 1
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.verdict in VERDICTS, self.verdict
+
+    @property
+    def key(self) -> Key:
+        return self.benchmark, self.problem, self.sample
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict == CORRECT
+
+
+_NAMES = {f.name for f in dataclasses.fields(Answer)}
+_NEEDED = {
+    f.name
+    for f in dataclasses.fields(Answer)
+    if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+}
+
+
+def line(answer: Answer) -> str:
+    return json.dumps(asdict(answer)) + "\n"
+
+
+def write(path: Path, answers: Iterable[Answer]) -> None:
+    """The whole file anew, in the order of benchmarks, problems and samples as given."""
+    write_whole(path, "".join(map(line, answers)))
+
+
+def read(path: Path) -> list[Answer]:
+    """The answers of a file; of a problem's sample that was asked again, the last one. A last line that
+    was cut off with its process is passed over. Raises ValueError naming file and line for anything else.
+    """
+    try:
+        texts = path.read_text().split("\n")
+    except OSError as error:
+        raise ValueError(f"{path}: expected an evaluation's answers ({error.strerror})") from None
+    found: dict[Key, Answer] = {}
+    for number, text in enumerate(texts, 1):
+        try:
+            if text.strip():
+                answer = _answer(json.loads(text))
+                found[answer.key] = answer
+        except ValueError as error:
+            if number == len(texts):  # whole lines end in a line end
+                continue
+            raise ValueError(f"{path}, line {number}: no answer of an evaluation ({error})") from None
+    return list(found.values())
+
+
+def _answer(tree: Any) -> Answer:
+    if not isinstance(tree, dict) or not tree.keys() >= _NEEDED:
+        raise ValueError(f"expected an object with {', '.join(sorted(_NEEDED))}")
+    if tree["verdict"] not in VERDICTS:
+        raise ValueError(f"verdict is {tree['verdict']!r}; expected one of {', '.join(VERDICTS)}")
+    return Answer(**{name: value for name, value in tree.items() if name in _NAMES})

@@ -1,0 +1,102 @@
+"""The builtin harness's problems: the embedded model's held-out ones, and any JSON lines file.
+
+    tiny_short, tiny_long          of llada_exp.tiny.tasks; training never saw them
+    path/to/file.jsonl             {"problem": ..., "expected_answer": ..., "id": ...} a line
+
+Knows files and the embedded model's tasks; no server and no scoring.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llada_exp.tiny import tasks
+
+NUM_TINY = 500
+TINY = {f"tiny_{kind}": kind for kind in tasks.KINDS}
+PROMPTS = {
+    "plain": "{problem}",
+    "boxed": "Solve the following math problem. Make sure to put the answer (and only answer) inside "
+    "\\boxed{}.\n\n{problem}",
+}
+"""Named prompts. `boxed` asks as NeMo-Skills' generic/math does."""
+MAX_TOKENS = {name: tasks.CANVAS[kind] for name, kind in TINY.items()}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """id: within its benchmark; question: as it stands in the file; fields: of the request's body."""
+
+    benchmark: str
+    id: str
+    question: str
+    expected: str | None
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_builtin(name: str) -> bool:
+    return name in TINY or name.endswith(".jsonl")
+
+
+def benchmark_name(name: str) -> str:
+    """As rows have it: a file's own name."""
+    return Path(name).stem if name.endswith(".jsonl") else name
+
+
+def load(name: str, num: int | None = None) -> list[Problem]:
+    """The first `num` problems of a benchmark, all of them for None (of the tiny ones, 500).
+
+    Raises ValueError that names the benchmark, or the line of its file at fault.
+    """
+    if name in TINY:
+        found = tasks.held_out(TINY[name], num or NUM_TINY)
+        fields = {"max_tokens": MAX_TOKENS[name]}
+        return [Problem(name, str(i), p.question, p.answer, fields) for i, p in enumerate(found)]
+    if not name.endswith(".jsonl"):
+        raise ValueError(f"benchmark is {name!r}; expected {', '.join(TINY)} or a .jsonl file")
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ValueError(f"benchmark is {name!r}; there is no such file")
+    problems: dict[str, Problem] = {}
+    for number, text in enumerate(path.read_text().splitlines(), 1):
+        if text.strip():
+            problem = _from_line(benchmark_name(name), text, len(problems), f"{path}, line {number}")
+            if problem.id in problems:
+                raise ValueError(f"{path}, line {number}: id {problem.id!r} was there before")
+            problems[problem.id] = problem
+        if num is not None and len(problems) >= num:
+            break
+    if not problems:
+        raise ValueError(f"benchmark is {name!r}; the file holds no problem")
+    return list(problems.values())
+
+
+def ask(problem: Problem, prompt: str) -> str:
+    """What is said to the model. prompt: a name of PROMPTS, or a text with {problem} in it."""
+    return PROMPTS.get(prompt, prompt).replace("{problem}", problem.question)
+
+
+def check_prompt(prompt: Any) -> str:
+    if not isinstance(prompt, str) or (prompt not in PROMPTS and "{problem}" not in prompt):
+        raise ValueError(
+            f"prompt is {prompt!r}; expected {', '.join(PROMPTS)}, or a text that holds {{problem}}"
+        )
+    return prompt
+
+
+def _from_line(benchmark: str, text: str, place: int, where: str) -> Problem:
+    try:
+        tree = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error})") from None
+    if not isinstance(tree, dict) or not isinstance(tree.get("problem"), str):
+        raise ValueError(f'{where}: expected an object with "problem", a text, and "expected_answer"')
+    expected = tree.get("expected_answer")
+    if expected is None or isinstance(expected, dict | list):
+        raise ValueError(f'{where}: expected "expected_answer", a text or a number')
+    fields = {"max_tokens": tree["max_tokens"]} if tree.get("max_tokens") else {}
+    return Problem(benchmark, str(tree.get("id", place)), tree["problem"], str(expected), fields)

@@ -1,0 +1,97 @@
+"""From answers to rows and scores.json: one row a benchmark, with settings and origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llada_exp.evals.answers import FAILED, Answer
+from llada_exp.evals.schema import complete, write_rows
+from llada_exp.evals.scores import Estimate, Scores, score
+from llada_exp.evals.settings import EvalSettings
+from llada_exp.runs.files import write_whole
+
+SCORES = "scores.json"
+ROW = "row"
+THRESHOLD_RULES = ("threshold", "credit", "hierarchical")
+
+
+def benchmark_rows(
+    settings: EvalSettings, folder: Path, answers: Sequence[Answer], shared: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], list[Scores]]:
+    """Rows and scores, in the order of the settings' benchmarks as far as they name them. shared: columns
+    that all rows have: model, versions, times."""
+    names = list(dict.fromkeys(a.benchmark for a in answers))
+    rows, scores = [], []
+    for name in names:
+        own = [a for a in answers if a.benchmark == name]
+        told = score(own)
+        tokens = [a.output_tokens for a in own if a.verdict != FAILED]
+        known = [t for t in tokens if t is not None]
+        row = {
+            **configured(settings, own),
+            **measured(told),
+            "point": folder.name,
+            "benchmark": name,
+            "metric": "pass@1",
+            "total_output_tokens": sum(known) if len(known) == len(tokens) else None,
+            **shared,
+        }
+        rows.append(complete(row))
+        scores.append(told)
+    return rows, scores
+
+
+def measured(scores: Scores) -> dict[str, Any]:
+    return {
+        **_spread("accuracy", scores.accuracy),
+        **_spread("majority", scores.majority),
+        **_spread("pass_k", scores.pass_k),
+        **{n: getattr(scores, n) for n in ("num_problems", "num_samples", "cut_off", "no_answer", "failed",
+                                           "mean_output_tokens", "mean_nfe", "tpf")},
+    }  # fmt: skip
+
+
+def _spread(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    if estimate is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, Any]:
+    """The columns that say how it was asked: by the server's own word where it gives one."""
+    told = next((dict(a.decoding) for a in answers if a.decoding), dict(settings.request))
+    lengths = {a.decoding.get("max_tokens") for a in answers if a.decoding}
+    fixed = told.get("rule") == "fixed"
+    server = settings.server
+    return {
+        "sweep": settings.name,
+        "config_hash": settings.config_hash,
+        "harness": settings.harness,
+        "model_path": server.model.path if server else None,
+        "checkpoint_step": settings.checkpoint_step,
+        "num_urls": len(settings.urls),
+        **{n: told.get(n) for n in ("rule", "block_length", "cache", "suffix_window", "temperature", "top_p",
+                                    "cfg_scale", "remasking", "eos_confidence")},
+        "threshold": told.get("threshold") if told.get("rule") in THRESHOLD_RULES else None,
+        **{n: told.get(n) if fixed else None for n in ("steps", "tokens_per_step")},
+        "max_tokens": lengths.pop() if len(lengths) == 1 else settings.request.get("max_tokens"),
+        "seed": settings.seed,
+        "prompt": settings.prompt,
+        "chat_template": settings.chat_template,
+        "dtype": server.dtype if server else None,
+        "batch_size": server.batch_size if server else None,
+    }  # fmt: skip
+
+
+def write(
+    folder: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[Scores], metrics: Mapping[str, Any]
+) -> Path:
+    """row.jsonl, row.parquet and scores.json; the parquet's path. metrics: a harness's own, kept as they
+    are."""
+    tree = {"benchmarks": {s.benchmark: asdict(s) for s in scores}, "metrics": dict(metrics)}
+    write_whole(folder / SCORES, json.dumps(tree, indent=1) + "\n")
+    return write_rows(folder / ROW, rows)

@@ -1,0 +1,162 @@
+"""What a benchmark's answers add up to: pass@1, majority@k, pass@k, each with its interval, and what went
+wrong counted apart.
+
+Knows answers and statistics; no harness and no server. A failed answer (no response) counts as wrong, and
+is counted by itself too. Intervals are of 95 %: Wilson's for shares of problems; where a problem's value
+is itself a mean over samples, a bootstrap over problems, since samples of one problem are not independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, Answer
+from llada_exp.evals.stats import bootstrap, proportion
+
+CUT_OFF = "length"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over problems, 0 .. 1, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of one benchmark.
+
+    accuracy: pass@1, the mean over problems of the share of right samples. majority: the most frequent
+    prediction of each problem is right; of those tied for it, the share that is. pass_at: k -> at least
+    one of k samples is right, without bias (Chen et al., arXiv 2107.03374); majority None and pass_at
+    only {1: ...} where problems have one sample.
+    cut_off, no_answer: shares of answers that ended at the length limit, and that nothing could be read
+    out of; failed: number of answers that never came.
+    mean_output_tokens, mean_nfe: of an answer; tpf: tokens per forward pass, ratio of sums; None where
+    not all that came are known.
+    """
+
+    benchmark: str
+    num_problems: int
+    num_samples: int
+    accuracy: Estimate
+    majority: Estimate | None
+    pass_at: Mapping[int, Estimate]
+    cut_off: float
+    no_answer: float
+    failed: int
+    mean_output_tokens: float | None
+    mean_nfe: float | None
+    tpf: float | None
+
+    @property
+    def pass_k(self) -> Estimate | None:
+        """pass@k of all samples; None with one."""
+        return self.pass_at[self.num_samples] if self.num_samples > 1 else None
+
+
+def score_all(answers: Sequence[Answer]) -> list[Scores]:
+    """Of every benchmark there is, in the order of their first answers."""
+    by_name: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        by_name[answer.benchmark].append(answer)
+    return [score(own) for own in by_name.values()]
+
+
+def score(answers: Sequence[Answer]) -> Scores:
+    """Scores of one benchmark's answers. Raises ValueError where problems differ in their number of
+    samples: the run is not finished."""
+    problems = by_problem(answers)
+    counts = Counter(len(own) for own in problems.values())
+    if len(counts) != 1:
+        told = ", ".join(f"{n} problems with {k}" for k, n in sorted(counts.items()))
+        raise ValueError(f"answers are missing: of samples a problem, there are {told}")
+    (num_samples,) = counts
+    groups = list(problems.values())
+    came = [a for a in answers if a.verdict != FAILED]
+    tokens, nfe = _total(came, lambda a: a.output_tokens), _total(came, lambda a: a.nfe)
+    return Scores(
+        benchmark=answers[0].benchmark,
+        num_problems=len(groups),
+        num_samples=num_samples,
+        accuracy=estimate([right(own) / num_samples for own in groups]),
+        majority=estimate([majority(own) for own in groups]) if num_samples > 1 else None,
+        pass_at={
+            k: estimate([pass_at(k, num_samples, right(own)) for own in groups]) for k in ks(num_samples)
+        },
+        cut_off=_share(answers, lambda a: a.finish_reason == CUT_OFF),
+        no_answer=_share(answers, lambda a: a.verdict == NO_ANSWER),
+        failed=len(answers) - len(came),
+        mean_output_tokens=None if tokens is None else tokens / len(came),
+        mean_nfe=None if nfe is None else nfe / len(came),
+        tpf=tokens / nfe if tokens is not None and nfe else None,
+    )
+
+
+def by_problem(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """A problem's samples in their order."""
+    found: dict[str, list[Answer]] = defaultdict(list)
+    for answer in sorted(answers, key=lambda a: a.sample):
+        found[answer.problem].append(answer)
+    return {a.problem: found[a.problem] for a in answers}
+
+
+def right(samples: Sequence[Answer]) -> int:
+    return sum(a.verdict == CORRECT for a in samples)
+
+
+def majority(samples: Sequence[Answer]) -> float:
+    """Whether the most frequent prediction is right: 0 or 1, and a share where several are as frequent,
+    so that the order of samples does not matter."""
+    votes: dict[str, list[Answer]] = defaultdict(list)
+    for answer in samples:
+        if answer.predicted is not None:
+            votes[normal(answer.predicted)].append(answer)
+    most = max(map(len, votes.values()), default=0)
+    first = [own for own in votes.values() if len(own) == most]
+    return sum(any(a.correct for a in own) for own in first) / len(first) if first else 0.0
+
+
+def normal(text: str) -> str:
+    """A prediction as votes are counted: numbers by value."""
+    plain = text.strip().strip("$").replace(",", "").rstrip(".")
+    try:
+        return repr(float(plain))
+    except ValueError:
+        return plain
+
+
+def pass_at(k: int, n: int, num_right: int) -> float:
+    """1 - C(n - right, k) / C(n, k)."""
+    return 1.0 - math.comb(n - num_right, k) / math.comb(n, k)
+
+
+def ks(n: int) -> list[int]:
+    """1, 2, 4 ... and n."""
+    return sorted({n, *(2**i for i in range(n.bit_length()) if 2**i <= n)})
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The mean of a value per problem with its interval. Without spread a bootstrap would claim to be
+    certain: Wilson's interval stands in."""
+    if all(v in (0.0, 1.0) for v in values):
+        share = proportion([v == 1.0 for v in values])
+        return Estimate(share.value, share.low, share.high)
+    mean = sum(values) / len(values)
+    return Estimate(mean, *bootstrap(values))
+
+
+def _share(answers: Sequence[Answer], what: Callable[[Answer], bool]) -> float:
+    return sum(map(what, answers)) / len(answers)
+
+
+def _total(answers: Sequence[Answer], what: Callable[[Answer], int | None]) -> int | None:
+    values = [what(a) for a in answers]
+    known = [v for v in values if v is not None]
+    return sum(known) if known and len(known) == len(values) else None

@@ -1,0 +1,49 @@
+"""What W&B gets of an evaluation: its scores, its answers as a table, and accuracy against the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llada_exp.evals import answers
+from llada_exp.runs.files import read_jsonl
+from llada_exp.runs.settings import Tracking
+from llada_exp.runs.tracking import mirror
+
+SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "majority", "pass_k", "cut_off", "no_answer",
+           "failed", "mean_output_tokens", "mean_nfe", "tpf")  # fmt: skip
+PLAIN = ("benchmark", "problem", "sample", "verdict", "finish_reason", "output_tokens", "nfe")
+TEXT = ("question", "expected", "predicted", "response")
+
+
+def track(
+    tracking: Tracking, folder: Path, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
+) -> None:
+    """Mirror one finished evaluation into <folder>/wandb. A benchmark's figures are `<benchmark>/accuracy`
+    and so on; texts go only where tracking.log_text asks for them."""
+
+    def content(wandb: Any) -> dict[str, Any]:
+        names = [*PLAIN, *(TEXT if tracking.log_text else ())]
+        found = answers.read(folder / answers.FILE)
+        data = [[getattr(a, name) for name in names] for a in found]
+        logged = {f"{row['benchmark']}/{name}": row[name] for row in rows for name in SUMMARY
+                  if row[name] is not None}  # fmt: skip
+        logged["answers"] = wandb.Table(columns=names, data=data)
+        if (image := _curve(folder, rows)) is not None:
+            logged["accuracy_by_step"] = wandb.Image(str(image))
+        return logged
+
+    mirror(tracking, folder, rows[0], "eval", config, content)
+
+
+def _curve(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path | None:
+    """This checkpoint among those of its sweep that are finished; None where it is none."""
+    if rows[0]["checkpoint_step"] is None:
+        return None
+    from llada_exp.evals.curve import plot
+
+    near = [r for path in sorted(folder.parent.glob("*/row.jsonl")) for r in read_jsonl(path)]
+    path = folder / "accuracy_by_step.png"
+    plot([r for r in near if r["sweep"] == rows[0]["sweep"]]).savefig(path, dpi=150)
+    return path
