@@ -227,10 +227,14 @@ def _request(tree: Node, num_samples: int, server: ServeSettings | None) -> dict
         )
     if given.get("cfg_scale", 0) > 0 and server is not None and server.batch_size < 2:
         raise ValueError("batch_size is 1; cfg_scale above 0 needs at least 2 rows")
-    extra = tree["extra_body"]
-    if not isinstance(extra, Mapping):
-        raise ValueError(f"extra_body is {extra!r}; expected fields of the request: {{name: value}}")
-    return {**given, **extra}
+    return {**given, **_mapping(tree, "extra_body")}
+
+
+def _mapping(tree: Node, key: str) -> dict[str, Any]:
+    value = {} if tree[key] is None else tree[key]
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{tree.place}{key} is {value!r}; expected {{name: value}} or null")
+    return {str(name): own for name, own in value.items()}
 
 
 def _optional(tree: Node, key: str, low: int) -> int | None:
@@ -261,6 +265,4 @@ def _lm_eval(node: Node) -> dict[str, Any]:
     node.integer("num_mc", 1, 2**20)
     node.integer("mc_batch_size", 1, 2**16)
     node.text("include_path", optional=True)
-    if not isinstance(node["gen_kwargs"], Mapping):
-        raise ValueError(f"lm_eval.gen_kwargs is {node['gen_kwargs']!r}; expected {{name: value}}")
-    return dict(node.tree)
+    return {**node.tree, "gen_kwargs": _mapping(node, "gen_kwargs")}

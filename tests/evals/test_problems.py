@@ -1,0 +1,65 @@
+"""Benchmarks of the builtin harness: which problems, which words."""
+
+import json
+
+import pytest
+
+from llada_exp.evals import problems
+from llada_exp.tiny import tasks
+
+
+def file(tmp_path, *lines):
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n")
+    return str(path)
+
+
+def test_tiny_problems_are_the_held_out_ones():
+    """Prevents scoring what training saw."""
+    own = problems.load("tiny_long", 20)
+    assert all(tasks.is_held_out(p.question) for p in own)
+    assert [p.id for p in own] == [str(i) for i in range(20)]
+    assert {p.fields["max_tokens"] for p in own} == {128}
+    assert problems.load("tiny_long", 5) == own[:5]
+
+
+def test_a_file_gives_ids_answers_and_lengths(tmp_path):
+    path = file(tmp_path, {"problem": "a", "expected_answer": 3}, "",
+                {"problem": "b", "expected_answer": "x", "id": "second", "max_tokens": 7})  # fmt: skip
+    first, second = problems.load(path)
+    assert (first.benchmark, first.id, first.expected, dict(first.fields)) == ("own", "0", "3", {})
+    assert (second.id, second.fields["max_tokens"]) == ("second", 7)
+    assert problems.load(path, 1) == [first]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["nonsense"], "line 1: not JSON"),
+        ([{"question": "a"}], 'line 1: expected an object with "problem"'),
+        ([{"problem": "a"}], 'line 1: expected "expected_answer"'),
+        ([{"problem": "a", "expected_answer": [1]}], 'line 1: expected "expected_answer"'),
+        ([{"problem": "a", "expected_answer": 1, "id": "1"}, {"problem": "b", "expected_answer": 1}],
+         "line 2: id '1' was there before"),
+        ([], "holds no problem"),
+    ],
+)  # fmt: skip
+def test_a_line_at_fault_is_named(tmp_path, lines, words):
+    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+        problems.load(file(tmp_path, *lines))
+
+
+def test_a_missing_file_and_an_unknown_name_are_named():
+    with pytest.raises(ValueError, match="no such file"):
+        problems.load("none.jsonl")
+    with pytest.raises(ValueError, match=r"expected tiny_short, tiny_long or a \.jsonl file"):
+        problems.load("tiny")
+
+
+def test_prompts_hold_the_problem_and_leave_other_braces_alone():
+    (own,) = problems.load("tiny_short", 1)
+    assert problems.ask(own, "plain") == own.question
+    assert problems.ask(own, "boxed").endswith(f"\\boxed{{}}.\n\n{own.question}")
+    assert problems.ask(own, "{x} {problem}") == f"{{x}} {own.question}"
+    with pytest.raises(ValueError, match="prompt is 'nothing'; expected plain, boxed"):
+        problems.check_prompt("nothing")

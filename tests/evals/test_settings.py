@@ -1,0 +1,125 @@
+"""conf/eval.yaml into settings: every predecessor's option has its key, and mistakes are named."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from llada_exp.evals.settings import DECODING, eval_keys
+from llada_exp.settings import conf_dir, known_keys
+from llada_exp.types import DECODING_FIELDS
+from tests.evals.samples import settings
+
+
+def test_the_defaults_evaluate_the_embedded_model_by_itself():
+    own = settings()
+    assert (own.harness, own.urls, own.server.model.source) == ("builtin", (), "tiny")
+    assert [(b.name, b.num_samples) for b in own.benchmarks] == [("tiny_short", 1)]
+    assert own.request == {}, "null is not sent: the server's own default holds"
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "harness"),
+    [
+        ("tiny_long", "builtin"),
+        ("a.jsonl:4", "builtin"),
+        ("gsm8k:4", "nemo_skills"),
+        ("task.yaml", "lm_eval"),
+    ],
+)
+def test_the_harness_follows_the_benchmark_unless_named(benchmark, harness):
+    assert settings(f"benchmark='{benchmark}'").harness == harness
+    assert settings(f"benchmark='{benchmark}'", "harness=lm_eval").harness == "lm_eval"
+
+
+def test_several_benchmarks_are_of_one_harness():
+    own = settings("benchmark=[gsm8k:4,math]")
+    assert [(b.name, b.num_samples) for b in own.benchmarks] == [("gsm8k", 4), ("math", 1)]
+    assert settings("benchmark='gsm8k:4,math'").benchmarks == own.benchmarks
+    with pytest.raises(ValueError, match=r"of several harnesses \(builtin, nemo_skills\)"):
+        settings("benchmark=[gsm8k,tiny_short]")
+
+
+def test_the_quick_test_is_one_sample_of_ten_problems_unless_said():
+    own = settings("benchmark=gsm8k:4", "quick_test=true")
+    assert (own.num_samples, own.max_samples) == (1, 10)
+    assert settings("quick_test=true", "max_samples=3").max_samples == 3
+
+
+def test_every_decoding_field_of_a_request_is_a_key():
+    """Prevents a new field that an evaluation cannot ask for."""
+    assert set(DECODING) == set(DECODING_FIELDS) - {"max_tokens", "seed", "stop", "ban_ids", "trace"}
+    own = settings("tokens_to_generate=512", "steps=256", "block_length=8", "cfg_scale=0.5",
+                   "remasking=random", "cache=dual", "temperature=0.7", "top_p=0.95", "extra_body={new: 1}")  # fmt: skip
+    assert own.request == {
+        "max_tokens": 512, "steps": 256, "block_length": 8, "cfg_scale": 0.5, "remasking": "random",
+        "cache": "dual", "temperature": 0.7, "top_p": 0.95, "new": 1,
+    }  # fmt: skip
+    assert settings("threshold=0.9", "factor=1.0").request == {"threshold": 0.9, "factor": 1.0}
+
+
+def test_several_samples_are_never_the_same_one_several_times():
+    assert settings("benchmark=tiny_short:4").request == {"temperature": 0.7, "top_p": 0.95}
+    assert settings("benchmark=tiny_short:4", "temperature=1").request["temperature"] == 1
+    with pytest.raises(ValueError, match="temperature is 0; with 4 samples a problem all would be the same"):
+        settings("benchmark=tiny_short:4", "temperature=0")
+
+
+def test_the_environment_names_server_and_output_and_the_command_line_wins(monkeypatch):
+    monkeypatch.setenv("LLADA_SERVER_URL", "http://a:1/v1,http://b:2")
+    assert settings().urls == ("http://a:1", "http://b:2")
+    assert settings().server is None
+    assert settings("url=http://c:3").urls == ("http://c:3",)
+    monkeypatch.setenv("EVAL_OUTPUT_DIR", "/somewhere")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert compose("eval").output_dir == "/somewhere"
+        assert compose("eval", overrides=["output_dir=here"]).output_dir == "here"
+
+
+def test_resuming_asks_whether_an_answer_would_change_and_nothing_else():
+    base = settings().config_hash
+    same = ["expname=b", "concurrency=3", "timeout=5", "max_retries=0", "tracking=disabled", "resume=true"]
+    for one in same:
+        assert settings(one).config_hash == base, one
+    other = ["benchmark=tiny_long", "temperature=0.5", "seed=1", "max_samples=3", "prompt=boxed",
+             "decoding=exact", "scorer=exact", "extra_body={a: 1}"]  # fmt: skip
+    for one in other:
+        assert settings(one).config_hash != base, one
+    remote = settings("url=http://a:1")
+    assert settings("url=http://b:1", "decoding=exact").config_hash == remote.config_hash
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("harness=nemo", "harness is 'nemo'; expected one of builtin, nemo_skills, lm_eval"),
+        ("benchmark=tiny_short:0", "expected NAME or NAME:K"),
+        ("benchmark=''", "benchmark is ''; expected a name"),
+        ("url=node7", "url is 'node7'; expected http://HOST:PORT"),
+        ("url=[http://a:1,http://a:1/v1]", "url names http://a:1 twice"),
+        ("max_samples=0", "max_samples is 0; expected an integer from 1"),
+        ("tokens_to_generate=0", "tokens_to_generate is 0"),
+        ("cache=both", "cache is 'both'; expected"),
+        ("threshold=2", "threshold is 2"),
+        ("prompt=none", "prompt is 'none'"),
+        ("scorer=none", "scorer is 'none'; expected one of math_verify, exact"),
+        ("extra_body=3", "extra_body is 3"),
+        ("checkpoint_steps=[a]", "checkpoint_steps is "),
+        ("nemo_skills.args=x", "nemo_skills.args is 'x'"),
+        ("lm_eval.num_mc=0", "lm_eval.num_mc is 0"),
+        ("expname=a/b", "expname is 'a/b'"),
+        ("api_key_file=x", "api_key_file is set"),
+        ("+benchmrk=x", "unknown key benchmrk; did you mean benchmark"),
+        ("tracking.mode=on", "tracking.mode is 'on'"),
+    ],
+)
+def test_a_mistake_is_named(override, words):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        settings(override)
+    assert words in str(error.value)
+
+
+def test_the_help_text_names_every_key():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        text = compose("eval", return_hydra_config=True).hydra.help.template
+    for key in set(eval_keys()) - set(known_keys()) - {"seed"}:
+        group = key.split(".")[0]
+        assert (f"{group}.*" if group == "tracking" and "." in key else key) in text, key
