@@ -68,7 +68,8 @@ def plan_line(folder: Path, settings: EvalSettings, note: str = "") -> str:
         where += f" of {settings.server.model.path or settings.server.model.name}"
     limit = f"  first {settings.max_samples} problems" if settings.max_samples else ""
     request = " ".join(f"{name}={value}" for name, value in settings.request.items())
-    return f"{folder}  {settings.harness}  {names}{limit}  {where}  {request}{note}".rstrip()
+    told = [str(folder), settings.harness, names + limit, where, request]
+    return "  ".join(word for word in told if word) + note
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
         timeout=tree.number("timeout", 0.001, 7 * 86400.0),
         max_retries=tree.integer("max_retries", 0, 1000),
         patience=tree.number("patience", 0.0, 7 * 86400.0),
-        checkpoints=tree.text("checkpoints", optional=True),
+        checkpoints=_checkpoints(tree),
         checkpoint_pattern=tree.text("checkpoint_pattern"),
         checkpoint_steps=_steps(tree["checkpoint_steps"]),
         checkpoint_step=None
@@ -239,6 +239,12 @@ def _mapping(tree: Node, key: str) -> dict[str, Any]:
 
 def _optional(tree: Node, key: str, low: int) -> int | None:
     return None if tree[key] is None else tree.integer(key, low, 2**53)
+
+
+def _checkpoints(tree: Node) -> str | None:
+    if tree["checkpoints"] == "":
+        raise ValueError("checkpoints is not set; expected a training run's folder: checkpoints=RUN_DIR")
+    return tree.text("checkpoints", optional=True)
 
 
 def _steps(value: Any) -> tuple[int, ...] | None:

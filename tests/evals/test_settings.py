@@ -48,7 +48,8 @@ def test_every_decoding_field_of_a_request_is_a_key():
     """Prevents a new field that an evaluation cannot ask for."""
     assert set(DECODING) == set(DECODING_FIELDS) - {"max_tokens", "seed", "stop", "ban_ids", "trace"}
     own = settings("tokens_to_generate=512", "steps=256", "block_length=8", "cfg_scale=0.5",
-                   "remasking=random", "cache=dual", "temperature=0.7", "top_p=0.95", "extra_body={new: 1}")  # fmt: skip
+                   "remasking=random", "cache=dual", "temperature=0.7", "top_p=0.95",
+                   "extra_body={new: 1}")  # fmt: skip
     assert own.request == {
         "max_tokens": 512, "steps": 256, "block_length": 8, "cfg_scale": 0.5, "remasking": "random",
         "cache": "dual", "temperature": 0.7, "top_p": 0.95, "new": 1,
