@@ -38,9 +38,10 @@ NOT_READY = "not_ready"  # the code of our server's 503 before it is ready and w
 class Exchange:
     """What became of one request.
 
-    status: 0 where no whole answer came; body: then, and where the answer is no JSON object, an error
-    object as OpenAI's. url: of the server that was asked last; attempts: how often it was sent, wherever
-    to; seconds: from the call to the end, waits included; headers: of the answer.
+    status: 0 where no whole answer came, or one that is no JSON object; body: then, and for failures that
+    are none, an error object as OpenAI's. url: of the server that was asked last; attempts: how often it
+    was sent, wherever to; seconds: from the call to the end, waits included; headers, data: of the answer
+    as it came.
     """
 
     status: int
@@ -48,7 +49,8 @@ class Exchange:
     url: str
     attempts: int
     seconds: float
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    data: bytes = field(default=b"", repr=False)
 
 
 def to_stderr(line: str) -> None:
@@ -110,11 +112,14 @@ class Pool:
 
         Raises ServersGone; nothing for a request that fails.
         """
-        return await self.send("POST", path, json.dumps(body).encode())
+        return await self.send("POST", path, json.dumps(body).encode(), repeat=True)
 
-    async def send(self, method: str, path: str, data: bytes | None = None) -> Exchange:
-        """`post` for any method and body. Only a POST is sent again for what a server answers."""
-        request = _Request(method, path, data, began=asyncio.get_running_loop().time())
+    async def send(
+        self, method: str, path: str, data: bytes | None = None, *, repeat: bool = False
+    ) -> Exchange:
+        """`post` for any method and body. repeat: also for what a server answers, as `post` does; else
+        every answer is as good as another, JSON or not."""
+        request = _Request(method, path, data, repeat, began=asyncio.get_running_loop().time())
         self._watch.num_open += 1
         try:
             while not await self._attempt(request):
@@ -135,7 +140,7 @@ class Pool:
             if reply is None:  # cancelled: the server went
                 return request.moved(server, server.reason, self._pace.max_moves)
             request.reply = reply
-            if not _to_repeat(request.method, reply):
+            if request.is_answer(reply):
                 return True
             well = reply.status in OF_A_WELL_SERVER or reply.is_good or await self._watch.judge(server)
         finally:
@@ -173,6 +178,7 @@ class _Request:
     method: str
     path: str
     data: bytes | None
+    repeat: bool
     began: float
     attempts: int = 0
     tries: int = 0
@@ -180,6 +186,10 @@ class _Request:
     url: str = ""
     reply: Reply = field(default_factory=Reply)
     failures: Counter[Server] = field(default_factory=Counter)
+
+    def is_answer(self, reply: Reply) -> bool:
+        """Whether it is to be given back and not sent again."""
+        return reply.status != 0 and not (self.repeat and (reply.status in REPEATED or _is_broken(reply)))
 
     def failed(self, server: Server, max_retries: int) -> bool:
         """Count a try; whether it was the last."""
@@ -198,14 +208,13 @@ class _Request:
         return True
 
     def exchange(self, now: float) -> Exchange:
-        reply = self.reply
-        return Exchange(reply.status, _body(reply), self.url, self.attempts, now - self.began, reply.headers)
+        reply, seconds = self.reply, now - self.began
+        status = 0 if self.repeat and _is_broken(reply) else reply.status
+        return Exchange(status, _body(reply), self.url, self.attempts, seconds, reply.headers, reply.data)
 
 
-def _to_repeat(method: str, reply: Reply) -> bool:
-    if reply.status == 0:
-        return True
-    return method == "POST" and (reply.status in REPEATED or (reply.is_good and reply.tree is None))
+def _is_broken(reply: Reply) -> bool:
+    return reply.is_good and reply.tree is None
 
 
 def _body(reply: Reply) -> dict[str, Any]:
