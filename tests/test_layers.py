@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "server": {"settings", "engine", "checkpoints", "text", "types"},
     "jobs": {"server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
+    "self_host.py": {"settings", "checkpoints"},
     "check.py": set(),  # a client: over HTTP only
     "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types"},  # the server over HTTP only
 }
