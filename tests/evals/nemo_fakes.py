@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,19 +71,28 @@ def recorded(body: dict, told: dict, url: str = "http://a:1") -> dict:
 
 
 @contextmanager
-def endpoint(record: Path, **decoding):
-    """Answers sums and writes the record; `decoding`: what it uses whatever it is asked."""
+def endpoint(record: Path, answer: Callable[[dict], dict] | None = None):
+    """Answers sums, or what `answer` says to a body, and writes the record."""
     lock = threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told = response(body, **decoding)
+            told = (answer or response)(body)
             with lock, record.open("a") as file:
                 file.write(json.dumps(recorded(body, told)) + "\n")
+            self.reply(told)
+
+        def do_PUT(self):
+            self.reply({})
+
+        def reply(self, told):
+            data = json.dumps(told).encode()
             self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(json.dumps(told).encode())
+            self.wfile.write(data)
 
         def log_message(self, *words):
             pass
