@@ -60,7 +60,7 @@ def recorded(body: dict, told: dict, url: str = "http://a:1") -> dict:
     """A line of the relay's record."""
     return {
         "body": body,
-        "texts": [choice["message"]["content"] for choice in told["choices"]],
+        "texts": [c["message"]["content"] if "message" in c else c["text"] for c in told["choices"]],
         "finish_reasons": [choice["finish_reason"] for choice in told["choices"]],
         "usage": told["usage"],
         "llada": told.get("llada"),
