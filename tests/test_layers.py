@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "server": {"settings", "engine", "checkpoints", "text", "types"},
     "jobs": {"server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
+    "self_host.py": {"settings", "checkpoints"},
     "check.py": set(),  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "settings", "offline", "engine", "checkpoints", "tiny", "types", "runs", "jobs"},

@@ -24,6 +24,7 @@ from llada_exp.server.record import CLIENT_GONE, DEADLINE, Record
 from llada_exp.server.replies import DONE, Choice, Reply, sse, usage
 from llada_exp.server.resolve import algorithms, describe, for_choice, resolve
 from llada_exp.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
+from llada_exp.server.shared import STARTING
 from llada_exp.server.status import Names
 from llada_exp.settings import ServeSettings
 
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 MAX_JOBS = 4096
+WAIT_TICK_S = 0.1
 
 
 class OpenSpec(LitSpec):
@@ -47,7 +49,8 @@ class OpenSpec(LitSpec):
             ("/v1/completions", self.completions, "POST"),
             ("/v1/models", self.models, "GET"),
             ("/v1/models/{model:path}", self.model, "GET"),
-            ("/v1", self.root, "PUT"),
+            ("/", self.wait, "PUT"),
+            ("/v1", self.wait, "PUT"),
             ("/v1", self.root, "GET"),
             ("/health", self.health, "GET"),
             ("/batch/stats", self.batch_stats, "GET"),
@@ -94,8 +97,14 @@ class OpenSpec(LitSpec):
         return JSONResponse(self.names.card(self.server.created))
 
     async def root(self) -> Response:
-        """Some clients wait for any answer here."""
         return JSONResponse({"status": self.server.status()})
+
+    async def wait(self) -> Response:
+        """NeMo-Skills waits for any answer here, whatever its status, then asks all at once and gives up at
+        the first error: so there is none while the model is loaded."""
+        while self.server.status() == STARTING:
+            await asyncio.sleep(WAIT_TICK_S)
+        return await self.root()
 
     async def health(self) -> Response:
         body = self.server.health()

@@ -199,10 +199,27 @@ def test_while_the_model_loads_health_says_starting(tmp_path):
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
             assert http.get("/health").status_code == 503
             assert http.get("/health").json()["status"] == "starting"
-            assert http.put("/v1").status_code == 200
+            assert http.get("/v1").json() == {"status": "starting"}
             assert post(http, "early").status_code == 503
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0, "a stop while starting is a clean stop"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_waits_with_put_has_an_answer_once_requests_are_taken(tmp_path):
+    """NeMo-Skills waits for any answer to PUT, then asks; the first error ends its run."""
+    command = [*FAKE, "port=0", f"hydra.run.dir={tmp_path}"]
+    process = subprocess.Popen(command, env={**os.environ, "LLADA_FAKE_SETUP": "3"}, cwd=ROOT)
+    try:
+        assert wait_for(lambda: listening(process.pid), 20)
+        port = listening(process.pid)[0]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            assert http.get("/v1").json() == {"status": "starting"}
+            assert http.put("/").json() == {"status": "ready"}
+            assert post(http, "early").status_code == 200
+            assert http.put("/v1").json() == {"status": "ready"}
     finally:
         process.kill()
         process.wait()
