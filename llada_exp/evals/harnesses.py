@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from llada_exp.evals import builtin, report
-from llada_exp.evals.answers import Answer
-from llada_exp.evals.settings import BUILTIN, EvalSettings
+from llada_exp.evals import builtin, nemo_harness, report
+from llada_exp.evals.result import Found
+from llada_exp.evals.settings import BUILTIN, NEMO_SKILLS, EvalSettings
 from llada_exp.evals.target import target
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a harness brought. model: name of what was asked; url: of an endpoint that can tell of itself;
-    local: it was a server of our own; version: the harness's; metrics: its own, kept as they are."""
-
-    answers: list[Answer]
-    model: str
-    url: str
-    local: bool
-    num_before: int = 0
-    version: str | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,4 +53,5 @@ def _run_builtin(settings: EvalSettings, folder: Path) -> Found:
 
 _HARNESSES: Mapping[str, Harness] = {
     BUILTIN: Harness(_check_builtin, _plan_builtin, _run_builtin),
+    NEMO_SKILLS: Harness(nemo_harness.check, nemo_harness.told, nemo_harness.run),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import socket
@@ -16,11 +17,12 @@ from llada_exp.runs.probe import batch_stats, gpu_names
 PACKAGES = ("llada_exp", "torch", "transformers", "litserve")
 
 
-def provenance(program: str, overrides: Sequence[str], url: str, local: bool) -> dict[str, Any]:
-    """program: bench or evals; overrides: Hydra's, of this point alone. Device and torch are the server's,
-    and None where it runs elsewhere."""
+def provenance(program: str, overrides: Sequence[str], url: str | None, local: bool) -> dict[str, Any]:
+    """program: bench or evals; overrides: Hydra's, of this point alone. url: of the server; None
+    where the model is in this process. Device and torch are the server's, None where it runs elsewhere."""
     commit, dirty = git_state(Path(__file__).parent)
-    pids = [worker["pid"] for worker in batch_stats(url).get("workers", ())] if local else []
+    told = batch_stats(url) if url is not None and local else {}
+    pids = [os.getpid()] if url is None else [worker["pid"] for worker in told.get("workers", ())]
     return {
         "command": shlex.join(["python", "-m", f"llada_exp.{program}", *overrides]),
         "commit": commit,
