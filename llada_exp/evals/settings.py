@@ -32,7 +32,7 @@ URL_VARIABLE, OUTPUT_VARIABLE = "LLADA_SERVER_URL", "EVAL_OUTPUT_DIR"
 DECODING = tuple(n for n in DECODING_FIELDS if n not in ("max_tokens", "seed", "stop", "ban_ids", "trace"))
 """Fields of every request's body that are keys here; null = not sent. max_tokens is `tokens_to_generate`."""
 NEMO_KEYS = ("command", "args", "tokens_to_generate")
-LM_EVAL_KEYS = ("num_fewshot", "num_mc", "mc_batch_size", "include_path", "gen_kwargs")
+LM_EVAL_KEYS = ("num_fewshot", "multiturn", "num_mc", "include_path", "gen_kwargs", "add_bos", "allow_code")
 QUICK_PROBLEMS = 10
 SAMPLING = {"temperature": 0.7, "top_p": 0.95}
 """Of requests that want several samples of a problem, where nothing is said: greedy ones would be equal."""
@@ -269,6 +269,7 @@ def _lm_eval(node: Node) -> dict[str, Any]:
     if node["num_fewshot"] is not None:
         node.integer("num_fewshot", 0, 1000)
     node.integer("num_mc", 1, 2**20)
-    node.integer("mc_batch_size", 1, 2**16)
+    for flag in ("multiturn", "add_bos", "allow_code"):
+        read_flag(node, flag)
     node.text("include_path", optional=True)
     return {**node.tree, "gen_kwargs": _mapping(node, "gen_kwargs")}
