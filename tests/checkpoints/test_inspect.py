@@ -44,6 +44,17 @@ def test_what_loads_is_whole(saved, single, form):
     inspect(single)
 
 
+@pytest.mark.parametrize("form", ["v1", "v2", "safetensors"])
+def test_shards_beside_a_config_are_no_hugging_face_folder(saved, single, tmp_path, form):
+    """Prevents a whole folder, that the other loader reads, from being called damaged."""
+    folder = shutil.copytree(saved / form, tmp_path / "step_7")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(single / name, folder)
+    assert kind_of(folder) == "dcp"
+    inspect(folder)
+    load_model("dcp", folder)
+
+
 @pytest.mark.parametrize("inner", ["", "policy", "policy/weights"])
 def test_every_level_of_a_run_is_inspected(run, inner):
     assert kind_of(run / inner) == "dcp"
