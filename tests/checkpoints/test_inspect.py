@@ -1,6 +1,7 @@
 """Inspection says what a load would, and reads no weight; sums catch what it cannot see."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 
@@ -121,6 +122,14 @@ def test_hugging_face_folders_too(copy_of, which, name):
     path.unlink()
     if name != "config.json":  # without one, nothing says which kind of folder it was
         assert refused([str(folder)], folder) == loading(folder)
+
+
+def test_a_hugging_face_folder_of_other_tensors_is_refused(copy_of):
+    """Prevents layers that nobody trained: a config.json of another depth is a valid file."""
+    folder = copy_of("a")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_layers": config["n_layers"] + 1}))
+    assert refused(["missing: model.transformer.blocks."], folder) == loading(folder)
 
 
 def test_a_hugging_face_folder_takes_no_base(single):
