@@ -32,8 +32,8 @@ from llada_exp.models.base import SpecialIds
 from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.text import Tokenizer
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ("*.json", "*.jinja")
 """What a folder holds beside its weights: configuration and tokenizer."""
@@ -105,21 +105,21 @@ def locate_tensors(folder: Path) -> dict[str, Place]:
     """Tensor name -> its file and shape, from the headers alone. Raises ValueError as `load_hf`."""
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder}: holds a LoRA adapter; expected whole weights: merge it into its base")
-    if (folder / _SINGLE).is_file():
-        return {name: (folder / _SINGLE, shape) for name, shape in read_header(folder / _SINGLE).items()}
-    if (folder / _INDEX).is_file():
+    if (folder / SINGLE).is_file():
+        return {name: (folder / SINGLE, shape) for name, shape in read_header(folder / SINGLE).items()}
+    if (folder / INDEX).is_file():
         return _locate_shards(folder)
     pickles = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
     if pickles:
         raise ValueError(
-            f"{folder}: holds {some(pickles)}, which are pickles and can run code; expected {_SINGLE}, "
-            f"or shards with {_INDEX}: convert to safetensors"
+            f"{folder}: holds {some(pickles)}, which are pickles and can run code; expected {SINGLE}, "
+            f"or shards with {INDEX}: convert to safetensors"
         )
-    raise ValueError(f"{folder}: expected {_SINGLE}, or shards with {_INDEX}; found neither")
+    raise ValueError(f"{folder}: expected {SINGLE}, or shards with {INDEX}; found neither")
 
 
 def _locate_shards(folder: Path) -> dict[str, Place]:
-    index = folder / _INDEX
+    index = folder / INDEX
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise ValueError(f"{index}: weight_map is missing or malformed; expected tensor names to file names")

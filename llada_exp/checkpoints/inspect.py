@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llada_exp.checkpoints.hf import INDEX, SINGLE, vet_hf
+
 _INNER = ("policy", "weights", "model")
+_SHARDS = (".distcp", ".safetensors")
 
 
 def inspect(path: str | Path, base: str | Path | None = None, sums: bool = True) -> None:
@@ -25,14 +28,14 @@ def inspect(path: str | Path, base: str | Path | None = None, sums: bool = True)
         return
     if base is not None:
         raise ValueError(f"base is {str(base)!r}; {folder} is a Hugging Face folder, which takes none")
-    from llada_exp.checkpoints.hf import vet_hf
-
     vet_hf(folder, sums=sums)
 
 
 def kind_of(folder: Path) -> str:
-    """The `source` that loads this folder: "hf", where configuration and weights lie side by side, else
-    "dcp". Not whether it is whole."""
-    nested = any((folder / name).is_dir() for name in _INNER)
-    side_by_side = (folder / "config.json").is_file() and not (folder / ".metadata").is_file()
-    return "hf" if side_by_side and not nested else "dcp"
+    """The `source` that loads this folder: "hf", where a config.json lies beside weights in Hugging Face's
+    file names (or beside none), else "dcp". Not whether it is whole."""
+    if not (folder / "config.json").is_file() or any((folder / name).is_dir() for name in _INNER):
+        return "dcp"
+    if any((folder / name).is_file() for name in (SINGLE, INDEX)):
+        return "hf"
+    return "dcp" if any(p.name == ".metadata" or p.suffix in _SHARDS for p in folder.iterdir()) else "hf"

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
 MARKERS = "osD^vP"
+SIZE = (6.0, 3.8)
 _COLUMNS = (
     # heading, width, column, format
     ("cut off %", 9, "cut_off", "{:.1%}"),
@@ -72,24 +74,35 @@ def _short(why: str) -> str:
     return line if len(line) <= _REASON_WIDTH else line[: _REASON_WIDTH - 3] + "..."
 
 
+def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """What a figure over steps joins: label -> rows with an accuracy, by step. One line per benchmark, and
+    sweep where there are several."""
+    scored = [row for row in rows if row["accuracy"] is not None and row["checkpoint_step"] is not None]
+    many = len({row["sweep"] for row in scored}) > 1
+    found: dict[str, list[Row]] = {}
+    for row in sorted(scored, key=_step):
+        found.setdefault(f"{row['sweep']}, {_name(row)}" if many else _name(row), []).append(row)
+    return found
+
+
 def plot(rows: Sequence[Row], problems: Mapping[int, str] | None = None) -> Figure:
-    """Accuracy against the training step with 95 % intervals, one line per benchmark (and sweep, where
-    the rows are of several). Steps without a score (`problems`, as for `table`, and rows without an
-    accuracy) are crosses on the axis."""
+    """The figure that `draw` fills."""
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    draw(figure.add_subplot(), rows, problems)
+    return figure
+
+
+def draw(axis: Axes, rows: Sequence[Row], problems: Mapping[int, str] | None = None) -> None:
+    """Accuracy against the training step with 95 % intervals, by `lines`. Steps without a score
+    (`problems`, as for `table`, and rows without an accuracy) are crosses on the axis."""
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(6, 3.8), layout="constrained")
-    axis = figure.add_subplot()
-    placed = [row for row in rows if row["checkpoint_step"] is not None]
-    scored = [row for row in placed if row["accuracy"] is not None]
-    many = len({row["sweep"] for row in scored}) > 1
-    lines: dict[str, list[Row]] = {}
-    for row in sorted(scored, key=_step):
-        lines.setdefault(f"{row['sweep']}, {_name(row)}" if many else _name(row), []).append(row)
-    for i, (name, own) in enumerate(lines.items()):
+    for i, (name, own) in enumerate(lines(rows).items()):
         _draw_line(axis, own, name, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-    lost = sorted({*(problems or {}), *(_step(row) for row in placed if row["accuracy"] is None)})
+    unscored = {_step(row) for row in rows if row["accuracy"] is None and row["checkpoint_step"] is not None}
+    lost = sorted({*(problems or {}), *unscored})
     if lost:
         crosses = axis.plot(lost, [0.0] * len(lost), "kx", label="no score", zorder=3)
         crosses[0].set_clip_on(False)  # they stand on the frame
@@ -100,10 +113,9 @@ def plot(rows: Sequence[Row], problems: Mapping[int, str] | None = None) -> Figu
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8, frameon=False)
-    return figure
 
 
-def _draw_line(axis: Any, rows: Sequence[Row], name: str, colour: str, marker: str) -> None:
+def _draw_line(axis: Axes, rows: Sequence[Row], name: str, colour: str, marker: str) -> None:
     """One benchmark, by step."""
     x = [_step(row) for row in rows]
     y = [100 * row["accuracy"] for row in rows]

@@ -1,6 +1,7 @@
 """Inspection says what a load would, and reads no weight; sums catch what it cannot see."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 
@@ -42,6 +43,17 @@ def flip(path):
 def test_what_loads_is_whole(saved, single, form):
     inspect(saved / form, base=single)
     inspect(single)
+
+
+@pytest.mark.parametrize("form", ["v1", "v2", "safetensors"])
+def test_shards_beside_a_config_are_no_hugging_face_folder(saved, single, tmp_path, form):
+    """Prevents a whole folder, that the other loader reads, from being called damaged."""
+    folder = shutil.copytree(saved / form, tmp_path / "step_7")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(single / name, folder)
+    assert kind_of(folder) == "dcp"
+    inspect(folder)
+    load_model("dcp", folder)
 
 
 @pytest.mark.parametrize("inner", ["", "policy", "policy/weights"])
@@ -110,6 +122,14 @@ def test_hugging_face_folders_too(copy_of, which, name):
     path.unlink()
     if name != "config.json":  # without one, nothing says which kind of folder it was
         assert refused([str(folder)], folder) == loading(folder)
+
+
+def test_a_hugging_face_folder_of_other_tensors_is_refused(copy_of):
+    """Prevents layers that nobody trained: a config.json of another depth is a valid file."""
+    folder = copy_of("a")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "n_layers": config["n_layers"] + 1}))
+    assert refused(["missing: model.transformer.blocks."], folder) == loading(folder)
 
 
 def test_a_hugging_face_folder_takes_no_base(single):

@@ -1,0 +1,75 @@
+"""Scores against steps: what the table says and what the figure draws."""
+
+import math
+
+from llada_exp.evals.curve import lines, plot, table
+
+KNOWN = {"sweep": "s", "benchmark": "gsm8k", "num_problems": 200, "num_samples": 1, "status": "ok"}
+SHARES = {"cut_off": 0.125, "no_answer": 0.02, "failed": 3, "mean_output_tokens": 80.25}
+COSTS = {"mean_nfe": 40.0, "tpf": 2.0}
+
+
+def row(step, accuracy, **more):
+    bounds = (None, None) if accuracy is None else (max(0.0, accuracy - 0.05), accuracy + 0.1)
+    own = {
+        "checkpoint_step": step,
+        "accuracy": accuracy,
+        "accuracy_low": bounds[0],
+        "accuracy_high": bounds[1],
+    }
+    return {**KNOWN, **SHARES, **COSTS, **own, **more}
+
+
+def unknown(step, **more):
+    return row(step, None, **dict.fromkeys((*SHARES, *COSTS, "num_problems")), status="failed", **more)
+
+
+def test_the_table_is_in_the_order_of_steps_and_names_what_has_no_score():
+    """Prevents a damaged checkpoint from vanishing, and step 100 from standing before step 20."""
+    why = "/run/step_50/__0_0.distcp: has 5 bytes;\n.metadata expects 9"
+    head, *told = table([row(100, 0.5), row(20, 0.25), unknown(60)], {50: why}).splitlines()
+    assert [int(line.split()[0]) for line in told] == [20, 50, 60, 100]
+    assert " ".join(told[0].split()) == "20 gsm8k 200 25.0 [20.0, 35.0] 12.5 2.0 3 80.2 40.0 2.00 ok"
+    assert "no score: /run/step_50/__0_0.distcp: has 5 bytes; .metadata expects 9" in told[1]
+    assert told[2].split()[1:] == ["gsm8k", *"--------", "failed"]
+    for heading in ("accuracy % [95 %]", "cut off %", "no answer %", "failed", "tokens", "NFE", "TPF"):
+        assert heading in head
+    assert {len(line) for line in (told[0], told[2], told[3])} <= {len(told[0]), len(told[0]) + 4}
+
+
+def test_the_table_copes_with_what_a_parquet_makes_of_numbers_and_a_model_without_step():
+    told = table([row(20.0, 0.25, num_samples=4.0, num_problems=200.0), row(None, 0.1)]).splitlines()
+    assert told[1].split()[:2] == ["-", "gsm8k"]
+    assert told[2].split()[:3] == ["20", "gsm8k:4", "200"]
+
+
+def test_a_line_a_benchmark_with_its_own_intervals():
+    """Prevents points of two benchmarks, or of two runs, from being joined."""
+    rows = [row(30, 0.5), row(10, 0.2), row(10, 0.9, benchmark="math"), unknown(20), row(None, 0.3)]
+    found = lines(rows)
+    assert {name: [r["checkpoint_step"] for r in own] for name, own in found.items()} == {
+        "gsm8k": [10, 30],
+        "math": [10],
+    }
+    assert list(lines([*rows, row(10, 0.1, sweep="t")])) == ["s, gsm8k", "s, math", "t, gsm8k"]
+
+
+def test_the_figure_draws_accuracy_intervals_and_lost_steps():
+    figure = plot([row(30, 0.5), row(10, 0.02), unknown(20)], {40: "damaged"})
+    (axis,) = figure.axes
+    accuracy, lost = axis.lines[0], axis.lines[-1]
+    assert accuracy.get_xydata().tolist() == [[10, 2], [30, 50]]
+    assert lost.get_xydata().tolist() == [[20, 0], [40, 0]]
+    (bars,) = [c for c in axis.containers if c.has_yerr]
+    (segments,) = bars[2]
+    ends = [[y for _, y in segment] for segment in segments.get_segments()]
+    assert all(map(math.isclose, ends[0] + ends[1], [0, 12, 45, 60]))
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["no score", "gsm8k"]
+    assert axis.get_ylim()[0] == 0
+
+
+def test_a_figure_without_any_score_is_still_drawn(tmp_path):
+    """Prevents a sweep that ends in an error of its summary because all its checkpoints were damaged."""
+    plot([], {10: "damaged"}).savefig(tmp_path / "lost.png")
+    plot([]).savefig(tmp_path / "empty.png")
+    assert len(table([]).splitlines()) == 1

@@ -1,0 +1,65 @@
+"""The notebook of checkpoint scores, over rows of other shapes than its example's."""
+
+import json
+import re
+
+import nbclient
+import nbformat
+import pytest
+
+from tests.evals.test_curve import row, unknown
+from tests.notebooks.test_notebooks import FOLDER
+
+
+def run(monkeypatch, tmp_path, **paths):
+    """The outputs of every code cell, as one text, and how many figures were drawn."""
+    monkeypatch.delenv("LLADA_ANSWERS", raising=False)
+    for name, value in paths.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LLADA_FIGURE", str(tmp_path / "figure.png"))
+    notebook = nbformat.read(FOLDER / "evals.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(FOLDER)}}).execute()
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", ())]
+    data = [o.get("data", {}) for o in outputs]
+    text = "\n".join([o.get("text", "") for o in outputs] + [d.get("text/plain", "") for d in data])
+    return text, sum("image/png" in d for d in data)
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return str(path)
+
+
+def answer(problem, verdict, sample=0):
+    return {"benchmark": "gsm8k", "problem": problem, "sample": sample, "verdict": verdict, "response": ""}
+
+
+def test_it_compares_two_evaluations_on_their_common_problems(monkeypatch, tmp_path):
+    """Prevents a comparison that pairs answers of different problems, or counts samples of one problem as
+    many problems."""
+    rows = write(tmp_path / "rows.jsonl", [row(10, 0.2), unknown(20), row(30, 0.5)])
+    earlier = [answer(str(n), "wrong") for n in range(10)] + [answer("0", "correct", sample=1)]
+    later = [answer(str(n), "correct" if n < 6 else "no_answer") for n in (11, *reversed(range(10)))]
+    answers = ":".join([write(tmp_path / "a.jsonl", earlier), write(tmp_path / "b.jsonl", later)])
+    text, num_figures = run(monkeypatch, tmp_path, LLADA_ROWS=rows, LLADA_ANSWERS=answers)
+    assert num_figures == 2
+    assert "1 problems are of one evaluation only" in text
+    (line,) = re.findall(r"^0\s+gsm8k\s+(.*)", text, re.MULTILINE)
+    n, was, now, difference = map(float, line.split()[:4])
+    assert (n, was, now, difference) == (10, 0, 60, 60)
+    assert "0.0312" in text, "McNemar of 6 to 0 is 2 / 2^6"
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("end", ["jsonl", "parquet"])
+def test_it_reads_several_files_of_either_form(monkeypatch, tmp_path, end):
+    import pandas as pd
+
+    frames = [pd.DataFrame([row(10, 0.2), unknown(20)]), pd.DataFrame([row(10, 0.3, sweep="t", tpf=None)])]
+    paths = [str(tmp_path / f"{i}.{end}") for i in range(2)]
+    for frame, path in zip(frames, paths, strict=True):
+        frame.to_parquet(path) if end == "parquet" else frame.to_json(path, orient="records", lines=True)
+    text, num_figures = run(monkeypatch, tmp_path, LLADA_ROWS=":".join(paths))
+    assert num_figures == 2
+    assert len(re.findall(r"^ +[12]0 gsm8k", text, re.MULTILINE)) == 3
+    assert "LLADA_ANSWERS names no two evaluations" in text
