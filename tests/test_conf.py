@@ -18,12 +18,18 @@ def stems(group):
     return [(group, path.stem) for path in sorted((conf_dir() / group).glob("*.yaml"))]
 
 
-SWEEPS = [(g, s) for g, s in stems("experiment") if "MULTIRUN" in (conf_dir() / g / f"{s}.yaml").read_text()]
+EVALS = [("experiment", "checkpoints")]
+"""Experiments of the evaluation."""
+SWEEPS = [
+    (g, s)
+    for g, s in stems("experiment")
+    if (g, s) not in EVALS and "MULTIRUN" in (conf_dir() / g / f"{s}.yaml").read_text()
+]
 """Experiments that are sweeps of the benchmark; the others are the server's."""
 
 
 def choices():
-    return [choice for group in GROUPS for choice in stems(group) if choice not in SWEEPS]
+    return [choice for group in GROUPS for choice in stems(group) if choice not in SWEEPS + EVALS]
 
 
 def composed(*overrides, app="serve"):

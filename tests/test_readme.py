@@ -14,7 +14,17 @@ from llada_exp.jobs import running_server
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-KINDS = ("command: serve", "command: test", "compose", "server", "python", "run", "run: help", "measure")
+KINDS = (
+    "command: serve",
+    "command: test",
+    "compose",
+    "server",
+    "python",
+    "run",
+    "run: help",
+    "measure",
+    "evaluate",
+)
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.S | re.M)
 BLOCKS = [m.groupdict() for m in BLOCK.finditer(README)]
 
@@ -43,29 +53,49 @@ def test_every_shell_and_python_block_says_how_it_is_tested():
 def test_commands_compose(command):
     done = run(f"{command} --cfg job")
     assert done.returncode == 0, done.stderr
-    for word in shlex.split(command)[3:]:
-        key, value = word.split("=")
-        if key not in ("model", "decoding", "experiment"):
-            assert value in done.stdout, f"{word} did not arrive"
+    for key, _, value in (word.partition("=") for word in shlex.split(command)[3:] if "=" in word):
+        if key == "url":
+            assert re.split(r"[\[\],]", value)[-1] in done.stdout
+        elif key not in ("model", "decoding", "experiment", "hydra/launcher"):
+            assert value in done.stdout, f"{key}={value} did not arrive"
+
+
+def follow(mark, folder):
+    """Run the lines of a mark one after the other, as somebody in `folder` would; what they print."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LLADA_TURN_DIR": str(folder / "turn")}
+    said = ""
+    for line in lines(mark):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=240, cwd=folder,
+                              env=env, check=False)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said += done.stdout
+    return said
 
 
 def test_from_a_clone_to_a_notebook_of_ones_own_sweep(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LLADA_TURN_DIR": str(tmp_path / "turn")}
-    for line in lines("measure"):
-        done = subprocess.run(
-            ["bash", "-c", line],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=tmp_path,
-            env=env,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    follow("measure", tmp_path)
     assert (tmp_path / "mine.png").stat().st_size > 10_000
     assert "outputs" in (tmp_path / "notebooks" / "mine.ipynb").read_text()
+
+
+def test_the_evaluations_run_one_after_the_other(tmp_path):
+    said = follow("evaluate", tmp_path)
+    assert "tiny_short: 64 problems:" in said
+    assert "p = " in said
+    assert (tmp_path / "training" / "evals" / "latest" / "accuracy_by_step.png").exists()
+
+
+def old_and_new():
+    table = README.partition("<!-- old and new -->\n")[2].partition("\n\n")[0].splitlines()[2:]
+    return [new for row in table for new in re.findall(r"`([^`]+)`", row.split(" | ")[1])]
+
+
+@pytest.mark.parametrize("command", [c for c in old_and_new() if c.startswith(("serve ", "evals "))])
+def test_what_replaces_an_old_command_composes(command):
+    done = run(f"python -m llada_exp.{command.replace(' -m ', ' ')} --cfg job")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", lines("run", "run: help"))
