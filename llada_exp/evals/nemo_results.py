@@ -63,7 +63,7 @@ def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
 
     Raises RuntimeError naming field, what was asked and used, and in how many responses.
     """
-    lines = list(_lines(record, torn=True)) if record.is_file() else []
+    lines = list(_responses(record))
     _compare(asked, lines)
     if silent := sum(not line.get("llada") for line in lines) or not lines:
         return (
@@ -77,9 +77,9 @@ def first_look(asked: Mapping[str, Any], record: Path) -> Callable[[], str | Non
     seen: list[Record] = []
 
     def look() -> str | None:
-        if seen or not record.is_file():
+        if seen:
             return None
-        seen.extend(itertools.islice(_lines(record, torn=True), 1))
+        seen.extend(itertools.islice(_responses(record), 1))
         try:
             _compare(asked, seen)
         except RuntimeError as error:
@@ -115,10 +115,8 @@ class _Requests:
 
     def __init__(self, record: Path | None) -> None:
         self.found: defaultdict[tuple[Any, str], list[Record]] = defaultdict(list)
-        if record is None or not record.is_file():
-            return
-        for line in _lines(record, torn=True):
-            for text in line.get("texts") or []:
+        for line in _responses(record) if record else ():
+            for text in line["texts"]:
                 self.found[line["body"].get("seed"), text].append(line)
 
     def of(self, question: str, response: str, seed: int) -> Record:
@@ -185,6 +183,13 @@ def _verdict(correct: Any, predicted: Any, error: Any) -> str:
     if correct:
         return CORRECT
     return NO_ANSWER if predicted is None else WRONG
+
+
+def _responses(record: Path) -> Iterator[dict[str, Any]]:
+    """The answered requests of a relay's record; none where there is no record."""
+    for line in _lines(record, torn=True) if record.is_file() else ():
+        if line.get("texts") and isinstance(line.get("body"), dict):
+            yield line
 
 
 def _lines(path: Path, torn: bool = False) -> Iterator[dict[str, Any]]:

@@ -314,10 +314,18 @@ def test_another_make_of_server_is_not_verified_and_said_so(record):
     assert first_look({"steps": 32}, record)() is None
 
 
-def test_a_record_that_was_cut_off_is_read_up_to_there(record):
+def test_a_record_with_failures_and_cut_off_is_read_for_its_responses(record):
+    failed = {
+        "status": 400,
+        "body": None,
+        "llada": None,
+        "texts": [],
+        "usage": None,
+        "error": {"message": "no"},
+    }
     lines(record, BODY)
     with record.open("a") as file:
-        file.write('{"body": {"se')
+        file.write(json.dumps(failed) + '\n{"body": {"se')
     assert verify_parameters({"steps": 64}, record) is None
 
 
