@@ -16,6 +16,10 @@ Row = Mapping[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
 MARKERS = "osD^vP"
 SIZE = (6.0, 3.8)
+SETTINGS = ("sweep", "harness", "rule", "threshold", "steps", "tokens_per_step", "block_length", "cache",
+            "suffix_window", "max_tokens", "temperature", "top_p", "cfg_scale", "remasking",
+            "eos_confidence", "prompt", "chat_template", "seed")  # fmt: skip
+"""Columns that may differ between evaluations of one checkpoint on one benchmark."""
 _COLUMNS = (
     # heading, width, column, format
     ("cut off %", 9, "cut_off", "{:.1%}"),
@@ -76,13 +80,24 @@ def _short(why: str) -> str:
 
 def lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """What a figure over steps joins: label -> rows with an accuracy, by step. One line per benchmark, and
-    sweep where there are several."""
+    per sweep and per setting where rows of the same benchmark and step differ in them."""
     scored = [row for row in rows if row["accuracy"] is not None and row["checkpoint_step"] is not None]
-    many = len({row["sweep"] for row in scored}) > 1
+    places: dict[tuple[str, int], list[Row]] = {}
+    for row in scored:
+        places.setdefault((_name(row), _step(row)), []).append(row)
+    varying = [
+        name for name in SETTINGS if any(len({r.get(name) for r in own}) > 1 for own in places.values())
+    ]
     found: dict[str, list[Row]] = {}
     for row in sorted(scored, key=_step):
-        found.setdefault(f"{row['sweep']}, {_name(row)}" if many else _name(row), []).append(row)
+        told = [_setting(name, row.get(name)) for name in varying]
+        found.setdefault(", ".join([_name(row), *told]), []).append(row)
     return found
+
+
+def _setting(name: str, value: Any) -> str:
+    """As a label; numbers that a parquet made floats are shown as they were."""
+    return f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
 
 
 def plot(rows: Sequence[Row], problems: Mapping[int, str] | None = None) -> Figure:

@@ -4,7 +4,7 @@ import math
 
 from llada_exp.evals.curve import lines, plot, table
 
-KNOWN = {"sweep": "s", "benchmark": "gsm8k", "num_problems": 200, "num_samples": 1, "status": "ok"}
+KNOWN = {"sweep": "s", "benchmark": "gsm8k", "num_problems": 200, "num_samples": 1}
 SHARES = {"cut_off": 0.125, "no_answer": 0.02, "failed": 3, "mean_output_tokens": 80.25}
 COSTS = {"mean_nfe": 40.0, "tpf": 2.0}
 
@@ -21,7 +21,7 @@ def row(step, accuracy, **more):
 
 
 def unknown(step, **more):
-    return row(step, None, **dict.fromkeys((*SHARES, *COSTS, "num_problems")), status="failed", **more)
+    return row(step, None, **dict.fromkeys((*SHARES, *COSTS, "num_problems")), **more)
 
 
 def test_the_table_is_in_the_order_of_steps_and_names_what_has_no_score():
@@ -29,12 +29,12 @@ def test_the_table_is_in_the_order_of_steps_and_names_what_has_no_score():
     why = "/run/step_50/__0_0.distcp: has 5 bytes;\n.metadata expects 9"
     head, *told = table([row(100, 0.5), row(20, 0.25), unknown(60)], {50: why}).splitlines()
     assert [int(line.split()[0]) for line in told] == [20, 50, 60, 100]
-    assert " ".join(told[0].split()) == "20 gsm8k 200 25.0 [20.0, 35.0] 12.5 2.0 3 80.2 40.0 2.00 ok"
+    assert " ".join(told[0].split()) == "20 gsm8k 200 25.0 [20.0, 35.0] 12.5 2.0 3 80.2 40.0 2.00"
     assert "no score: /run/step_50/__0_0.distcp: has 5 bytes; .metadata expects 9" in told[1]
-    assert told[2].split()[1:] == ["gsm8k", *"--------", "failed"]
+    assert told[2].split()[1:] == ["gsm8k", *"--------"]
     for heading in ("accuracy % [95 %]", "cut off %", "no answer %", "failed", "tokens", "NFE", "TPF"):
         assert heading in head
-    assert {len(line) for line in (told[0], told[2], told[3])} <= {len(told[0]), len(told[0]) + 4}
+    assert len({len(line) for line in (head, told[0], told[2], told[3])}) == 1
 
 
 def test_the_table_copes_with_what_a_parquet_makes_of_numbers_and_a_model_without_step():
@@ -51,7 +51,14 @@ def test_a_line_a_benchmark_with_its_own_intervals():
         "gsm8k": [10, 30],
         "math": [10],
     }
-    assert list(lines([*rows, row(10, 0.1, sweep="t")])) == ["s, gsm8k", "s, math", "t, gsm8k"]
+
+
+def test_runs_and_settings_of_one_step_are_lines_of_their_own():
+    """Prevents a zigzag through two thresholds, and a label of what never differs."""
+    rows = [row(n, a, threshold=t, cache="dual") for n in (10, 20) for t, a in ((0.9, 0.2), (1.0, 0.3))]
+    assert list(lines(rows)) == ["gsm8k, threshold=0.9", "gsm8k, threshold=1"]
+    rows = [row(10, 0.2), row(10, 0.3, sweep="t"), row(20, 0.3, sweep="t", max_tokens=64)]
+    assert {name: len(own) for name, own in lines(rows).items()} == {"gsm8k, sweep=s": 1, "gsm8k, sweep=t": 2}
 
 
 def test_the_figure_draws_accuracy_intervals_and_lost_steps():
