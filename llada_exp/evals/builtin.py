@@ -97,7 +97,7 @@ class _Asker:
         waiting = iter(todo)
         pool = Pool(
             self.target.urls,
-            key=self.target.key,
+            key=self.target.keys,
             timeout_s=own.timeout,
             max_retries=own.max_retries,
             patience_s=own.patience,

@@ -73,7 +73,7 @@ def run(settings: EvalSettings, folder: Path) -> Found:
     with target(settings, folder) as own:
         with relay(
             own.urls,
-            key=own.key,
+            key=own.keys,
             record=record,
             timeout_s=settings.timeout,
             max_retries=settings.max_retries,

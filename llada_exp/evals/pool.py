@@ -62,8 +62,8 @@ def to_stderr(line: str) -> None:
 class Pool:
     """An async context manager, for one event loop.
 
-    urls: of servers that answer alike, with or without /v1; key: sent as a Bearer token; timeout_s: for
-    one try; max_retries: further tries of a request that fails at servers that are well; patience_s: how
+    urls: of servers that answer alike, with or without /v1; key: sent as a Bearer token, or one for each
+    url; timeout_s: for one try; max_retries: further tries of a request that fails at servers that are well; patience_s: how
     long to wait while no server takes requests; alive: called twice a second while there are requests,
     returns a reason for giving up at once, or None; tell: gets a line for every change.
 
@@ -74,7 +74,7 @@ class Pool:
         self,
         urls: Sequence[str],
         *,
-        key: str | None,
+        key: str | Mapping[str, str | None] | None,
         timeout_s: float,
         max_retries: int,
         patience_s: float,
@@ -84,8 +84,8 @@ class Pool:
     ) -> None:
         if not urls:
             raise ValueError("url names no server; expected one URL or more")
-        self._servers = [Server(url) for url in dict.fromkeys(map(clean_url, urls))]
-        self._key = key
+        keys = key if isinstance(key, Mapping) else dict.fromkeys(urls, key)
+        self._servers = [Server(own, keys.get(url)) for own, url in {clean_url(u): u for u in urls}.items()]
         self._timeout_s = timeout_s
         self._max_retries = max_retries
         self._patience_s = patience_s
@@ -96,8 +96,8 @@ class Pool:
         self._random = random.Random()
 
     async def __aenter__(self) -> Self:
-        self._session = new_session(self._key, most_connections())
-        self._looks = new_session(self._key, 0)  # never behind requests that wait for a connection
+        self._session = new_session(most_connections())
+        self._looks = new_session(0)  # never behind requests that wait for a connection
         self._watch = Watch(self._servers, self._looks, patience_s=self._patience_s, alive=self._alive,
                             tell=self._tell, pace=self._pace)  # fmt: skip
         return self
@@ -156,7 +156,7 @@ class Pool:
 
     async def _fly(self, server: Server, request: _Request) -> Reply | None:
         """What the server answers; None where it went, or all ended, before it did."""
-        asked = ask(self._session, request.method, server.url + request.path, request.data, self._timeout_s)
+        asked = ask(self._session, request.method, server, request.path, request.data, self._timeout_s)
         flight = asyncio.create_task(asked)
         server.flights.add(flight)
         try:

@@ -91,8 +91,9 @@ class Server:
     those at it; turn: when it was last picked; seen_at: when the last finished look at its health began;
     look: one that is going on."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str | None = None) -> None:
         self.url = url
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.state = UP  # until it shows otherwise
         self.reason = ""
         self.instance: str | None = None
@@ -117,11 +118,10 @@ def clean_url(url: str) -> str:
     return clean
 
 
-def new_session(key: str | None, most: int) -> aiohttp.ClientSession:
+def new_session(most: int) -> aiohttp.ClientSession:
     """A connection for each request: one kept alive may be closed by its server just as it is used
     again, which looks like a server that dies. most: connections at once, 0 for no limit."""
     return aiohttp.ClientSession(
-        headers={"Authorization": f"Bearer {key}"} if key else {},
         connector=aiohttp.TCPConnector(limit=most, force_close=True),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -140,15 +140,22 @@ def most_connections() -> int:
 
 
 async def ask(
-    session: aiohttp.ClientSession, method: str, url: str, data: bytes | None, timeout_s: float
+    session: aiohttp.ClientSession,
+    method: str,
+    server: Server,
+    path: str,
+    data: bytes | None,
+    timeout_s: float,
 ) -> Reply:
     """One request, once. Raises nothing for whatever happens to it. Redirections are not followed: a
     POST would arrive as a GET."""
-    headers = {"Content-Type": "application/json"} if data is not None else {}
+    headers = server.headers | ({"Content-Type": "application/json"} if data is not None else {})
     try:
         async with (
             asyncio.timeout(timeout_s),
-            session.request(method, url, data=data, headers=headers, allow_redirects=False) as answer,
+            session.request(
+                method, server.url + path, data=data, headers=headers, allow_redirects=False
+            ) as answer,
         ):
             return Reply(answer.status, await answer.read(), CIMultiDict(answer.headers))
     except TimeoutError:
@@ -169,10 +176,10 @@ def _reason(error: Exception) -> str:
 async def ask_health(session: aiohttp.ClientSession, server: Server, timeout_s: float) -> Health:
     """How a server is. A refused connection is final; for whatever else does not answer a second look
     decides, as a machine that is busy, here or there, may miss a beat."""
-    reply = await ask(session, "GET", f"{server.url}/health", None, timeout_s)
+    reply = await ask(session, "GET", server, "/health", None, timeout_s)
     if reply.status == 0 and not reply.refused:
         await asyncio.sleep(PAUSE_S)
-        reply = await ask(session, "GET", f"{server.url}/health", None, timeout_s)
+        reply = await ask(session, "GET", server, "/health", None, timeout_s)
     if reply.status == 0:
         return Health(DOWN, reply.fault)
     return _read(reply, server)

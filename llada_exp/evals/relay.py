@@ -44,7 +44,7 @@ KEPT = ("Content-Type", "Retry-After", "X-Request-Id")
 def relay(
     urls: Sequence[str],
     *,
-    key: str | None,
+    key: str | Mapping[str, str | None] | None,
     record: Path | None = None,
     timeout_s: float,
     max_retries: int,

@@ -34,6 +34,8 @@ DECODING = tuple(n for n in DECODING_FIELDS if n not in ("max_tokens", "seed", "
 NEMO_KEYS = ("command", "args", "tokens_to_generate")
 LM_EVAL_KEYS = ("num_fewshot", "multiturn", "num_mc", "include_path", "gen_kwargs", "add_bos", "allow_code")
 QUICK_PROBLEMS = 10
+JOB = "job:"
+"""A url of this beginning is the endpoint of a SLURM job, by id or by the path of its file."""
 SAMPLING = {"temperature": 0.7, "top_p": 0.95}
 """Of requests that want several samples of a problem, where nothing is said: greedy ones would be equal."""
 OWN = (
@@ -62,8 +64,8 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """One evaluation. urls: endpoints that run already, () for a server of our own; server: what it is
-    started with; request: fields of every request's body; the others as conf/eval.yaml explains them."""
+    """One evaluation. urls: endpoints that run already, `job:12` among them, () for a server of our own;
+    server: what it is started with; request: fields of every request's body; the others as conf/eval.yaml explains them."""
 
     name: str
     harness: str
@@ -201,7 +203,7 @@ def _urls(value: Any) -> tuple[str, ...]:
         value = os.environ.get(URL_VARIABLE) or None
     if value is None:
         return ()
-    urls = tuple(check_url(word) for word in _words(value, "url"))
+    urls = tuple(word if word.startswith(JOB) else check_url(word) for word in _words(value, "url"))
     if len(set(urls)) < len(urls):
         raise ValueError(f"url names {max(urls, key=urls.count)} twice")
     return urls

@@ -1,64 +1,110 @@
-"""Whom an evaluation asks: endpoints that run already, or a server of its own."""
+"""Whom an evaluation asks: endpoints that run already, those of SLURM jobs among them, or a server of its
+own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llada_exp.evals.pool import to_stderr
-from llada_exp.evals.settings import EvalSettings
-from llada_exp.jobs import ServerHandle
+from llada_exp.evals.settings import JOB, EvalSettings
+from llada_exp.jobs import ServerHandle, operate
+from llada_exp.jobs.endpoint import Endpoint, find, folder
 from llada_exp.runs.servers import endpoint, served_model
 
 KEY_VARIABLE = "LLADA_API_KEY"
+LOOK_S = 10.0
+"""Between looks at SLURM's queue."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """urls: without /v1; model: the name that all of them serve; handle: of an own server."""
+    """urls: without /v1; model: the name that all of them serve; keys: of each; handle: of an own server;
+    gone: why none of them will answer any more, None while one may."""
 
     urls: tuple[str, ...]
     model: str
+    keys: Mapping[str, str | None] = field(default_factory=dict)
     handle: ServerHandle | None = None
-
-    @property
-    def key(self) -> str | None:
-        return os.environ.get(KEY_VARIABLE)
+    gone: Callable[[], str | None] = lambda: None
 
     def alive(self) -> str | None:
-        """Why an own server will not answer any more; None while it may."""
+        """Asked often, and quick: None, or the reason to give up."""
         if self.handle is None or (code := self.handle.process.poll()) is None:
-            return None
+            return self.gone()
         end = "\n".join(self.handle.log.read_text(errors="replace").splitlines()[-10:])
         return f"the server's process ended with exit code {code}; its log ends:\n{end}"
 
 
 @contextlib.contextmanager
-def target(settings: EvalSettings, folder: Path) -> Iterator[Target]:
-    """Raises RuntimeError where no URL answers, ValueError where they serve different models."""
-    if settings.urls:
-        yield Target(settings.urls, _common_model(settings.urls))
+def target(settings: EvalSettings, place: Path) -> Iterator[Target]:
+    """Raises RuntimeError where no URL answers or a job is over, ValueError where they serve different
+    models or there is no such endpoint."""
+    key = os.environ.get(KEY_VARIABLE)
+    if not settings.urls:
+        with endpoint(None, settings.server_tree, place) as own:
+            assert own.model is not None
+            yield Target((own.url,), own.model, {own.url: key}, own.handle)
         return
-    with endpoint(None, settings.server_tree, folder) as own:
-        assert own.model is not None
-        yield Target((own.url,), own.model, own.handle)
+    jobs = {
+        url: _of_job(url.removeprefix(JOB), settings.patience) for url in settings.urls if url.startswith(JOB)
+    }
+    keys = {jobs[u].info["url"] if u in jobs else u: jobs[u].key if u in jobs else key for u in settings.urls}
+    urls = tuple(keys)
+    only_jobs = list(jobs.values()) if len(jobs) == len(urls) else []
+    with _watching(only_jobs) as gone:
+        yield Target(urls, _common_model(keys), keys, gone=gone)
 
 
-def _common_model(urls: tuple[str, ...]) -> str:
+def _of_job(name: str, patience_s: float) -> Endpoint:
+    """Once it answers as itself. Raises NotReady."""
+    if name.endswith(".json"):
+        name, place = find(name).job_id, Path(name).parent
+    else:
+        place = folder()
+    return operate.wait_ready(name, place, max(patience_s, LOOK_S))
+
+
+@contextlib.contextmanager
+def _watching(jobs: Sequence[Endpoint]) -> Iterator[Callable[[], str | None]]:
+    """Looks at the queue from a thread of its own, since squeue may take its time; yields what to ask."""
+    over: dict[str, str] = {}
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK_S):
+            found = operate.states([job.job_id for job in jobs])
+            over.update({i: state for i, state in found.items() if operate.has_ended(state)})
+
+    def gone() -> str | None:
+        if not jobs or len(over) < len(jobs):
+            return None
+        return "; ".join(f"job {i} is over ({state})" for i, state in over.items())
+
+    if jobs:
+        threading.Thread(target=look, daemon=True, name="queue").start()
+    try:
+        yield gone
+    finally:
+        done.set()
+
+
+def _common_model(keys: Mapping[str, str | None]) -> str:
     names: dict[str, str] = {}
-    for url in urls:
+    for url, key in keys.items():
         try:
-            names[url] = served_model(url) or ""
+            names[url] = served_model(url, key) or ""
         except RuntimeError as error:
-            if len(urls) == 1:
+            if len(keys) == 1:
                 raise
             to_stderr(f"warning: {error}; the problems go to the others")
     if not names:
-        raise RuntimeError(f"none of {', '.join(urls)} answers")
+        raise RuntimeError(f"none of {', '.join(keys)} answers")
     if len(set(names.values())) > 1:
         raise ValueError(f"url names endpoints of different models: {json.dumps(names)}")
     return next(iter(names.values()))

@@ -77,7 +77,7 @@ def endpoint(url: str | None, tree: ServerTree, folder: Path) -> Iterator[Endpoi
     """What a run asks: `url`, or without one a server started with `tree`. A failure in the block stops a
     shared server too, so that the next run starts from a clean one."""
     if url is not None:
-        yield Endpoint(url, False, served_model(url))
+        yield Endpoint(url, False, served_model(url, os.environ.get("LLADA_API_KEY")))
         return
     shared = _shared.get()
     if shared is None:
@@ -101,10 +101,9 @@ def _of(handle: ServerHandle) -> Endpoint:
     return Endpoint(handle.url, True, handle.info.get("model"), handle)
 
 
-def served_model(url: str) -> str | None:
+def served_model(url: str, key: str | None) -> str | None:
     """The first model that an endpoint lists. Raises RuntimeError where nothing answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    key = os.environ.get("LLADA_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with opener.open(urllib.request.Request(f"{url}/v1/models", headers=headers), timeout=30) as answer:
