@@ -65,7 +65,8 @@ class Benchmark:
 @dataclass(frozen=True)
 class EvalSettings:
     """One evaluation. urls: endpoints that run already, `job:12` among them, () for a server of our own;
-    server: what it is started with; request: fields of every request's body; the others as conf/eval.yaml explains them."""
+    server: what it is started with; request: fields of every request's body; the others as conf/eval.yaml
+    explains them."""
 
     name: str
     harness: str

@@ -13,7 +13,7 @@ from tests.notebooks.test_notebooks import FOLDER
 
 def run(monkeypatch, tmp_path, **paths):
     """The outputs of every code cell, as one text, and how many figures were drawn."""
-    monkeypatch.delenv("LLADA_ANSWERS", raising=False)
+    monkeypatch.delenv("LLADA_RUNS", raising=False)
     for name, value in paths.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LLADA_FIGURE", str(tmp_path / "figure.png"))
@@ -31,23 +31,22 @@ def write(path, rows):
 
 
 def answer(problem, verdict, sample=0):
-    return {"benchmark": "gsm8k", "problem": problem, "sample": sample, "verdict": verdict, "response": ""}
+    texts = {"question": f"Q {problem}", "expected": "1", "response": "", "predicted": None}
+    return {"benchmark": "gsm8k", "problem": problem, "sample": sample, "verdict": verdict, **texts}
 
 
 def test_it_compares_two_evaluations_on_their_common_problems(monkeypatch, tmp_path):
-    """Prevents a comparison that pairs answers of different problems, or counts samples of one problem as
-    many problems."""
+    """Prevents a comparison that pairs answers of different problems."""
     rows = write(tmp_path / "rows.jsonl", [row(10, 0.2), unknown(20), row(30, 0.5)])
-    earlier = [answer(str(n), "wrong") for n in range(10)] + [answer("0", "correct", sample=1)]
+    earlier = [answer(str(n), "wrong") for n in range(10)]
     later = [answer(str(n), "correct" if n < 6 else "no_answer") for n in (11, *reversed(range(10)))]
-    answers = ":".join([write(tmp_path / "a.jsonl", earlier), write(tmp_path / "b.jsonl", later)])
-    text, num_figures = run(monkeypatch, tmp_path, LLADA_ROWS=rows, LLADA_ANSWERS=answers)
+    for name, answers in (("a", earlier), ("b", later)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "answers.jsonl", answers)
+    text, num_figures = run(monkeypatch, tmp_path, LLADA_ROWS=rows, LLADA_RUNS=f"{tmp_path}/a:{tmp_path}/b")
     assert num_figures == 2
-    assert "1 problems are of one evaluation only" in text
-    (line,) = re.findall(r"^0\s+gsm8k\s+(.*)", text, re.MULTILINE)
-    n, was, now, difference = map(float, line.split()[:4])
-    assert (n, was, now, difference) == (10, 0, 60, 60)
-    assert "0.0312" in text, "McNemar of 6 to 0 is 2 / 2^6"
+    assert "gsm8k: 10 problems: 0.0 % -> 60.0 %" in text
+    assert "p = 0.031 (McNemar, exact); 6 gained, 0 lost" in text
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
@@ -62,4 +61,4 @@ def test_it_reads_several_files_of_either_form(monkeypatch, tmp_path, end):
     text, num_figures = run(monkeypatch, tmp_path, LLADA_ROWS=":".join(paths))
     assert num_figures == 2
     assert len(re.findall(r"^ +[12]0 gsm8k", text, re.MULTILINE)) == 3
-    assert "LLADA_ANSWERS names no two evaluations" in text
+    assert "LLADA_RUNS names no two evaluations" in text
