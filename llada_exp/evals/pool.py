@@ -63,9 +63,9 @@ class Pool:
     """An async context manager, for one event loop.
 
     urls: of servers that answer alike, with or without /v1; key: sent as a Bearer token, or one for each
-    url; timeout_s: for one try; max_retries: further tries of a request that fails at servers that are well;
-    patience_s: how long to wait while no server takes requests; alive: called twice a second while there are requests,
-    returns a reason for giving up at once, or None; tell: gets a line for every change.
+    url; timeout_s: for one try; max_retries: further tries of a request that fails at servers that are
+    well; patience_s: how long to wait while no server takes requests; alive: called twice a second while
+    there are requests, returns a reason for giving up at once, or None; tell: gets a line for every change.
 
     Raises ValueError for no url, or one that is none.
     """
