@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 
@@ -161,7 +162,8 @@ def test_sigterm_ends_server_and_run_and_is_recorded(tmp_path):
 def test_problems_are_split_over_endpoints_and_one_may_go(server, tmp_path):
     """Prevents one lost node from ending the evaluation of a whole night."""
     with running_server(["batch_size=16"]) as other:
-        run, path = begun(f"url=[{server.url},{other.url}]", cwd=tmp_path, num=4)
+        run, path = begun(f"url=[{server.url},{other.url}]", cwd=tmp_path, num=1)
+        assert httpx.get(f"{other.url}/batch/stats").json()["currently_processing"] > 0
         os.killpg(other.pid, signal.SIGKILL)
         _, stderr = run.communicate(timeout=200)
     assert run.returncode == 0, stderr
