@@ -61,9 +61,19 @@ class Tokenizer:
         """Text of `ids` without special tokens; ids without text are left out."""
         return self._backend.decode(list(ids), skip_special_tokens=True)
 
+    @property
+    def chat_template(self) -> str | None:
+        """Its source, where there is one."""
+        template = self._fast.chat_template
+        return template if isinstance(template, str) else None
+
+    def encode_text(self, text: str) -> list[int]:
+        """Raw text: special tokens in it are parsed, and nothing is added."""
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
     def encode_prompt(self, text: str) -> list[int]:
         """Raw text: special tokens in it are parsed, and it starts with one BOS where there is one."""
-        ids = list(self._backend.encode(text, add_special_tokens=False).ids)
+        ids = self.encode_text(text)
         if self.bos_id is not None and ids[:1] != [self.bos_id]:
             ids.insert(0, self.bos_id)
         return ids
@@ -75,6 +85,19 @@ class Tokenizer:
         Raises ValueError for a tokenizer without a template, a message of another shape, and what
         the template itself refuses.
         """
+        plain = self._plain(messages)
+        if not any(token in text for m in plain for text in m.values() for token in self._control):
+            return list(self._backend.encode(self._render(plain), add_special_tokens=False).ids)
+        return self._encode_guarded(plain)
+
+    def chat_text(self, messages: Sequence[Mapping[str, Any]], continue_last: bool = False) -> str:
+        """The chat template over `messages` as text, for harnesses that want a string: what a message
+        spells as a special token becomes one. continue_last: end inside the last message, not with the
+        assistant's header. Raises as `encode_chat`.
+        """
+        return self._render(self._plain(messages), continue_last)
+
+    def _plain(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         if not self.has_chat_template:
             raise ValueError(
                 "this model's tokenizer has no chat template; send the prompt as raw text (completions)"
@@ -82,13 +105,12 @@ class Tokenizer:
         plain = [_plain_message(message, index) for index, message in enumerate(messages)]
         if not plain:
             raise ValueError("messages is empty; expected at least one message")
-        if not any(token in text for m in plain for text in m.values() for token in self._control):
-            return list(self._backend.encode(self._render(plain), add_special_tokens=False).ids)
-        return self._encode_guarded(plain)
+        return plain
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
+    def _render(self, messages: list[dict[str, str]], continue_last: bool = False) -> str:
         try:
-            text = self._fast.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            ends = {"add_generation_prompt": not continue_last, "continue_final_message": continue_last}
+            text = self._fast.apply_chat_template(messages, tokenize=False, **ends)
         except Exception as error:  # jinja's errors, and whatever a template's own code raises
             raise ValueError(f"the chat template refuses these messages: {error}") from error
         assert isinstance(text, str)

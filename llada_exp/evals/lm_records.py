@@ -1,0 +1,86 @@
+"""What each request of an lm-eval run came to, kept on disk as it comes, so that a run goes on after a stop.
+
+lm-eval gives back texts and numbers alone; cost, seed and finish reason stay here, by request. Knows
+neither lm-eval nor a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which request: the task's document, the request's number of that document (a choice), the sample."""
+
+    task: str | None
+    doc: int | None
+    number: int
+    sample: int
+
+
+def fingerprint(*parts: Any) -> str:
+    """Of everything that a request's outcome depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Records:
+    """path: JSON lines, read if they are there and added to; None: memory alone. A last line that was cut
+    off with its process is dropped. Raises ValueError naming a file that holds anything else."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._by_key: dict[str, Record] = {}
+        self._by_doc: defaultdict[tuple[str | None, int | None], dict[Place, Record]] = defaultdict(dict)
+        self.num_before = 0
+        if path is not None and path.is_file():
+            self._by_key = _read(path)
+
+    def get(self, place: Place, key: str) -> Record | None:
+        """What the request came to in an earlier run; failures are asked again."""
+        record = self._by_key.get(key)
+        if record is None or record.get("error"):
+            return None
+        self.num_before += 1
+        self._by_doc[place.task, place.doc][place] = record
+        return record
+
+    def put(self, place: Place, key: str, record: Mapping[str, Any]) -> None:
+        self._by_key[key] = self._by_doc[place.task, place.doc][place] = dict(record)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a") as file:
+                file.write(json.dumps({"key": key, **record}) + "\n")
+
+    @property
+    def num_cut(self) -> int:
+        """Requests whose prompt lost its start."""
+        return sum(bool(r.get("num_cut")) for own in self._by_doc.values() for r in own.values())
+
+    def of(self, task: str, doc: int) -> list[Record]:
+        """A document's records, by request and sample."""
+        own = self._by_doc[task, doc]
+        return [own[place] for place in sorted(own, key=lambda p: (p.number, p.sample))]
+
+
+def _read(path: Path) -> dict[str, Record]:
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    found: dict[str, Record] = {}
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            found[record.pop("key")] = record
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ValueError(f"{path}, line {number}: no record of an lm-eval run") from None
+    return found

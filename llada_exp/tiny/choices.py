@@ -1,0 +1,64 @@
+"""Held-out problems as multiple choice, for tasks that compare likelihoods: conf/lm_eval/tiny_choice.jsonl.
+
+    python -m llada_exp.tiny.choices -n 64 > conf/lm_eval/tiny_choice.jsonl
+
+Every choice is a reply without a fault in itself; the wrong ones take another last step than the question
+says. Choices end with the end of turn, as replies do: the model never saw a reply that just stops. Standard
+library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+from typing import Any
+
+from llada_exp.tiny.tasks import KINDS, Problem, held_out, line, reply_text
+
+NUM_CHOICES = 4
+END = "<|eot_id|>"
+_LINE = re.compile(r"(?:(?P<label>\w+): )?(?P<total>\d\d) (?P<sign>[+-]) (?P<size>\d+): ")
+
+
+def choice_problem(problem: Problem) -> dict[str, Any]:
+    """{question, choices, answer, number}: answer is the right choice's place, number what it comes to. The
+    same on every call."""
+    *before, last = problem.work.split("\n")
+    match = _LINE.match(last)
+    assert match is not None, last
+    total, size = int(match["total"]), int(match["size"])
+    unit = 10 if size >= 10 else 1
+    own = size if match["sign"] == "+" else -size
+    steps = [unit * digit for digit in range(-9, 10) if digit and unit * digit != own]
+    rng = random.Random(f"choices {problem.question}")
+    wrong = rng.sample([step for step in steps if 0 <= total + step <= 99], NUM_CHOICES - 1)
+
+    def reply(step: int) -> str:
+        work = "\n".join([*before, line(total, step, match["label"] or "")])
+        return reply_text(Problem(problem.kind, problem.question, work, str(total + step))) + END
+
+    choices = [reply(step) for step in (own, *wrong)]
+    rng.shuffle(choices)
+    return {
+        "question": problem.question,
+        "choices": choices,
+        "answer": choices.index(reply(own)),
+        "number": problem.answer,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m llada_exp.tiny.choices", description="Held-out problems as multiple choice."
+    )
+    parser.add_argument("-n", type=int, default=64, help="problems (default 64)")
+    parser.add_argument("--kind", choices=KINDS, default="short")
+    own = parser.parse_args(argv)
+    for problem in held_out(own.kind, own.n):
+        print(json.dumps(choice_problem(problem)))
+
+
+if __name__ == "__main__":
+    main()

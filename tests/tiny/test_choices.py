@@ -1,0 +1,24 @@
+"""A multiple-choice problem has one right choice, and wrong ones that are right for another question."""
+
+import pytest
+
+from llada_exp.tiny.choices import END, NUM_CHOICES, choice_problem
+from llada_exp.tiny.tasks import KINDS, extract_answer, held_out, is_correct, reply_text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_choice_of_four_is_right(kind):
+    for problem in held_out(kind, 100):
+        own = choice_problem(problem)
+        assert len(set(own["choices"])) == NUM_CHOICES
+        assert own["choices"][own["answer"]] == reply_text(problem) + END
+        assert [is_correct(problem, c) for c in own["choices"]].count(True) == 1
+        assert own["number"] == problem.answer
+        for choice in own["choices"]:
+            total = choice.split("\n####")[0][-2:]
+            assert extract_answer(choice) == str(int(total)), "else a fault inside a reply gives it away"
+
+
+def test_places_of_the_right_choice_vary():
+    places = [choice_problem(problem)["answer"] for problem in held_out("short", 64)]
+    assert all(places.count(place) >= 8 for place in range(NUM_CHOICES))
