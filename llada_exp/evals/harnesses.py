@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llada_exp.evals import builtin, nemo_harness, report
+from llada_exp.evals import builtin, lm_harness, nemo_harness, report
 from llada_exp.evals.result import Found
-from llada_exp.evals.settings import BUILTIN, NEMO_SKILLS, EvalSettings
+from llada_exp.evals.settings import BUILTIN, LM_EVAL, NEMO_SKILLS, EvalSettings
 from llada_exp.evals.target import target
 
 
@@ -53,5 +53,6 @@ def _run_builtin(settings: EvalSettings, folder: Path) -> Found:
 
 _HARNESSES: Mapping[str, Harness] = {
     BUILTIN: Harness(_check_builtin, _plan_builtin, _run_builtin),
+    LM_EVAL: Harness(lm_harness.check, lm_harness.told, lm_harness.run),
     NEMO_SKILLS: Harness(nemo_harness.check, nemo_harness.told, nemo_harness.run),
 }

@@ -73,6 +73,7 @@ def run_lm_eval(
     limit: int | None = None,
     num_fewshot: int | None = None,
     apply_chat_template: bool = False,
+    multiturn: bool = True,
     num_mc: int = 128,
     mc_seed: int = 0,
     cfg_scale: float = 0.0,
@@ -90,6 +91,7 @@ def run_lm_eval(
     request:     decoding fields that the user named; they take the place of the tasks' own arguments.
     gen_kwargs:  generation arguments in place of the tasks', in lm-eval's words.
     limit:       documents of each task, the first ones. num_fewshot: None = the task's.
+    multiturn:   with a chat template, examples are turns of the chat; else all is one message.
     num_mc, mc_seed, cfg_scale, max_positions: of likelihoods. batch_size: rows of texts in flight.
     allow_code:  run tasks that execute what the model wrote (HumanEval, MBPP).
 
@@ -128,7 +130,7 @@ def run_lm_eval(
         limit=limit,
         num_fewshot=num_fewshot,
         apply_chat_template=apply_chat_template,
-        fewshot_as_multiturn=apply_chat_template,
+        fewshot_as_multiturn=apply_chat_template and multiturn,
         confirm_run_unsafe_code=allow_code,
     )
     samples = results.pop("samples")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.evals.answers import FAILED, Answer
+from llada_exp.evals.result import Found
 from llada_exp.evals.schema import complete, write_rows
 from llada_exp.evals.scores import Estimate, Scores, score
 from llada_exp.evals.settings import EvalSettings
@@ -20,14 +21,14 @@ THRESHOLD_RULES = ("threshold", "credit", "hierarchical")
 
 
 def benchmark_rows(
-    settings: EvalSettings, folder: Path, answers: Sequence[Answer], shared: Mapping[str, Any]
+    settings: EvalSettings, folder: Path, found: Found, shared: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Scores]]:
-    """Rows and scores, in the order of the settings' benchmarks as far as they name them. shared: columns
-    that all rows have: model, versions, times."""
-    names = list(dict.fromkeys(a.benchmark for a in answers))
+    """Rows and scores, in the order of the answers; a benchmark that has metrics of its own and no right
+    and wrong (perplexities) is a row without scores. shared: columns that all rows have: model, versions,
+    times."""
     rows, scores = [], []
-    for name in names:
-        own = [a for a in answers if a.benchmark == name]
+    for name in dict.fromkeys(a.benchmark for a in found.answers):
+        own = [a for a in found.answers if a.benchmark == name]
         told = score(own)
         tokens = [a.output_tokens for a in own if a.verdict != FAILED]
         known = [t for t in tokens if t is not None]
@@ -36,12 +37,14 @@ def benchmark_rows(
             **measured(told),
             "point": folder.name,
             "benchmark": name,
-            "metric": "pass@1",
+            "metric": found.accuracies.get(name, "pass@1"),
             "total_output_tokens": sum(known) if len(known) == len(tokens) else None,
             **shared,
         }
         rows.append(complete(row))
         scores.append(told)
+    bare = {**configured(settings, []), "point": folder.name, **shared}
+    rows += [complete({**bare, "benchmark": name}) for name in found.metrics if not rows]
     return rows, scores
 
 

@@ -99,7 +99,7 @@ def evaluate(settings: EvalSettings, folder: Path, overrides: Sequence[str]) -> 
     """
     started, began = status.now(), time.monotonic()
     found = harnesses.run(settings, folder)
-    if not any(answer.verdict != answers.FAILED for answer in found.answers):
+    if not found.metrics and all(answer.verdict == answers.FAILED for answer in found.answers):
         first = found.answers[0].error if found.answers else "there was nothing to ask"
         raise RuntimeError(f"none of {len(found.answers)} questions was answered ({first})")
     shared = {
@@ -111,6 +111,6 @@ def evaluate(settings: EvalSettings, folder: Path, overrides: Sequence[str]) -> 
         "started": started,
         "ended": status.now(),
     }
-    own, scores = rows.benchmark_rows(settings, folder, found.answers, shared)
+    own, scores = rows.benchmark_rows(settings, folder, found, shared)
     rows.write(folder, own, scores, found.metrics)
     return own
