@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import Any
 
 import aiohttp
-from multidict import CIMultiDict
 
 UP, CLOSED, DOWN = "up", "closed", "down"
 """Takes requests; answers but takes no new ones; does not answer."""
@@ -157,7 +156,7 @@ async def ask(
                 method, server.url + path, data=data, headers=headers, allow_redirects=False
             ) as answer,
         ):
-            return Reply(answer.status, await answer.read(), CIMultiDict(answer.headers))
+            return Reply(answer.status, await answer.read(), answer.headers)
     except TimeoutError:
         return Reply(fault=f"no whole answer within {timeout_s:g} s")
     except (aiohttp.ClientError, OSError) as error:

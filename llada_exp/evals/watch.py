@@ -111,6 +111,8 @@ class Watch:
             return
         if server.state == DOWN:
             _cancel(server)
+        elif server.state == UP:  # be it for less than a tick
+            self._stuck_since = None
         others = any(other.state == UP for other in self.servers)
         where = "go to the others" if others else f"wait up to {self._patience_s:g} s for a server"
         moved = f": its {server.load} requests {where}" if server.load else ""

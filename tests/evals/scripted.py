@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import socket
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 
 from aiohttp import web
 
@@ -13,6 +15,15 @@ from llada_exp.evals.pool import Pace, Pool
 
 PATH = "/v1/chat/completions"
 FAST = Pace(first=0.01, longest=0.05, poll=0.05, health=0.4, tick=0.02, tell=0.1)
+
+
+def lasting_port() -> int:
+    """A free one that no connection is given as its own while its server is away, as it is with port 0."""
+    while True:
+        port = random.SystemRandom().randrange(12_000, 30_000)
+        with closing(socket.socket()) as there, suppress(OSError):
+            there.bind(("127.0.0.1", port))
+            return port
 
 
 class Scripted:
@@ -33,13 +44,13 @@ class Scripted:
 
     async def start(self) -> None:
         """On the port that it had, if it had one."""
+        self.port = self.port or lasting_port()
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self.runner = web.AppRunner(app, handler_cancellation=True)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()
-        self.port = self.runner.addresses[0][1]
 
     async def die(self) -> None:
         """As a process that is killed: connections are reset, new ones refused."""

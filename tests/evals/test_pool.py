@@ -9,6 +9,7 @@ import pytest
 from llada_exp.evals.pool import Pool
 from llada_exp.evals.reach import Reply, clean_url
 from tests.evals.scripted import (
+    FAST,
     PATH,
     Scripted,
     die,
@@ -99,8 +100,17 @@ def test_a_retry_after_that_means_nothing_is_passed_over(said):
 
 
 def test_the_key_goes_along_and_cookies_do_not():
-    server = Scripted(status(500, "", Set_Cookie="a=b"))
-    one(server, key="secret")
+    # A balancer's cookie would tie all that follows to one server behind it.
+    server = Scripted(status(500, Set_Cookie="a=b"))
+
+    async def work():
+        await server.start()
+        url = server.url.replace("127.0.0.1", "localhost")  # a cookie jar knows only names
+        async with Pool([url], key="secret", timeout_s=10, max_retries=1, patience_s=5, pace=FAST) as pool:
+            await pool.post(PATH, {})
+        await server.close()
+
+    run(work())
     assert [headers.get("Authorization") for headers in server.headers] == ["Bearer secret"] * 2
     assert "Cookie" not in server.headers[1]
 
@@ -125,6 +135,16 @@ def test_requests_are_spread_evenly():
     exchanges, _ = outcome(*servers, num=30)
     assert [len(server.bodies) for server in servers] == [10, 10, 10]
     assert {e.url for e in exchanges} == {server.url for server in servers}
+
+
+def test_servers_with_as_much_to_do_take_turns():
+    servers = [Scripted() for _ in range(3)]
+
+    async def work():
+        async with pooled(*servers) as pool:
+            return [(await pool.post(PATH, {})).url for _ in range(6)]
+
+    assert run(work()) == [server.url for server in servers] * 2
 
 
 def test_a_slow_server_gets_less():

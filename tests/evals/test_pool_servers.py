@@ -12,7 +12,7 @@ import pytest
 from llada_exp.evals.pool import Pool, ServersGone
 from llada_exp.jobs import running_server
 from llada_exp.jobs.local import stop
-from tests.evals.scripted import PATH
+from tests.evals.scripted import PATH, lasting_port
 
 SLOW = ["batch_size=4", "decoding=exact"]  # a token a step: a request lasts
 
@@ -86,15 +86,14 @@ def test_a_server_killed_in_the_middle_changes_no_answer(tiny, alone):
 
 def test_a_server_that_is_restarted_on_its_port_goes_on_where_it_was(alone):
     # Told to stop at once it answers what it has with a 503, which is not the requests' fault.
-    hasty = [*SLOW, "server.drain_seconds=0"]
+    hasty = [*SLOW, "server.drain_seconds=0", f"port={lasting_port()}"]
     with ExitStack() as stack, ThreadPoolExecutor(1) as threads:
         first = stack.enter_context(running_server(hasty, start_timeout_s=120))
         again = []
 
         def restart():
             stop(first.process)
-            port = first.url.rpartition(":")[2]
-            return stack.enter_context(running_server([*hasty, f"port={port}"], start_timeout_s=120))
+            return stack.enter_context(running_server(hasty, start_timeout_s=120))
 
         def done(exchange):
             if not again:

@@ -140,6 +140,16 @@ def test_a_client_that_leaves_takes_its_request_from_the_server(tmp_path):
     assert (line["status"], line["url"], line["error"]) == (499, None, {"message": "the client went"})
 
 
+def test_a_relay_that_is_left_waits_for_nobody_and_says_so(tmp_path):
+    server = Scripted(default=hang)
+    with ThreadPoolExecutor(1) as threads:
+        with relayed(server, record=tmp_path / "r") as (own, _):
+            asking = threads.submit(httpx.post, own.address + PATH, json={}, timeout=30)
+            wait_until(lambda: server.bodies)
+        assert isinstance(asking.exception(20), httpx.TransportError)
+    assert [line["error"] for line in lines(tmp_path / "r")] == [{"message": "the relay stopped"}]
+
+
 def test_once_the_servers_are_gone_everything_is_refused_at_once(tmp_path):
     server = Scripted(die)
     with relayed(server, record=tmp_path / "r") as (own, http):

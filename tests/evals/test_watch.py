@@ -80,6 +80,11 @@ def test_a_restart_of_the_only_server_is_waited_for():
     assert any("3 requests have waited" in line for line in lines), "a long wait must not be silent"
 
 
+def test_patience_begins_anew_with_each_wait():
+    server = Scripted(*[die_for(0.6)] * 3)
+    assert one(server, patience_s=1.5).status == 200
+
+
 def test_servers_that_stay_away_end_it_and_each_is_named_with_its_reason():
     first, second = Scripted(default=hang), Scripted(default=hang)
     second.health = unready("draining")
