@@ -130,9 +130,5 @@ def with_preset(request: Mapping[str, Any], preset: DecodingParams) -> dict[str,
     rule = request.get("rule") or implied or preset.rule
     left_out = () if rule == preset.rule else OF_A_RULE
     base = {name: getattr(preset, name) for name in DECODING if name not in left_out}
-    sampling = ("temperature", "top_p", "top_k")  # the task's own
-    return (
-        {n: v for n, v in base.items() if n not in sampling and v is not None}
-        | dict(request)
-        | {"rule": rule}
-    )
+    own = {n: v for n, v in base.items() if n not in OF_THE_TASK and v is not None}
+    return own | dict(request) | {"rule": rule}
