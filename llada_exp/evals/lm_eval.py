@@ -38,7 +38,8 @@ FOLDER, RECORDS = "lm_eval", "records.jsonl"
 class Outcome:
     """answers: of tasks with right and wrong; metrics: task or group -> metric -> value, stderr, n;
     scored_by: task -> the metric that its answers' verdicts are; version: of lm-eval; num_before: requests
-    that an earlier run had answered; num_cut: requests whose prompt lost its start, too long for a row."""
+    that an earlier run had answered; num_cut: requests whose prompt lost its start, too long for a row;
+    groups: a group's tasks and groups."""
 
     answers: list[Answer]
     metrics: lm_answers.Metrics
@@ -46,6 +47,7 @@ class Outcome:
     version: str = ""
     num_before: int = 0
     num_cut: int = 0
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
 
 def require() -> str:
@@ -148,6 +150,7 @@ def run_lm_eval(
         version=version,
         num_before=records.num_before,
         num_cut=records.num_cut,
+        groups={name: own for name, own in results.get("group_subtasks", {}).items() if own},
     )
 
 

@@ -120,6 +120,7 @@ def _found(outcome: lm_eval.Outcome, folder: Path, model: str, url: str | None, 
         version=outcome.version,
         metrics=outcome.metrics,
         accuracies=outcome.scored_by,
+        groups=outcome.groups,
     )
 
 

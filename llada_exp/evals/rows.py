@@ -27,8 +27,9 @@ def benchmark_rows(
     and wrong (perplexities) is a row without scores. shared: columns that all rows have: model, versions,
     times."""
     rows, scores = [], []
-    for name in dict.fromkeys(a.benchmark for a in found.answers):
-        own = [a for a in found.answers if a.benchmark == name]
+    pooled = found.pooled()
+    for name in dict.fromkeys(a.benchmark for a in pooled):
+        own = [a for a in pooled if a.benchmark == name]
         told = score(own)
         tokens = [a.output_tokens for a in own if a.verdict != FAILED]
         known = [t for t in tokens if t is not None]
