@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "jobs": {"server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "check.py": set(),  # a client: over HTTP only
-    "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types", "runs", "engine"},  # over HTTP only
+    "evals": {"cli", "settings", "offline", "checkpoints", "tiny", "types", "runs", "engine"},  # server: HTTP
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
