@@ -163,6 +163,7 @@ class Likelihood:
                     found[request.index] = own = _with_greedy(
                         request.estimate(rows_each), fits, request.index
                     )
+                    request.masks = request.masks[:0]  # many requests' would fill the memory
                     report(request.index, own)
         return [found[i] for i in range(len(pairs))]
 

@@ -116,7 +116,7 @@ def run_lm_eval(
         name=model_name,
         num_mc=num_mc,
         mc_seed=mc_seed,
-        check_greedy="loglikelihood" in kinds.values(),
+        check_greedy=any(map(_needs_greedy, loaded["tasks"].values())),
         batch_size=batch_size,
         max_positions=max_positions,
         max_length=max_length,
@@ -232,6 +232,13 @@ def _check_texts_alone(kinds: Mapping[str, str]) -> None:
                 f"harness lm_eval with url: task {name} needs likelihoods, which no HTTP endpoint of ours "
                 "gives: leave url out and give model=..."
             )
+
+
+def _needs_greedy(task: Any) -> bool:
+    """Whether a metric asks if a continuation is the greedy one."""
+    return task.OUTPUT_TYPE == "loglikelihood" or (
+        task.OUTPUT_TYPE == "multiple_choice" and "exact_match" in getattr(task, "_metric_fn_list", {})
+    )
 
 
 def _evaluate(lm: Any, manager: Any, **options: Any) -> dict[str, Any]:

@@ -31,9 +31,12 @@ def choice_problem(problem: Problem) -> dict[str, Any]:
     total, size = int(match["total"]), int(match["size"])
     unit = 10 if size >= 10 else 1
     own = size if match["sign"] == "+" else -size
-    steps = [unit * digit for digit in range(-9, 10) if digit and unit * digit != own]
+    steps = [
+        step for digit in range(-9, 10) if (step := unit * digit) not in (0, own) and 0 <= total + step <= 99
+    ]
     rng = random.Random(f"choices {problem.question}")
-    wrong = rng.sample([step for step in steps if 0 <= total + step <= 99], NUM_CHOICES - 1)
+    rng.shuffle(steps)
+    wrong = sorted(steps, key=lambda step: (step > 0) != (own > 0))[: NUM_CHOICES - 1]  # same sign first
 
     def reply(step: int) -> str:
         work = "\n".join([*before, line(total, step, match["label"] or "")])

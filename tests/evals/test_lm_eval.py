@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from llada_exp.checkpoints import load_model
 from llada_exp.evals import lm_answers
 from llada_exp.evals.lm_eval import require, run_lm_eval
 from llada_exp.evals.lm_records import Place, Records
+from llada_exp.evals.pool import Pool
+from llada_exp.jobs import running_server
 from llada_exp.tiny import choices
 from llada_exp.tiny.tasks import held_out, is_correct
 from tests.evals.test_lm_generate import FakePool
@@ -17,6 +20,18 @@ from tests.evals.test_lm_generate import FakePool
 TASKS = Path(__file__).parents[2] / "conf" / "lm_eval"
 CHOICE, GENERATE = (str(TASKS / f"tiny_{kind}.yaml") for kind in ("choice", "generate"))
 MODEL = load_model()
+LAST_WORD = """\
+task: last_word
+dataset_path: json
+dataset_kwargs: {data_files: {test: docs.jsonl}}
+test_split: test
+output_type: loglikelihood
+doc_to_text: "{{text}}"
+doc_to_target: "{{last}}"
+target_delimiter: ""
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +50,8 @@ def chosen(tmp_path_factory):
 
 
 def test_the_right_choice_is_the_likeliest_far_above_chance(chosen):
-    """Of four. Weights without L / l, targets or positions off by one, or a prompt that is not seen leave
-    it near a quarter."""
+    """Of four. A prompt that is not seen, an answer that is not masked, targets off by one all fall below;
+    finer faults are held by the formula (tests/engine/test_likelihood.py)."""
     _, outcome = chosen
     found = outcome.metrics["tiny_choice"]["acc"]
     assert found["value"] >= 0.7
@@ -97,6 +112,43 @@ def test_an_endpoint_answers_texts_and_no_likelihoods(tmp_path):
     assert pool.bodies[0][1]["messages"][0]["content"] == outcome.answers[0].question
     with pytest.raises(ValueError, match=r"task tiny_choice needs likelihoods.*leave url out"):
         run_lm_eval([CHOICE], folder=tmp_path, pool=lambda: pool)
+
+
+def test_a_real_endpoint_is_asked_and_its_own_word_kept(tmp_path):
+    with running_server(["batch_size=4", "decoding=fast"]) as server:
+
+        def pool():
+            return Pool([server.url], key=None, timeout_s=120, max_retries=1, patience_s=30)
+
+        outcome = run_lm_eval(
+            [GENERATE],
+            folder=tmp_path,
+            pool=pool,
+            model_name=server.info["model"],
+            limit=6,
+            apply_chat_template=True,
+            request={"threshold": 0.99},
+        )
+    assert sum(a.correct for a in outcome.answers) >= 5
+    for answer in outcome.answers:
+        assert answer.url == server.url
+        assert answer.decoding["threshold"] == 0.99
+        assert answer.decoding["max_tokens"] == 64, "the task's"
+        assert answer.nfe >= 1
+        assert answer.output_tokens > 5
+
+
+def test_accuracy_on_single_continuations_is_about_greedy_ones(tmp_path):
+    """LAMBADA's kind: without the greedy check it would silently be 0."""
+    text = MODEL.tokenizer.chat_text([{"role": "user", "content": "What is 47 + 8?"}]) + "47 + 8: 07"
+    ids = MODEL.tokenizer.encode_text(text)
+    likeliest = MODEL.logits(torch.tensor([[*ids, MODEL.special.mask]]))[0, -1].argmax()
+    docs = [{"text": text, "last": MODEL.tokenizer.decode([int(likeliest)])}, {"text": text, "last": "9"}]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(d) + "\n" for d in docs))
+    (tmp_path / "last.yaml").write_text(LAST_WORD)
+    outcome = run_lm_eval([str(tmp_path / "last.yaml")], model=MODEL, folder=tmp_path, num_mc=1)
+    assert [a.verdict for a in outcome.answers] == ["correct", "wrong"]
+    assert outcome.scored_by == {"last_word": "acc"}
 
 
 def test_requests_that_fail_are_failed_answers(tmp_path):
