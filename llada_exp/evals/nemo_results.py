@@ -89,6 +89,15 @@ def first_look(asked: Mapping[str, Any], record: Path) -> Callable[[], str | Non
     return look
 
 
+def first_failure(record: Path) -> str | None:
+    """What a server said to the first request that it refused or failed, by a relay's record."""
+    for line in _lines(record, torn=True) if record.is_file() else ():
+        if error := line.get("error"):
+            told = error.get("message", error) if isinstance(error, dict) else error
+            return f"the server answered {line.get('status')}: {told}"
+    return None
+
+
 def _compare(asked: Mapping[str, Any], lines: Sequence[Record]) -> None:
     used = [line["llada"] for line in lines if line.get("llada")]
     for name, value in asked.items():
