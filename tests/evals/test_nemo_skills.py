@@ -322,7 +322,13 @@ def test_a_parameter_that_did_not_arrive_is_an_error_that_counts(record):
 
 def test_parameters_that_are_the_same_in_other_words_are_the_same(record):
     lines(record, BODY)
-    asked = {"temperature": 0.7, "top_k": -1, "threshold": 0.90000000000000002, "max_tokens": 9.0}
+    asked = {
+        "user": "me",
+        "temperature": 0.7,
+        "top_k": -1,
+        "threshold": 0.90000000000000002,
+        "max_tokens": 9.0,
+    }
     assert verify_parameters(asked, record) is None
     assert first_look(asked, record)() is None
 
