@@ -31,11 +31,13 @@ def run(
     folder: Path,
     alive: Callable[[], str | None] = lambda: None,
     env: Mapping[str, str] | None = None,
+    blame: Callable[[], str | None] = lambda: None,
 ) -> Path:
     """Run a plan to its end; the path of its log, FOLDER/nemo_skills.log.
 
     alive: asked twice a second; a text means that there is no use in going on (every server is gone, a
            parameter was not used): the run is ended and the text is the error.
+    blame: asked when it failed by itself, for what its log may not say (the server's words).
 
     Whatever ends this call ends every process that NeMo-Skills started, those in sessions of their own too.
     Raises ValueError where output_dir holds results and resume is off (NeMo-Skills would skip what is there,
@@ -65,11 +67,18 @@ def run(
         _end(process, mark)
     if why:
         raise RuntimeError(f"NeMo-Skills was ended: {why}\n{tail(log)}")
-    if process.returncode:
-        raise RuntimeError(f"NeMo-Skills ended with exit code {process.returncode}; {log}:\n{tail(log)}")
-    if missing := [path for path in plan.outputs().values() if not path.is_file()]:  # it exits with 0 then
-        raise RuntimeError(f"NeMo-Skills wrote no {missing[0]}; {log}:\n{tail(log)}")
+    if failed := _failure(process.returncode, plan):
+        reason = alive() or blame()  # it may have been the quicker one to notice
+        raise RuntimeError(f"{failed}{f' ({reason})' if reason else ''}; {log} ends:\n{tail(log)}")
     return log
+
+
+def _failure(code: int, plan: Plan) -> str | None:
+    """Its exit code does not tell: it is 0 also where a job of it failed."""
+    if code:
+        return f"NeMo-Skills ended with exit code {code}"
+    missing = [path for path in plan.outputs().values() if not path.is_file()]
+    return f"NeMo-Skills wrote no {missing[0]}" if missing else None
 
 
 def _environment(installed: Installed, folder: Path) -> dict[str, str]:

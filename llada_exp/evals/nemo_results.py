@@ -22,6 +22,7 @@ from typing import Any
 
 from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, WRONG, Answer
 from llada_exp.evals.nemo_skills import Plan
+from llada_exp.types import DECODING_FIELDS
 
 SCORE = ("symbolic_correct", "is_correct")
 """The verdict's names, the newer first."""
@@ -59,7 +60,8 @@ def read_metrics(plan: Plan) -> dict[str, Any]:
 
 def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
     """Whether every response says that it was decoded with `asked` (fields by the server's names, as
-    `Plan.sent` gives them). Returns a warning where the servers do not say: another make.
+    `Plan.sent` gives them; others are passed over: an alias, a user's name). Returns a warning where the
+    servers do not say: another make.
 
     Raises RuntimeError naming field, what was asked and used, and in how many responses.
     """
@@ -89,9 +91,18 @@ def first_look(asked: Mapping[str, Any], record: Path) -> Callable[[], str | Non
     return look
 
 
+def first_failure(record: Path) -> str | None:
+    """What a server said to the first request that it refused or failed, by a relay's record."""
+    for line in _lines(record, torn=True) if record.is_file() else ():
+        if error := line.get("error"):
+            told = error.get("message", error) if isinstance(error, dict) else error
+            return f"the server answered {line.get('status')}: {told}"
+    return None
+
+
 def _compare(asked: Mapping[str, Any], lines: Sequence[Record]) -> None:
     used = [line["llada"] for line in lines if line.get("llada")]
-    for name, value in asked.items():
+    for name, value in ((n, v) for n, v in asked.items() if n in DECODING_FIELDS):
         want = 0 if name == "top_k" and value == -1 else value
         others = Counter(
             repr(own.get("decoding", {}).get(name)) for own in used if not _same(own, name, want)

@@ -15,7 +15,13 @@ import pytest
 
 from llada_exp.evals import nemo_process
 from llada_exp.evals.nemo_process import run
-from llada_exp.evals.nemo_results import first_look, read_metrics, read_results, verify_parameters
+from llada_exp.evals.nemo_results import (
+    first_failure,
+    first_look,
+    read_metrics,
+    read_results,
+    verify_parameters,
+)
 from llada_exp.evals.nemo_skills import Plan, command, find
 from tests.evals.nemo_fakes import PROBLEMS, endpoint, fake_venv, recorded, response, script, without_ns
 
@@ -219,11 +225,26 @@ def test_a_second_run_into_the_same_folder_is_refused_unless_it_resumes(tmp_path
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("fail", r"exit code 1; .*\n(.*\n)*ValueError: Data file"), ("quiet", r"wrote no .*output-rs0\.jsonl")],
+    [
+        ("fail", r"exit code 1 \(.*\); .*\n(.*\n)*ValueError: Data file"),
+        ("quiet", r"wrote no .*rs0\.jsonl \("),
+    ],
 )
-def test_a_failed_run_says_why(tmp_path, installed, kind, message):
-    with pytest.raises(RuntimeError, match=message):
-        run(installed, plan(tmp_path), tmp_path, env={"FAKE_NS": kind})
+def test_a_failed_run_says_why(tmp_path, installed, record, kind, message):
+    """Its exit code is 0 also where its job failed, and its log may not hold the server's words."""
+    record.write_text(json.dumps({"status": 400, "error": {"message": "steps is 0"}, "texts": []}) + "\n")
+    blame = lambda: first_failure(record)  # noqa: E731
+    with pytest.raises(RuntimeError, match=message) as caught:
+        run(installed, plan(tmp_path), tmp_path, env={"FAKE_NS": kind}, blame=blame)
+    assert "(the server answered 400: steps is 0)" in str(caught.value)
+    assert first_failure(tmp_path / "none") is None
+
+
+def test_servers_that_are_gone_are_the_reason_also_where_it_noticed_first(tmp_path, installed, monkeypatch):
+    monkeypatch.setattr(nemo_process, "POLL_S", 60.0)
+    told = iter([None, "no server answers any more"])
+    with pytest.raises(RuntimeError, match=r"exit code 1 \(no server answers any more\)"):
+        run(installed, plan(tmp_path), tmp_path, lambda: next(told), {"FAKE_NS": "fail"})
 
 
 def gone(pids, within_s=10.0):
@@ -301,7 +322,13 @@ def test_a_parameter_that_did_not_arrive_is_an_error_that_counts(record):
 
 def test_parameters_that_are_the_same_in_other_words_are_the_same(record):
     lines(record, BODY)
-    asked = {"temperature": 0.7, "top_k": -1, "threshold": 0.90000000000000002, "max_tokens": 9.0}
+    asked = {
+        "user": "me",
+        "temperature": 0.7,
+        "top_k": -1,
+        "threshold": 0.90000000000000002,
+        "max_tokens": 9.0,
+    }
     assert verify_parameters(asked, record) is None
     assert first_look(asked, record)() is None
 
