@@ -22,43 +22,30 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llada_exp.checkpoints import load_model
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import Exactness, exactness
-from llada_exp.evals.stats import Paired, Proportion, paired, proportion
+from llada_exp.evals.outcome import (
+    HEADER,
+    Outcome,
+    against,
+    joined,
+    judged,
+    known_outcomes,
+    outcome,
+    row,
+)
 from llada_exp.offline import Engine
 from llada_exp.settings import unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import Problem, held_out, is_correct
-from llada_exp.types import DecodingParams, RequestOutput
+from llada_exp.types import DecodingParams
 
 VANILLA = "vanilla"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One setting on one kind of problem.
-
-    versus: against vanilla on the same problems; None for vanilla itself.
-    agreement: share of answers with vanilla's very text.
-    nfe, tpf, positions_per_token: means over problems, ratio of sums for the latter two.
-    """
-
-    setting: str
-    kind: str
-    accuracy: Proportion
-    versus: Paired | None
-    agreement: float
-    nfe: float
-    tpf: float
-    positions_per_token: float
-    output_throughput: float
-    correct: tuple[bool, ...]
-    texts: tuple[str, ...]
 
 
 def measure(
@@ -70,38 +57,7 @@ def measure(
     outputs = engine.chat(chats, params, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - started
     correct = tuple(is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True))
-    return _outcome(setting, kind, outputs, correct, seconds)
-
-
-def _outcome(
-    setting: str, kind: str, outputs: Sequence[RequestOutput], correct: tuple[bool, ...], seconds: float
-) -> Outcome:
-    tokens = sum(len(o.token_ids) for o in outputs)
-    nfe = sum(o.nfe for o in outputs)
-    return Outcome(
-        setting=setting,
-        kind=kind,
-        accuracy=proportion(correct),
-        versus=None,
-        agreement=1.0,
-        nfe=nfe / len(outputs),
-        tpf=tokens / nfe,
-        positions_per_token=sum(o.num_positions for o in outputs) / max(tokens, 1),
-        output_throughput=tokens / seconds,
-        correct=correct,
-        texts=tuple(o.text for o in outputs),
-    )
-
-
-def against(vanilla: Outcome, other: Outcome) -> Outcome:
-    """`other` with its paired comparison filled in."""
-    same = sum(a == b for a, b in zip(vanilla.texts, other.texts, strict=True))
-    fields = {
-        **vars(other),
-        "versus": paired(vanilla.correct, other.correct),
-        "agreement": same / len(other.texts),
-    }
-    return Outcome(**fields)
+    return outcome(setting, kind, outputs, correct, seconds)
 
 
 def run(
@@ -113,17 +69,22 @@ def run(
     known: Mapping[tuple[str, str], Outcome] | None = None,
 ) -> list[Outcome]:
     """Vanilla first, then every setting, per kind. `settings` are DecodingParams by name; each
-    starts from the kind's canvas. `known`: what an earlier run measured, by kind and setting, and is not
-    decoded again. Raises ValueError naming a bad setting before anything runs."""
+    starts from the kind's canvas. `known`: what an earlier run measured of the first problems, by kind and
+    setting, which is not decoded again. Raises ValueError naming a bad setting before anything runs."""
     known = known or {}
     outcomes: list[Outcome] = []
     for kind, plan in plans(kinds, settings).items():
         problems = held_out(kind, num_problems)
         vanilla = None
         for name, params in plan.items():
-            outcome = known.get((kind, name)) or measure(engine, kind, problems, name, params)
-            vanilla = vanilla or outcome
-            outcomes.append(outcome if outcome is vanilla else against(vanilla, outcome))
+            found = known.get((kind, name))
+            done = found.accuracy.n if found else 0
+            if done < num_problems:
+                fresh = measure(engine, kind, problems[done:], name, params)
+                found = joined(found, fresh) if found else fresh
+            assert found is not None
+            vanilla = vanilla or found
+            outcomes.append(found if name == VANILLA else against(vanilla, found))
             report(outcomes[-1])
     return outcomes
 
@@ -142,13 +103,6 @@ def verdicts(
     """The gate's word on each: exactness where it has an oracle, quality where there is a comparison."""
     held = [v for found in exact if (v := verdict.exact(found)) is not None]
     return held + [judged(o, limits) for o in outcomes if o.versus is not None]
-
-
-def judged(outcome: Outcome, limits: verdict.Limits) -> verdict.Verdict:
-    """Of a setting; vanilla has nothing to be compared with."""
-    assert outcome.versus is not None
-    o, n = outcome, outcome.accuracy.n
-    return verdict.quality(o.setting, o.kind, outcome.versus, o.agreement, n, limits)
 
 
 def plans(
@@ -170,48 +124,19 @@ def _params(kind: str, name: str, own: Mapping[str, Any]) -> DecodingParams:
         raise ValueError(f"settings.{name}: {error}") from None
 
 
-def known_outcomes(path: Path, num_problems: int) -> dict[tuple[str, str], Outcome]:
-    """An earlier run's outcomes on as many problems, by kind and setting. Raises ValueError naming a
-    file that holds none."""
-    found = {}
-    try:
-        for row in map(json.loads, path.read_text().splitlines()):
-            if len(row["correct"]) == num_problems:
-                versus = None if row["versus"] is None else Paired(**row["versus"])
-                answers = {key: tuple(row[key]) for key in ("correct", "texts")}
-                own = {**row, **answers, "accuracy": Proportion(**row["accuracy"]), "versus": versus}
-                found[row["kind"], row["setting"]] = Outcome(**own)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"resume is {str(path)!r}; expected a gate's outcomes.jsonl ({error})") from None
-    return found
-
-
-HEADER = (
-    f"{'setting':<20} {'kind':<6} {'n':>4} {'accuracy % [95 %]':<20} {'vs vanilla [95 %]':<22} "
-    f"{'McNemar p':>9} {'same':>5} {'NFE':>6} {'TPF':>5} {'pos/tok':>8} {'tok/s':>7}  verdict"
-)
-
-
-def row(outcome: Outcome, limits: verdict.Limits | None = None) -> str:
-    """One line under `HEADER`; its verdict where limits are given."""
-    a, v = outcome.accuracy, outcome.versus
-    accuracy = f"{100 * a.value:5.1f} [{100 * a.low:.1f}, {100 * a.high:.1f}]"
-    versus = f"{100 * v.difference:+5.1f} [{100 * v.low:+.1f}, {100 * v.high:+.1f}]" if v else "-"
-    p_value = f"{v.p_value:.2g}" if v else "-"
-    return (
-        f"{outcome.setting:<20} {outcome.kind:<6} {a.n:>4} {accuracy:<20} {versus:<22} {p_value:>9} "
-        f"{100 * outcome.agreement:>4.0f}% {outcome.nfe:>6.1f} {outcome.tpf:>5.2f} "
-        f"{outcome.positions_per_token:>8.1f} {outcome.output_throughput:>7.0f}  "
-        f"{judged(outcome, limits).word if v and limits else '-'}"
-    )
-
-
 def exact_row(found: Exactness) -> str:
     """One line on exactness."""
     name = f"{found.setting:<20} {found.kind:<6}"
     if found.undefined is not None:
         return f"{name} no oracle: {found.undefined}"
     return f"{name} {found.num_equal} of {found.n} exact, {found.num_passes} passes, {found.num_ties} ties"
+
+
+def exact_sum(found: Sequence[Exactness]) -> str:
+    equal, n, passes, ties = (
+        sum(getattr(one, name) for one in found) for name in ("num_equal", "n", "num_passes", "num_ties")
+    )
+    return f"in all: {equal} of {n} exact, {passes} passes, {ties} ties"
 
 
 KEYS = (
@@ -236,7 +161,7 @@ def gate(cfg: Any) -> int:
     outcomes: list[Outcome] = []
     if tree["exact"]:
         exact = run_exact(engine, tree["kinds"], tree["settings"], tree["exact"])
-        print(*map(exact_row, exact), "", sep="\n", flush=True)
+        print(*map(exact_row, exact), exact_sum(exact), "", sep="\n", flush=True)
         lines = [json.dumps(asdict(found)) + "\n" for found in exact]
         (folder / "exact.jsonl").write_text("".join(lines))
     if tree["num_problems"]:

@@ -20,18 +20,8 @@ from llada_exp import Engine, load_model
 from llada_exp.engine.batch import Batch
 from llada_exp.engine.decoder import Decoder
 from llada_exp.evals import verdict
-from llada_exp.evals.gate import (
-    HEADER,
-    VANILLA,
-    Outcome,
-    against,
-    exact_row,
-    judged,
-    measure,
-    row,
-    run_exact,
-    verdicts,
-)
+from llada_exp.evals.gate import VANILLA, exact_row, measure, run_exact, verdicts
+from llada_exp.evals.outcome import HEADER, Outcome, against, judged, row
 from llada_exp.evals.stats import proportion
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import held_out

@@ -7,7 +7,9 @@ As it would happen, the faulty engine decodes everything, vanilla too. So what i
 import pytest
 
 from llada_exp.evals import gate, verdict
+from llada_exp.evals.outcome import against, judged
 from llada_exp.evals.verdict import FAIL, PASS, Limits
+from llada_exp.tiny.tasks import held_out
 from tests.evals.faults import FAULTS
 
 
@@ -42,12 +44,12 @@ def test_commit_everything_is_exactly_what_was_asked_for_and_fails_by_its_qualit
 def test_seen_from_a_sound_vanilla_shifted_positions_change_every_text():
     """What agreement is for: no answer is lost, so accuracy alone would let it pass."""
     make, _ = FAULTS["shifted_positions"]
-    problems = gate.held_out("short", 12)
+    problems = held_out("short", 12)
     params = gate.plans(["short"], {})["short"][gate.VANILLA]
     sound, faulty = (
         gate.measure(engine, "short", problems, name, params)
         for engine, name in ((FAULTS["commit_everything"][0](), gate.VANILLA), (make(), "shifted_positions"))
     )
-    found = gate.judged(gate.against(sound, faulty), Limits())
+    found = judged(against(sound, faulty), Limits())
     assert found.word == FAIL
     assert "vanilla's text in 0.0 %" in found.why

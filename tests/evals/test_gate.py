@@ -3,51 +3,84 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from llada_exp.evals import gate
+from llada_exp.evals.outcome import Outcome, against, joined, known_outcomes
 from llada_exp.evals.stats import proportion
 from llada_exp.evals.verdict import Verdict
 from llada_exp.settings import conf_dir, validate
 
 
-def outcome(setting, correct=(True, False)):
-    return gate.Outcome(
+def measured(setting, correct=(True, False), first=0):
+    return Outcome(
         setting=setting, kind="short", accuracy=proportion(correct), versus=None, agreement=1.0, nfe=2.0,
-        tpf=1.0, positions_per_token=3.0, output_throughput=4.0, correct=correct, texts=("a", "b"),
+        tpf=1.0, positions_per_token=3.0, output_throughput=4.0, correct=correct,
+        texts=tuple(str(first + i) for i in range(len(correct))),
     )  # fmt: skip
 
 
-def test_a_resumed_gate_decodes_only_what_is_missing(tmp_path, monkeypatch):
-    """Prevents an interrupted run of an hour from starting over, and a row compared with another
-    run's vanilla."""
-    vanilla, dual = outcome(gate.VANILLA), gate.against(outcome(gate.VANILLA), outcome("dual"))
+@pytest.fixture
+def earlier(tmp_path):
+    """Rows of two problems: vanilla and dual."""
     path = tmp_path / "outcomes.jsonl"
-    path.write_text("".join(json.dumps(asdict(x)) + "\n" for x in (vanilla, dual)))
-    decoded = []
+    vanilla = measured(gate.VANILLA)
+    rows = (vanilla, against(vanilla, measured("dual")))
+    path.write_text("".join(json.dumps(asdict(x)) + "\n" for x in rows))
+    return path
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """What a run decodes: (setting, number of problems), every answer wrong."""
+    asked = []
 
     def measure(engine, kind, problems, setting, params):
-        decoded.append(setting)
-        return outcome(setting, (False, True))
+        asked.append((setting, len(problems)))
+        return measured(setting, (False,) * len(problems), first=100)
 
     monkeypatch.setattr(gate, "measure", measure)
-    known = gate.known_outcomes(path, 2)
+    return asked
+
+
+def test_a_resumed_gate_decodes_only_what_is_missing(earlier, decoded):
+    """Prevents an interrupted run of an hour from starting over, and a row compared with another
+    run's vanilla."""
     settings = {"dual": {"cache": "dual"}, "prefix": {"cache": "prefix"}}
-    found = gate.run(None, ["short"], settings, 2, known=known)
-    assert decoded == ["prefix"]
-    assert found[:2] == [vanilla, dual]
-    assert (found[2].versus.gained, found[2].versus.lost) == (1, 1)
-    assert gate.known_outcomes(path, 3) == {}, "another number of problems is another measurement"
+    found = gate.run(None, ["short"], settings, 2, known=known_outcomes(earlier, 2))
+    assert decoded == [("prefix", 2)]
+    assert [o.setting for o in found] == ["vanilla", "dual", "prefix"]
+    assert (found[1].versus.lost, found[1].agreement) == (0, 1.0)
+    assert (found[2].versus.gained, found[2].versus.lost, found[2].agreement) == (0, 1, 0.0)
+
+
+def test_an_undecided_run_goes_on_with_more_problems(earlier, decoded):
+    """Prevents the way out of "too few problems" from costing the first ones again."""
+    found = gate.run(None, ["short"], {"dual": {}}, 5, known=known_outcomes(earlier, 5))
+    assert decoded == [("vanilla", 3), ("dual", 3)]
+    assert [len(o.texts) for o in found] == [5, 5]
+    assert found[1].correct == (True, False, False, False, False)
+    assert (found[1].nfe, found[1].tpf, found[1].positions_per_token) == (2.0, 1.0, 3.0)
+    assert found[1].output_throughput == pytest.approx(4.0)
+    assert found[1].versus.difference == 0
+    assert known_outcomes(earlier, 1) == {}, "rows of more problems than asked for are another measurement"
+
+
+def test_joined_rows_weigh_each_problem_the_same():
+    first, rest = measured("a", (True,)), replace(measured("a", (True, False, False)), nfe=6.0, tpf=2.0)
+    whole = joined(first, rest)
+    assert (whole.nfe, whole.accuracy.value) == (5.0, 0.5)
+    assert whole.tpf == pytest.approx((2 * 1 + 18 * 2) / 20)
 
 
 def test_a_wrong_file_is_named(tmp_path):
     (tmp_path / "x").write_text("{}")
     with pytest.raises(ValueError, match=r"resume is .*x"):
-        gate.known_outcomes(tmp_path / "x", 2)
+        known_outcomes(tmp_path / "x", 2)
 
 
 def command(tmp_path, *words):
