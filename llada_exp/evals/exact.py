@@ -12,12 +12,11 @@ is counted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llada_exp.evals.oracle import Oracle, Proposal, undefined
+from llada_exp.evals.oracle import Oracle, Proposal, probability, undefined
 from llada_exp.offline import Engine
 from llada_exp.tiny.tasks import Problem
 from llada_exp.types import BlockCommit, DecodingParams, RequestOutput
@@ -25,6 +24,7 @@ from llada_exp.types import BlockCommit, DecodingParams, RequestOutput
 Say = Callable[[Sequence[int]], str]
 
 TIE = 1e-4  # in logits
+MOST_TOLD = 3  # commits of a pass that differs
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def check(
         theirs = dict(zip(step.positions, step.token_ids, strict=True))
         if theirs != (ours := proposal.commits()):
             if not is_tie(proposal, theirs):
-                return Checked(number, ties, f"pass {number}, {_apart(proposal, step, ours, say)}")
+                return Checked(number, ties, f"pass {number}: {_apart(proposal, step, ours, say)}")
             ties += 1
         oracle.commit(theirs)
     passes = len(output.trace)
@@ -119,22 +119,21 @@ def is_tie(proposal: Proposal, theirs: Mapping[int, int]) -> bool:
 
 
 def _apart(proposal: Proposal, step: BlockCommit, ours: Mapping[int, int], say: Say) -> str:
-    """The first position at which the commits differ, with both sides' candidates."""
-    theirs = dict(zip(step.positions, zip(step.token_ids, step.confidences, strict=True), strict=True))
-    differ = [p for p in theirs.keys() | ours.keys() if theirs.get(p, (None,))[0] != ours.get(p)]
-    place = min(differ)
-    engines = "nothing" if place not in theirs else _candidate(say, *theirs[place])
-    text = f"position {place}: the engine commits {engines}, the oracle "
-    inside = place - proposal.start
-    if inside not in proposal.open:
-        return text + "nothing: it is no undecided position of the block"
-    token = proposal.best(inside)
-    best = _candidate(say, token, 1 / (1 + math.exp(-proposal.log_odds(inside, token))))
-    return text + (best if place in ours else f"nothing yet; its candidate is {best}")
+    """What only one side commits: position, token, confidence."""
+    theirs = dict(zip(step.positions, step.token_ids, strict=True))
+    confidence = dict(zip(step.positions, step.confidences, strict=True))
 
+    def oracles(place: int) -> float:
+        return probability(proposal.log_odds(place - proposal.start, ours[place]))
 
-def _candidate(say: Say, token: int, confidence: float) -> str:
-    return f"{say([token])!r} (p {confidence:.6f})"
+    def told(own: Mapping[int, int], other: Mapping[int, int], sure: Callable[[int], float]) -> str:
+        apart = [p for p in sorted(own) if other.get(p) != own[p]]
+        words = [f"{say([own[p]])!r} at {p} (p {sure(p):.6f})" for p in apart[:MOST_TOLD]]
+        more = len(apart) - len(words)
+        return ", ".join(words) + (f" and {more} more" if more else "") or "nothing else"
+
+    engine = told(theirs, ours, confidence.__getitem__)
+    return f"the engine commits {engine}, the oracle {told(ours, theirs, oracles)}"
 
 
 def _sum(kind: str, name: str, params: DecodingParams, checked: Sequence[Checked]) -> Exactness:

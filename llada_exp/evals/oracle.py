@@ -64,7 +64,7 @@ class Proposal:
     def _rule(self, odds: dict[int, float]) -> set[int]:
         own = self.params
         order = sorted(odds, key=lambda i: (-odds[i], i))  # ties go to the lower position
-        p = {i: 1 / (1 + math.exp(-odds[i])) for i in order}
+        p = {i: probability(odds[i]) for i in order}
         sure = [p[i] for i in order]
         if own.rule == "fixed":
             return set(order[: max(1, self._quota())])
@@ -90,6 +90,10 @@ class Proposal:
             return own.tokens_per_step or 1
         per_block = math.ceil(own.steps / own.num_blocks)
         return self.first_masks // per_block + (self.step < self.first_masks % per_block)
+
+
+def probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
 
 
 def _runs(positions: Sequence[int]) -> list[list[int]]:

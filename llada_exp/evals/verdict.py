@@ -73,10 +73,10 @@ def _accuracy(versus: Paired, n: int, margin: float) -> tuple[str, str]:
         return PASS, ""
     if high < -margin:
         return FAIL, f"{found}, more than {margin:g} below it"
-    advice = "cannot tell whether it stays within"
+    why = f"{found}: {n} problems cannot tell whether it stays within {margin:g}"
     if n < fewest_problems(margin):
-        advice = f"are too few for (even with none lost: {fewest_problems(margin)})"
-    return UNDECIDED, f"{found}: {n} problems {advice} {margin:g}"
+        why += f" (if none is lost, {fewest_problems(margin)} can)"
+    return UNDECIDED, why
 
 
 def _agreement(agreement: float, n: int, least: float) -> tuple[str, str]:

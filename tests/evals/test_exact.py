@@ -56,8 +56,9 @@ def test_what_is_not_the_oracles_is_named(answer):
     wrong = (*output.trace[:2], replace(step, token_ids=(other,)), *output.trace[3:])
     found = check(MODEL, prompt, own, replace(output, trace=wrong), str)
     assert (found.passes, found.ties) == (2, 0)
-    assert f"pass 2, position {step.positions[0]}: the engine commits '[{other}]' (p 0." in found.difference
-    assert f"the oracle '[{step.token_ids[0]}]' (p 0." in found.difference
+    place = step.positions[0]
+    assert f"pass 2: the engine commits '[{other}]' at {place} (p 0." in found.difference
+    assert f"the oracle '[{step.token_ids[0]}]' at {place} (p 0." in found.difference
     short = replace(output, token_ids=output.token_ids[:-1])
     assert "cut elsewhere" in check(MODEL, prompt, own, short, str).difference
     idle = replace(output, nfe=output.nfe + 1)
@@ -102,10 +103,10 @@ def test_an_answer_ends_with_its_first_end():
 
 
 def test_one_answer_that_differs_fails_the_gate():
-    found = Exactness("dual", "short", 8, 7, 100, 0, "answer 3, pass 5, position 9: ...")
+    found = Exactness("dual", "short", 8, 7, 100, 0, "answer 3, pass 5: ...")
     said = verdict.exact(found)
     assert said.word == verdict.FAIL
     assert "7 of 8" in said.why
-    assert "position 9" in said.why
+    assert "answer 3, pass 5" in said.why
     assert verdict.exact(Exactness("dual", "short", 8, 8, 100, 2)).word == verdict.PASS
     assert verdict.exact(Exactness("random", "short", 0, 0, 0, 0, None, "remasking=random")) is None
