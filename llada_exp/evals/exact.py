@@ -1,9 +1,10 @@
 """Exactness, apart from quality: every commit of the engine against the oracle's, on the same problems.
 
-The engine decodes all settings and kinds in one mixed batch; the oracle (evals/oracle.py) goes along row
-by row and says at each pass what had to be committed. Equal at every pass is equal ids, by induction. It
-sees what accuracy cannot: a slip that changes no answer, or that vanilla makes too, so that nothing
-differs from vanilla.
+The engine decodes all settings and kinds in one mixed batch; the oracle (evals/oracle.py) goes along row by
+row and says at each pass what had to be committed, and how surely. Equal at every pass is equal ids, by
+induction. It sees what accuracy cannot: a slip that changes no answer, or that vanilla makes too, so that
+nothing differs from vanilla. What it cannot see is a slip in the network's layers, which both share:
+tests/models hold those.
 
 A tie is no difference: where moving the oracle's log-odds (or a candidate's logit) by less than
 `TIE` gives the engine's commits, two sums in another order may decide, the engine's are taken, and the tie
@@ -95,6 +96,8 @@ def check(
             if not is_tie(proposal, theirs):
                 return Checked(number, ties, f"pass {number}: {_apart(proposal, step, ours, say)}")
             ties += 1
+        if unsure := _unsure(proposal, step, say):
+            return Checked(number, ties, f"pass {number}: {unsure}")
         oracle.commit(theirs)
     passes = len(output.trace)
     if passes != output.nfe:
@@ -116,6 +119,16 @@ def is_tie(proposal: Proposal, theirs: Mapping[int, int]) -> bool:
             return False
     nudges = {i: TIE if i in inside else -TIE for i in proposal.open}
     return set(proposal.commits(nudges)) == set(theirs)
+
+
+def _unsure(proposal: Proposal, step: BlockCommit, say: Say) -> str | None:
+    """A committed token whose confidence is not the oracle's. Sums in another order move it by less than TIE."""
+    for place, token, confidence in zip(step.positions, step.token_ids, step.confidences, strict=True):
+        expected = probability(proposal.log_odds(place - proposal.start, token))
+        if abs(confidence - expected) > TIE:
+            found = f"the engine commits {say([token])!r} at {place} with p {confidence:.6f}"
+            return f"{found}, which the oracle gives {expected:.6f}"
+    return None
 
 
 def _apart(proposal: Proposal, step: BlockCommit, ours: Mapping[int, int], say: Say) -> str:

@@ -59,6 +59,9 @@ def test_what_is_not_the_oracles_is_named(answer):
     place = step.positions[0]
     assert f"pass 2: the engine commits '[{other}]' at {place} (p 0." in found.difference
     assert f"the oracle '[{step.token_ids[0]}]' at {place} (p 0." in found.difference
+    unsure = replace(step, confidences=(step.confidences[0] - 1e-3,))
+    lower = (*output.trace[:2], unsure, *output.trace[3:])
+    assert "which the oracle gives" in check(MODEL, prompt, own, replace(output, trace=lower), str).difference
     short = replace(output, token_ids=output.token_ids[:-1])
     assert "cut elsewhere" in check(MODEL, prompt, own, short, str).difference
     idle = replace(output, nfe=output.nfe + 1)
