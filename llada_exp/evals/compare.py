@@ -2,7 +2,7 @@
 
     python -m llada_exp.evals.compare outputs/evals/vanilla outputs/evals/dual
 
-One sample a problem: McNemar's exact test, and the difference with its bootstrap interval. Several: each
+One sample a problem: McNemar's exact test, and the difference with its score interval. Several: each
 problem's share of right samples, with a sign-flip permutation test. Knows answers.jsonl only.
 """
 

@@ -1,11 +1,19 @@
-"""The quality gate: what a decoding setting costs on the embedded model, paired with vanilla.
+"""The quality gate: what a decoding setting costs on the embedded model, and whether that is too much.
 
-    python -m llada_exp.evals.gate model=tiny
-    python -m llada_exp.evals.gate num_problems=500 kinds=[long] '+settings.half={steps: 32}'
+    python -m llada_exp.evals.gate                                  # the server's default preset
+    python -m llada_exp.evals.gate settings=all fail=false
+    python -m llada_exp.evals.gate num_problems=0 exact=32          # exactness alone
+    python -m llada_exp.evals.gate kinds=[long] '+settings.half={steps: 32}'
 
-Runs the engine in this process, over problems with known answers that training never saw. The
-embedded model is small: its accuracy tells a sound decoder from a broken one, and its speed says
-nothing of an 8B model. Imports the engine and the embedded model's tasks, no server.
+Two gates, apart. *Exactness*: the engine commits what an uncached, unbatched float32 oracle commits
+(evals/exact.py), vanilla first: a slip that vanilla shares would show in no comparison with it. *Quality*:
+each setting against vanilla on the same held-out problems, by accuracy and by how many texts are the very
+same (evals/verdict.py has the rule). Exit code 0 where all pass; 1 where one fails, or has too few problems
+to tell (`undecided=pass` lets those through).
+
+Runs the engine in this process. The embedded model is small: its accuracy tells a sound decoder from a
+broken one, and its speed says nothing of an 8B model. Imports the engine and the embedded model's tasks, no
+server.
 """
 
 from __future__ import annotations
@@ -14,41 +22,30 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llada_exp.checkpoints import load_model
-from llada_exp.evals.stats import Paired, Proportion, paired, proportion
+from llada_exp.evals import verdict
+from llada_exp.evals.exact import Exactness, exactness
+from llada_exp.evals.outcome import (
+    HEADER,
+    Outcome,
+    against,
+    joined,
+    judged,
+    known_outcomes,
+    outcome,
+    row,
+)
 from llada_exp.offline import Engine
 from llada_exp.settings import unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import Problem, held_out, is_correct
-from llada_exp.types import DecodingParams, RequestOutput
+from llada_exp.types import DecodingParams
 
 VANILLA = "vanilla"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One setting on one kind of problem.
-
-    versus: against vanilla on the same problems; None for vanilla itself.
-    agreement: share of answers with vanilla's very text.
-    nfe, tpf, positions_per_token: means over problems, ratio of sums for the latter two.
-    """
-
-    setting: str
-    kind: str
-    accuracy: Proportion
-    versus: Paired | None
-    agreement: float
-    nfe: float
-    tpf: float
-    positions_per_token: float
-    output_throughput: float
-    correct: tuple[bool, ...]
-    texts: tuple[str, ...]
 
 
 def measure(
@@ -60,38 +57,7 @@ def measure(
     outputs = engine.chat(chats, params, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - started
     correct = tuple(is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True))
-    return _outcome(setting, kind, outputs, correct, seconds)
-
-
-def _outcome(
-    setting: str, kind: str, outputs: Sequence[RequestOutput], correct: tuple[bool, ...], seconds: float
-) -> Outcome:
-    tokens = sum(len(o.token_ids) for o in outputs)
-    nfe = sum(o.nfe for o in outputs)
-    return Outcome(
-        setting=setting,
-        kind=kind,
-        accuracy=proportion(correct),
-        versus=None,
-        agreement=1.0,
-        nfe=nfe / len(outputs),
-        tpf=tokens / nfe,
-        positions_per_token=sum(o.num_positions for o in outputs) / max(tokens, 1),
-        output_throughput=tokens / seconds,
-        correct=correct,
-        texts=tuple(o.text for o in outputs),
-    )
-
-
-def against(vanilla: Outcome, other: Outcome) -> Outcome:
-    """`other` with its paired comparison filled in."""
-    same = sum(a == b for a, b in zip(vanilla.texts, other.texts, strict=True))
-    fields = {
-        **vars(other),
-        "versus": paired(vanilla.correct, other.correct),
-        "agreement": same / len(other.texts),
-    }
-    return Outcome(**fields)
+    return outcome(setting, kind, outputs, correct, seconds)
 
 
 def run(
@@ -103,25 +69,50 @@ def run(
     known: Mapping[tuple[str, str], Outcome] | None = None,
 ) -> list[Outcome]:
     """Vanilla first, then every setting, per kind. `settings` are DecodingParams by name; each
-    starts from the kind's canvas. `known`: what an earlier run measured, by kind and setting, and is not
-    decoded again. Raises ValueError naming a bad setting before anything runs."""
+    starts from the kind's canvas. `known`: what an earlier run measured of the first problems, by kind and
+    setting, which is not decoded again. Raises ValueError naming a bad setting before anything runs."""
     known = known or {}
-    plans = {kind: {name: _params(kind, name, own) for name, own in settings.items()} for kind in kinds}
     outcomes: list[Outcome] = []
-    for kind in kinds:
+    for kind, plan in plans(kinds, settings).items():
         problems = held_out(kind, num_problems)
-        vanilla = known.get((kind, VANILLA)) or measure(
-            engine, kind, problems, VANILLA, _params(kind, VANILLA, {})
-        )
-        report(vanilla)
-        outcomes.append(vanilla)
-        for name, params in plans[kind].items():
-            outcome = known.get((kind, name)) or against(
-                vanilla, measure(engine, kind, problems, name, params)
-            )
-            report(outcome)
-            outcomes.append(outcome)
+        vanilla = None
+        for name, params in plan.items():
+            found = known.get((kind, name))
+            done = found.accuracy.n if found else 0
+            if done < num_problems:
+                fresh = measure(engine, kind, problems[done:], name, params)
+                found = joined(found, fresh) if found else fresh
+            assert found is not None
+            vanilla = vanilla or found
+            outcomes.append(found if name == VANILLA else against(vanilla, found))
+            report(outcomes[-1])
     return outcomes
+
+
+def run_exact(
+    engine: Engine, kinds: Sequence[str], settings: Mapping[str, Mapping[str, Any]], num_problems: int
+) -> list[Exactness]:
+    """Vanilla and every setting against the oracle, on the first problems of each kind. Raises ValueError as
+    `run` does, and where the model is not float32."""
+    return exactness(engine, {k: held_out(k, num_problems) for k in kinds}, plans(kinds, settings))
+
+
+def verdicts(
+    outcomes: Sequence[Outcome], exact: Sequence[Exactness], limits: verdict.Limits
+) -> list[verdict.Verdict]:
+    """The gate's word on each: exactness where it has an oracle, quality where there is a comparison."""
+    held = [v for found in exact if (v := verdict.exact(found)) is not None]
+    return held + [judged(o, limits) for o in outcomes if o.versus is not None]
+
+
+def plans(
+    kinds: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, DecodingParams]]:
+    """Parameters by kind and name, vanilla first."""
+    if VANILLA in settings:
+        raise ValueError(f"settings.{VANILLA}: the name is taken; expected another")
+    every = {VANILLA: {}, **settings}
+    return {kind: {name: _params(kind, name, own) for name, own in every.items()} for kind in kinds}
 
 
 def _params(kind: str, name: str, own: Mapping[str, Any]) -> DecodingParams:
@@ -133,70 +124,84 @@ def _params(kind: str, name: str, own: Mapping[str, Any]) -> DecodingParams:
         raise ValueError(f"settings.{name}: {error}") from None
 
 
-def known_outcomes(path: Path, num_problems: int) -> dict[tuple[str, str], Outcome]:
-    """An earlier run's outcomes on as many problems, by kind and setting. Raises ValueError naming a
-    file that holds none."""
-    found = {}
-    try:
-        for row in map(json.loads, path.read_text().splitlines()):
-            if len(row["correct"]) == num_problems:
-                versus = None if row["versus"] is None else Paired(**row["versus"])
-                answers = {key: tuple(row[key]) for key in ("correct", "texts")}
-                own = {**row, **answers, "accuracy": Proportion(**row["accuracy"]), "versus": versus}
-                found[row["kind"], row["setting"]] = Outcome(**own)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"resume is {str(path)!r}; expected a gate's outcomes.jsonl ({error})") from None
-    return found
+def exact_row(found: Exactness) -> str:
+    """One line on exactness."""
+    name = f"{found.setting:<20} {found.kind:<6}"
+    if found.undefined is not None:
+        return f"{name} no oracle: {found.undefined}"
+    return f"{name} {found.num_equal} of {found.n} exact, {found.num_passes} passes, {found.num_ties} ties"
 
 
-HEADER = (
-    f"{'setting':<20} {'kind':<6} {'n':>4} {'accuracy % [95 %]':<20} {'vs vanilla [95 %]':<22} "
-    f"{'McNemar p':>9} {'same':>5} {'NFE':>6} {'TPF':>5} {'pos/tok':>8} {'tok/s':>7}"
-)
-
-
-def row(outcome: Outcome) -> str:
-    """One line under `HEADER`."""
-    a, v = outcome.accuracy, outcome.versus
-    accuracy = f"{100 * a.value:5.1f} [{100 * a.low:.1f}, {100 * a.high:.1f}]"
-    versus = f"{100 * v.difference:+5.1f} [{100 * v.low:+.1f}, {100 * v.high:+.1f}]" if v else "-"
-    p_value = f"{v.p_value:.2g}" if v else "-"
-    return (
-        f"{outcome.setting:<20} {outcome.kind:<6} {a.n:>4} {accuracy:<20} {versus:<22} {p_value:>9} "
-        f"{100 * outcome.agreement:>4.0f}% {outcome.nfe:>6.1f} {outcome.tpf:>5.2f} "
-        f"{outcome.positions_per_token:>8.1f} {outcome.output_throughput:>7.0f}"
+def exact_sum(found: Sequence[Exactness]) -> str:
+    equal, n, passes, ties = (
+        sum(getattr(one, name) for one in found) for name in ("num_equal", "n", "num_passes", "num_ties")
     )
+    return f"in all: {equal} of {n} exact, {passes} passes, {ties} ties"
 
 
-KEYS = ("model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings", "resume")
+KEYS = (
+    "model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings", "resume", "exact",
+    "margin", "min_agreement", "undecided", "fail",
+)  # fmt: skip
 
 
 def gate(cfg: Any) -> int:
-    """Run a composed conf/gate.yaml: print the table, write the rows. The exit code."""
+    """Run a composed conf/gate.yaml: print the tables, write the rows. The exit code."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    for key in tree:
-        if key not in KEYS:
-            raise ValueError(unknown_key_message(key, KEYS))
-    for key in ("num_problems", "batch_size"):
-        if not isinstance(tree[key], int) or tree[key] < 1:
-            raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= 1")
+    limits = _checked(tree)
     known = known_outcomes(Path(tree["resume"]), tree["num_problems"]) if tree["resume"] else {}
+    plans(tree["kinds"], tree["settings"])  # names a bad setting before anything is loaded
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
     engine = Engine(model, batch_size=tree["batch_size"])
     folder = Path(HydraConfig.get().runtime.output_dir)
-    print(HEADER, flush=True)
+    exact: list[Exactness] = []
+    outcomes: list[Outcome] = []
+    if tree["exact"]:
+        exact = run_exact(engine, tree["kinds"], tree["settings"], tree["exact"])
+        print(*map(exact_row, exact), exact_sum(exact), "", sep="\n", flush=True)
+        lines = [json.dumps(asdict(found)) + "\n" for found in exact]
+        (folder / "exact.jsonl").write_text("".join(lines))
+    if tree["num_problems"]:
+        print(HEADER, flush=True)
 
-    def report(outcome: Outcome) -> None:
-        print(row(outcome), flush=True)
-        with (folder / "outcomes.jsonl").open("a") as file:
-            file.write(json.dumps(asdict(outcome)) + "\n")
+        def report(outcome: Outcome) -> None:
+            print(row(outcome, limits), flush=True)
+            with (folder / "outcomes.jsonl").open("a") as file:
+                file.write(json.dumps(asdict(outcome)) + "\n")
 
-    run(engine, tree["kinds"], tree["settings"], tree["num_problems"], report, known)
-    print(f"rows: {folder / 'outcomes.jsonl'}")
-    return 0
+        outcomes = run(engine, tree["kinds"], tree["settings"], tree["num_problems"], report, known)
+    print(f"rows: {folder}")
+    return _conclude(verdicts(outcomes, exact, limits), tree["undecided"], tree["fail"])
+
+
+def _conclude(found: Sequence[verdict.Verdict], undecided: str, fail: bool) -> int:
+    """Say which do not pass and by how much. The exit code."""
+    bad = verdict.failing(found, undecided)
+    for one in found:
+        if one.word != verdict.PASS:
+            print(f"{one.word}: {one}{'' if one in bad else ' (let through)'}")
+    print(f"gate: {f'{len(bad)} of {len(found)} verdicts do not pass' if bad else 'pass'}", flush=True)
+    return 1 if bad and fail else 0
+
+
+def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
+    """Raises ValueError naming the key."""
+    for key in tree:
+        if key not in KEYS:
+            raise ValueError(unknown_key_message(key, KEYS))
+    for key, least in (("num_problems", 0), ("batch_size", 1), ("exact", 0)):
+        if isinstance(tree[key], bool) or not isinstance(tree[key], int) or tree[key] < least:
+            raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= {least}")
+    if not tree["num_problems"] and not tree["exact"]:
+        raise ValueError("num_problems and exact are both 0; expected one of them above")
+    if tree["undecided"] not in (verdict.FAIL, verdict.PASS):
+        raise ValueError(f"undecided is {tree['undecided']!r}; expected fail or pass")
+    if not isinstance(tree["fail"], bool):
+        raise ValueError(f"fail is {tree['fail']!r}; expected true or false")
+    return verdict.Limits(tree["margin"], tree["min_agreement"])
 
 
 def main() -> None:

@@ -5,8 +5,11 @@ Works on lists of right and wrong; knows no model and no benchmark.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+Z95 = 1.959963984540054  # of two-sided 95 %
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Proportion:
 class Paired:
     """Run b against run a on the same problems.
 
-    difference: accuracy(b) - accuracy(a), with its 95 % bootstrap interval.
+    difference: accuracy(b) - accuracy(a), with its 95 % score interval (Tango, 1998), which has a width also
+    where the runs do not differ: no difference in 8 problems is no proof that there is none.
     gained, lost: problems that only b, or only a, has right.
     p_value: two-sided exact McNemar test (McNemar, 1947).
     """
@@ -51,21 +55,17 @@ def proportion(correct: Sequence[bool]) -> Proportion:
     return Proportion(sum(correct), len(correct), float(interval.low), float(interval.high))
 
 
-def paired(a: Sequence[bool], b: Sequence[bool], seed: int = 0, num_resamples: int = 10_000) -> Paired:
+def paired(a: Sequence[bool], b: Sequence[bool]) -> Paired:
     """Raises ValueError where the runs are not of the same problems."""
     if len(a) != len(b) or not a:
         raise ValueError(f"a paired comparison needs the same problems; got {len(a)} and {len(b)}")
-    import numpy as np
     from scipy.stats import binomtest
 
-    gains = np.asarray(b, dtype=np.int8) - np.asarray(a, dtype=np.int8)
-    gained, lost = int((gains > 0).sum()), int((gains < 0).sum())
-    # A resample of n differences in {-1, 0, 1} is a multinomial draw of their counts.
-    shares = np.array([lost, len(a) - gained - lost, gained]) / len(a)
-    draws = np.random.default_rng(seed).multinomial(len(a), shares, size=num_resamples)
-    low, high = np.percentile((draws[:, 2] - draws[:, 0]) / len(a), [2.5, 97.5])
+    gained = sum(y and not x for x, y in zip(a, b, strict=True))
+    lost = sum(x and not y for x, y in zip(a, b, strict=True))
+    low, high = score_interval(gained, lost, len(a))
     p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    return Paired(float(gains.mean()), float(low), float(high), gained, lost, float(p_value))
+    return Paired((gained - lost) / len(a), low, high, gained, lost, float(p_value))
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,22 @@ def paired_means(
     low, high = bootstrap(gains.tolist(), seed)
     # The differences as they are count as one more of the flips: p is never 0.
     return PairedMeans(float(gains.mean()), low, high, float((reached + 1) / (num_flips + 1)))
+
+
+def score_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """95 % interval of P(gained) - P(lost): the differences that a score test does not reject (Tango, Stat.
+    Med. 17, 1998). Asymptotic, but sound for few or no discordant pairs, where a bootstrap's collapses."""
+    from scipy.optimize import brentq
+
+    def excess(difference: float, z: float) -> float:
+        """Observed minus expected, less z standard errors at the most likely P(lost) for `difference`."""
+        b = -gained - lost + (2 * n - gained + lost) * difference
+        c = -lost * difference * (1 - difference)
+        p_lost = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+        variance = n * (2 * p_lost + difference * (1 - difference))
+        return gained - lost - n * difference - z * math.sqrt(max(variance, 0.0))
+
+    found, edge = (gained - lost) / n, 1e-9
+    low = -1.0 if lost == n else brentq(excess, -1 + edge, found + edge, args=(Z95,))
+    high = 1.0 if gained == n else brentq(excess, found - edge, 1 - edge, args=(-Z95,))
+    return float(low), float(high)

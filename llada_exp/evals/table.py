@@ -1,11 +1,10 @@
-"""Rows of the gate as a table for a page, and which settings hold within a margin.
+"""Rows of the gate as a table for a page, with each setting's verdict, and which settings pass.
 
     python -m llada_exp.evals.table outputs/gate/.../outcomes.jsonl [more rows ...] [--margin 2]
 
 Rows of one kind and setting in a later file take the place of earlier ones. `--speed` takes tokens/s from
-other rows: those of a run of few problems on a quiet machine, where the long run was not alone. A setting
-holds where, on every kind, its paired 95 % interval against vanilla lies above minus the margin. Knows
-rows only.
+other rows: those of a run of few problems on a quiet machine, where the long run was not alone. The verdict
+is the gate's (evals/verdict.py); a setting passes where it does so on every kind. Knows rows only.
 """
 
 from __future__ import annotations
@@ -16,10 +15,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp.evals import verdict
+from llada_exp.evals.stats import Paired
+from llada_exp.evals.verdict import Limits
+
 Row = dict[str, Any]
 HEADER = (
     "| kind | setting | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p | same text | "
-    "NFE | TPF | positions per token | tokens/s |\n" + "| --- " * 11 + "|"
+    "NFE | TPF | positions per token | tokens/s | verdict |\n" + "| --- " * 12 + "|"
 )
 
 
@@ -41,7 +44,16 @@ def with_speed(rows: Sequence[Row], other: Sequence[Row]) -> list[Row]:
     return [{**row, "output_throughput": speeds.get((row["kind"], row["setting"]))} for row in rows]
 
 
-def line(row: Row) -> str:
+def word(row: Row, limits: Limits) -> str:
+    """pass, fail or undecided; "-" of vanilla."""
+    if row["versus"] is None:
+        return "-"
+    n = row["accuracy"]["n"]
+    versus = Paired(**row["versus"])
+    return verdict.quality(row["setting"], row["kind"], versus, row["agreement"], n, limits).word
+
+
+def line(row: Row, limits: Limits) -> str:
     a, v = row["accuracy"], row["versus"]
     accuracy = f"{100 * a['num_correct'] / a['n']:.1f} [{100 * a['low']:.1f}, {100 * a['high']:.1f}]"
     speed = "-" if row["output_throughput"] is None else f"{row['output_throughput']:.0f}"
@@ -52,16 +64,16 @@ def line(row: Row) -> str:
     return (
         f"| {row['kind']} | {row['setting']} | {a['n']} | {accuracy} | {versus} | {p_value} | "
         f"{100 * row['agreement']:.0f} % | {row['nfe']:.1f} | {row['tpf']:.2f} | "
-        f"{row['positions_per_token']:.1f} | {speed} |"
+        f"{row['positions_per_token']:.1f} | {speed} | {word(row, limits)} |"
     )
 
 
-def holding(rows: Sequence[Row], margin: float) -> list[str]:
-    """Settings that hold on every kind there is, the fewest positions per token (mean over kinds) first."""
+def passing(rows: Sequence[Row], limits: Limits) -> list[str]:
+    """Settings that pass on every kind there is, the fewest positions per token (mean over kinds) first."""
     kinds = {row["kind"] for row in rows}
     good: dict[str, list[float]] = {}
     for row in rows:
-        if row["versus"] is not None and 100 * row["versus"]["low"] > -margin:
+        if word(row, limits) == verdict.PASS:
             good.setdefault(row["setting"], []).append(row["positions_per_token"])
     whole = {name: costs for name, costs in good.items() if len(costs) == len(kinds)}
     return sorted(whole, key=lambda name: sum(whole[name]))
@@ -75,17 +87,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("rows", nargs="+", type=Path)
     parser.add_argument("--speed", type=Path, help="rows to take tokens/s from")
     parser.add_argument("--margin", type=float, default=2.0, help="points of accuracy (%(default)g)")
+    parser.add_argument("--min-agreement", type=float, default=90.0, help="percent of texts (%(default)g)")
     own = parser.parse_args(argv)
     try:
+        limits = Limits(own.margin, own.min_agreement)
         rows = read(own.rows)
         if own.speed is not None:
             rows = with_speed(rows, read([own.speed]))
     except ValueError as error:
         parser.error(str(error))
     print(HEADER)
-    print("\n".join(map(line, rows)))
-    names = holding(rows, own.margin)
-    print(f"\nWithin {own.margin:g} points, cheapest first: {', '.join(names) or 'none'}")
+    for row in rows:
+        print(line(row, limits))
+    names = passing(rows, limits)
+    print(f"\nPass at {own.margin:g} points, cheapest first: {', '.join(names) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Known decoding bugs, injected on purpose: what the embedded model must be able to tell.
 
-    python -m tests.evals.faults [--kind long] [--num-problems 300]
+    python -m tests.evals.faults [--kind long] [--num-problems 300] [--exact 8]
 
-prints each one's accuracy, paired with vanilla. The switches live here: the engine has none.
+prints what the gate says of each: of its quality, against a sound engine's vanilla, and of its exactness.
+The switches live here: the engine has none. In a faulty engine vanilla is as faulty: there only exactness
+tells (docs/decoding.md).
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from torch import Tensor
 from llada_exp import Engine, load_model
 from llada_exp.engine.batch import Batch
 from llada_exp.engine.decoder import Decoder
-from llada_exp.evals.gate import HEADER, VANILLA, Outcome, against, measure, row
+from llada_exp.evals import verdict
+from llada_exp.evals.gate import VANILLA, exact_row, measure, run_exact, verdicts
+from llada_exp.evals.outcome import HEADER, Outcome, against, judged, row
 from llada_exp.evals.stats import proportion
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import held_out
@@ -78,10 +82,11 @@ FAULTS: dict[str, tuple[Callable[[], Engine], dict]] = {
     ),
 }
 SOUND = {
-    "threshold_0.9": {"rule": "threshold", "threshold": 0.9},
     "dual": {"cache": "dual"},
-    "dual_threshold_0.9": {"cache": "dual", "rule": "threshold", "threshold": 0.9},
+    "dual_threshold_0.99": {"cache": "dual", "rule": "threshold", "threshold": 0.99},
+    "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.99},
 }
+LIMITS = verdict.Limits()
 
 
 def known_vanilla(path: Path, kind: str, num_problems: int) -> Outcome:
@@ -94,31 +99,41 @@ def known_vanilla(path: Path, kind: str, num_problems: int) -> Outcome:
 
 
 def compare(
-    kind: str, num_problems: int, names: list[str] | None = None, vanilla: Outcome | None = None
-) -> dict[str, Outcome]:
-    """Vanilla, then the named faults and sound settings (all of them by default), against it."""
+    kind: str, num_problems: int, num_exact: int, names: list[str] | None, vanilla: Outcome | None
+) -> None:
+    """Print vanilla, then the named faults and sound settings (all of them by default), against it; and
+    which of them are exact."""
     problems = held_out(kind, num_problems)
 
     def outcome(name: str, engine: Engine, own: dict) -> Outcome:
         params = DecodingParams(**{"max_tokens": CANVAS[kind], **own})
         return measure(engine, kind, problems, name, params)
 
-    outcomes = {VANILLA: vanilla or outcome(VANILLA, _engine(), {})}
-    print(HEADER, row(outcomes[VANILLA]), sep="\n", flush=True)
     settings = {name: (_engine, own) for name, own in SOUND.items()} | FAULTS
+    said = []
+    if num_problems:
+        vanilla = vanilla or outcome(VANILLA, _engine(), {})
+        print(HEADER, row(vanilla), sep="\n", flush=True)
+        for name in names or settings:
+            make, own = settings[name]
+            found = against(vanilla, outcome(name, make(), own))
+            said.append(judged(found, LIMITS))
+            print(row(found, LIMITS), flush=True)
     for name in names or settings:
         make, own = settings[name]
-        outcomes[name] = against(outcomes[VANILLA], outcome(name, make(), own))
-        print(row(outcomes[name]), flush=True)
-    return outcomes
+        exact = run_exact(make(), [kind], {name: own}, num_exact)
+        print(*(f"{exact_row(x)}, engine of {name}" for x in exact), sep="\n", flush=True)
+        said += verdicts([], exact, LIMITS)
+    print(*(f"{one.word}: {one}" for one in said if one.word != verdict.PASS), sep="\n")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kind", choices=list(CANVAS), default="long")
-    parser.add_argument("--num-problems", type=int, default=300)
+    parser.add_argument("--num-problems", type=int, default=300, help="for quality; 0: none")
+    parser.add_argument("--exact", type=int, default=8, help="answers held to the oracle")
     parser.add_argument("--only", nargs="+", choices=[*SOUND, *FAULTS], help="all without it")
     parser.add_argument("--vanilla", type=Path, help="outcomes.jsonl of a gate, to take vanilla from")
     arguments = parser.parse_args()
     given = arguments.vanilla and known_vanilla(arguments.vanilla, arguments.kind, arguments.num_problems)
-    compare(arguments.kind, arguments.num_problems, arguments.only, given)
+    compare(arguments.kind, arguments.num_problems, arguments.exact, arguments.only, given)

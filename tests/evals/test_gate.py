@@ -1,44 +1,181 @@
-"""The gate's own bookkeeping; what it measures is in faults.py and in the embedded model's tests."""
+"""The gate's own bookkeeping and its short form; what it catches is in test_faults.py."""
 
 import json
-from dataclasses import asdict
+import subprocess
+import sys
+from dataclasses import asdict, replace
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from llada_exp.evals import gate
+from llada_exp.evals.outcome import Outcome, against, joined, known_outcomes
 from llada_exp.evals.stats import proportion
+from llada_exp.evals.verdict import Verdict
+from llada_exp.settings import conf_dir, validate
 
 
-def outcome(setting, correct=(True, False)):
-    return gate.Outcome(
+def measured(setting, correct=(True, False), first=0):
+    return Outcome(
         setting=setting, kind="short", accuracy=proportion(correct), versus=None, agreement=1.0, nfe=2.0,
-        tpf=1.0, positions_per_token=3.0, output_throughput=4.0, correct=correct, texts=("a", "b"),
+        tpf=1.0, positions_per_token=3.0, output_throughput=4.0, correct=correct,
+        texts=tuple(str(first + i) for i in range(len(correct))),
     )  # fmt: skip
 
 
-def test_a_resumed_gate_decodes_only_what_is_missing(tmp_path, monkeypatch):
-    """Prevents an interrupted run of an hour from starting over, and a row compared with another
-    run's vanilla."""
-    vanilla, dual = outcome(gate.VANILLA), gate.against(outcome(gate.VANILLA), outcome("dual"))
+@pytest.fixture
+def earlier(tmp_path):
+    """Rows of two problems: vanilla and dual."""
     path = tmp_path / "outcomes.jsonl"
-    path.write_text("".join(json.dumps(asdict(x)) + "\n" for x in (vanilla, dual)))
-    decoded = []
+    vanilla = measured(gate.VANILLA)
+    rows = (vanilla, against(vanilla, measured("dual")))
+    path.write_text("".join(json.dumps(asdict(x)) + "\n" for x in rows))
+    return path
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """What a run decodes: (setting, number of problems), every answer wrong."""
+    asked = []
 
     def measure(engine, kind, problems, setting, params):
-        decoded.append(setting)
-        return outcome(setting, (False, True))
+        asked.append((setting, len(problems)))
+        return measured(setting, (False,) * len(problems), first=100)
 
     monkeypatch.setattr(gate, "measure", measure)
-    known = gate.known_outcomes(path, 2)
+    return asked
+
+
+def test_a_resumed_gate_decodes_only_what_is_missing(earlier, decoded):
+    """Prevents an interrupted run of an hour from starting over, and a row compared with another
+    run's vanilla."""
     settings = {"dual": {"cache": "dual"}, "prefix": {"cache": "prefix"}}
-    found = gate.run(None, ["short"], settings, 2, known=known)
-    assert decoded == ["prefix"]
-    assert found[:2] == [vanilla, dual]
-    assert (found[2].versus.gained, found[2].versus.lost) == (1, 1)
-    assert gate.known_outcomes(path, 3) == {}, "another number of problems is another measurement"
+    found = gate.run(None, ["short"], settings, 2, known=known_outcomes(earlier, 2))
+    assert decoded == [("prefix", 2)]
+    assert [o.setting for o in found] == ["vanilla", "dual", "prefix"]
+    assert (found[1].versus.lost, found[1].agreement) == (0, 1.0)
+    assert (found[2].versus.gained, found[2].versus.lost, found[2].agreement) == (0, 1, 0.0)
+
+
+def test_an_undecided_run_goes_on_with_more_problems(earlier, decoded):
+    """Prevents the way out of "too few problems" from costing the first ones again."""
+    found = gate.run(None, ["short"], {"dual": {}}, 5, known=known_outcomes(earlier, 5))
+    assert decoded == [("vanilla", 3), ("dual", 3)]
+    assert [len(o.texts) for o in found] == [5, 5]
+    assert found[1].correct == (True, False, False, False, False)
+    assert (found[1].nfe, found[1].tpf, found[1].positions_per_token) == (2.0, 1.0, 3.0)
+    assert found[1].output_throughput == pytest.approx(4.0)
+    assert found[1].versus.difference == 0
+    assert known_outcomes(earlier, 1) == {}, "rows of more problems than asked for are another measurement"
+
+
+def test_joined_rows_weigh_each_problem_the_same():
+    first, rest = measured("a", (True,)), replace(measured("a", (True, False, False)), nfe=6.0, tpf=2.0)
+    whole = joined(first, rest)
+    assert (whole.nfe, whole.accuracy.value) == (5.0, 0.5)
+    assert whole.tpf == pytest.approx((2 * 1 + 18 * 2) / 20)
 
 
 def test_a_wrong_file_is_named(tmp_path):
     (tmp_path / "x").write_text("{}")
     with pytest.raises(ValueError, match=r"resume is .*x"):
-        gate.known_outcomes(tmp_path / "x", 2)
+        known_outcomes(tmp_path / "x", 2)
+
+
+def command(tmp_path, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "llada_exp.evals.gate", f"hydra.run.dir={tmp_path}", *words],
+        capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+
+
+def test_the_servers_preset_passes_the_short_form(tmp_path):
+    """What CI holds the default to: 120 problems can tell a loss of more than 5 points, and no finer."""
+    done = command(tmp_path, "num_problems=120", "kinds=[short]", "margin=5", "exact=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gate: pass" in done.stdout
+    assert "vanilla              short  2 of 2 exact" in done.stdout
+    assert "fast                 short  2 of 2 exact" in done.stdout
+    (vanilla, fast) = map(json.loads, (tmp_path / "outcomes.jsonl").read_text().splitlines())
+    assert (vanilla["setting"], fast["setting"], fast["accuracy"]["n"]) == ("vanilla", "fast", 120)
+    assert len((tmp_path / "exact.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_setting_that_is_too_coarse_fails_the_command(tmp_path):
+    mine = "+settings.everything={rule: threshold, threshold: 0}"
+    done = command(tmp_path, "num_problems=16", "kinds=[short]", "exact=0", mine)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "fail: everything, short: accuracy -" in done.stdout
+    assert "undecided: fast, short: accuracy" in done.stdout, "16 problems cannot tell 2 points"
+    assert "gate: 2 of 2 verdicts do not pass" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "undecided", "fail", "code"),
+    [
+        (["pass", "pass"], "fail", True, 0),
+        (["pass", "undecided"], "fail", True, 1),
+        (["pass", "undecided"], "pass", True, 0),
+        (["fail", "undecided"], "pass", True, 1),
+        (["fail", "undecided"], "fail", False, 0),
+    ],
+)
+def test_the_exit_code(words, undecided, fail, code, capsys):
+    """Prevents a gate that tells of a failure and exits with 0."""
+    found = [Verdict(f"setting_{i}", "short", word, "so much") for i, word in enumerate(words)]
+    assert gate._conclude(found, undecided, fail) == code
+    said = capsys.readouterr().out
+    assert said.count("so much") == sum(word != "pass" for word in words), "every one is said"
+    assert ("gate: pass" in said) == (fail and code == 0)
+
+
+def test_the_preset_that_the_gate_runs_by_default_is_the_servers():
+    """Prevents a gate that is green for a preset of last month."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        (own,) = OmegaConf.to_container(compose("gate").settings).values()
+        exact, fast = (
+            vars(validate(compose("serve", [f"decoding={d}"])).decoding) for d in ("exact", "fast")
+        )
+        assert vars(validate(compose("serve")).decoding) == fast, "the server's default"
+    changed = {name: value for name, value in fast.items() if value != exact[name]}
+    assert changed == {name: value for name, value in own.items() if value != exact[name]}
+
+
+@pytest.mark.parametrize(
+    ("own", "match"),
+    [
+        ({"settings": {"vanilla": {}}}, "settings.vanilla"),
+        ({"settings": {"mine": {"rule": "quickly"}}}, "settings.mine: rule"),
+        ({"kinds": ["medium"]}, "kinds holds 'medium'"),
+    ],
+)
+def test_a_bad_plan_is_named(own, match):
+    with pytest.raises(ValueError, match=match):
+        gate.plans(**{"kinds": ["short"], "settings": {}, **own})
+
+
+@pytest.mark.parametrize(
+    ("own", "match"),
+    [
+        ({"margin": 0}, "margin is 0"),
+        ({"min_agreement": 101}, "min_agreement is 101"),
+        ({"undecided": "maybe"}, "undecided is 'maybe'; expected fail or pass"),
+        ({"num_problems": 0, "exact": 0}, "both 0"),
+        ({"exact": -1}, "exact is -1"),
+        ({"fail": "no"}, "fail is 'no'"),
+        ({"margins": 1}, "margin"),
+    ],
+)
+def test_a_bad_key_is_named(own, match):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tree = OmegaConf.to_container(compose("gate"))
+    with pytest.raises(ValueError, match=match):
+        gate._checked({**tree, **own})
+
+
+def test_the_help_text_names_every_key_and_every_choice_of_settings():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        text = compose("gate", return_hydra_config=True).hydra.help.template
+    for word in (*gate.KEYS, *(path.stem for path in (conf_dir() / "settings").glob("*.yaml"))):
+        assert word in text, f"--help does not tell of {word}"

@@ -1,8 +1,10 @@
 """Intervals and paired tests against published values."""
 
+import math
+
 import pytest
 
-from llada_exp.evals.stats import paired, proportion
+from llada_exp.evals.stats import paired, proportion, score_interval
 
 
 def test_wilson_interval_of_a_textbook_case():
@@ -25,9 +27,41 @@ def test_mcnemar_counts_only_the_discordant_pairs():
     assert result.low < result.difference < result.high < 0.01
 
 
-def test_equal_runs_do_not_differ():
+def test_equal_runs_do_not_differ_but_few_problems_prove_little():
+    """Prevents a gate that two problems turn green: a bootstrap's interval has no width here."""
     result = paired([True, False], [True, False])
-    assert (result.p_value, result.low, result.high) == (1.0, 0.0, 0.0)
+    assert (result.p_value, result.difference) == (1.0, 0.0)
+    assert (result.low, result.high) == pytest.approx((-0.6576, 0.6576), abs=1e-4)
+    # with no discordant pair the score interval is z^2 / (n + z^2) to either side
+    assert score_interval(0, 0, 189)[0] == pytest.approx(-3.8415 / (189 + 3.8415), abs=1e-6)
+
+
+def test_score_interval_of_a_published_case():
+    # Airway reactivity in 21 children (Fagerland, Lydersen, Laake, BMC Med. Res. Methodol. 2014), by Tango's
+    # method: -0.517 to -0.026
+    assert score_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(1, 7, 21), (6, 16, 161), (0, 5, 500), (3, 0, 40)])
+def test_its_ends_are_where_the_score_test_just_rejects(gained, lost, n):
+    """The most likely P(lost) by a search instead of the formula: prevents a slip in the quadratic."""
+    for end in score_interval(gained, lost, n):
+        shares = [(end + p, p) for p in (k / 200_000 for k in range(200_001)) if 0 < end + p < 1 - p]
+        likely = max(
+            shares,
+            key=lambda s: (
+                gained * math.log(s[0])
+                + (lost * math.log(s[1]) if lost else 0)
+                + (n - gained - lost) * math.log(1 - s[0] - s[1])
+            ),
+        )
+        error = math.sqrt((sum(likely) - end**2) / n)
+        assert abs((gained - lost) / n - end) / error == pytest.approx(1.96, abs=0.01)
+
+
+def test_all_lost_or_all_gained_ends_at_the_edge():
+    assert score_interval(0, 5, 5)[0] == -1.0
+    assert score_interval(5, 0, 5)[1] == 1.0
 
 
 def test_runs_of_different_problems_are_refused():

@@ -6,27 +6,34 @@ import pytest
 
 from llada_exp.evals import table
 
+LIMITS = table.Limits()
 
-def row(kind, setting, low, cost=10.0):
-    versus = None if low is None else {"difference": low / 2, "low": low, "high": 0.0, "p_value": 0.5}
+
+def row(kind, setting, low, cost=10.0, agreement=1.0):
+    versus = None
+    if low is not None:
+        versus = {
+            "difference": low / 2, "low": low, "high": 0.0, "p_value": 0.5, "gained": 0, "lost": 1,
+        }  # fmt: skip
     return {
-        "kind": kind, "setting": setting, "versus": versus, "agreement": 0.9, "nfe": 2.0, "tpf": 3.0,
+        "kind": kind, "setting": setting, "versus": versus, "agreement": agreement, "nfe": 2.0, "tpf": 3.0,
         "positions_per_token": cost, "output_throughput": 100.0,
-        "accuracy": {"num_correct": 9, "n": 10, "low": 0.6, "high": 0.98},
+        "accuracy": {"num_correct": 90, "n": 100, "low": 0.6, "high": 0.98},
     }  # fmt: skip
 
 
-def test_a_setting_must_hold_on_every_kind():
+def test_a_setting_must_pass_on_every_kind():
     """Prevents a preset chosen on the kind of problem where nothing can go wrong."""
     rows = [
         row("short", "vanilla", None), row("long", "vanilla", None),
         row("short", "cheap", -0.01, 5.0), row("long", "cheap", -0.03, 5.0),
         row("short", "dear", -0.01, 20.0), row("long", "dear", -0.019, 20.0),
         row("short", "fair", -0.01, 9.0), row("long", "fair", 0.0, 9.0),
+        row("short", "other", 0.0, 2.0), row("long", "other", 0.0, 2.0, agreement=0.5),
         row("short", "untried", 0.0, 1.0),
     ]  # fmt: skip
-    assert table.holding(rows, margin=2.0) == ["fair", "dear"]
-    assert table.holding(rows, margin=5.0) == ["cheap", "fair", "dear"]
+    assert table.passing(rows, LIMITS) == ["fair", "dear"]
+    assert table.passing(rows, table.Limits(margin=5.0)) == ["cheap", "fair", "dear"]
 
 
 def test_later_rows_take_the_place_of_earlier_ones(tmp_path, capsys):
@@ -37,6 +44,7 @@ def test_later_rows_take_the_place_of_earlier_ones(tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count("| dual |") == 1
     assert "-0.5 [-1.0, +0.0]" in out
+    assert "| pass |" in out
     assert out.endswith("cheapest first: dual\n")
 
 
@@ -51,5 +59,5 @@ def test_speed_comes_from_the_quiet_run():
     """Prevents tokens/s of a busy machine beside accuracies of a long run."""
     quiet = [{**row("short", "dual", 0.0), "output_throughput": 777.0}]
     fast, unknown = table.with_speed([row("short", "dual", 0.0), row("long", "dual", 0.0)], quiet)
-    assert table.line(fast).endswith("| 777 |")
-    assert table.line(unknown).endswith("| - |")
+    assert table.line(fast, LIMITS).endswith("| 777 | pass |")
+    assert table.line(unknown, LIMITS).endswith("| - | pass |")

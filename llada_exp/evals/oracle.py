@@ -1,0 +1,232 @@
+"""What the engine is held to: greedy decoding of one row in float32, each definition written out plainly.
+
+Shares the network's layers with the engine and nothing else: no packing, no slots, no attention of its
+own shapes, no candidates, cache policies or rules of its code. Without a cache every pass is the model's
+plain forward of the whole row. With one, K/V stand in arrays as long as the row. Softmax in float64.
+Slow: one row, one pass at a time. Where the definitions are from: docs/decoding.md.
+
+Letters: P prompt, G canvas, B block length, T = P + G, V vocabulary, H heads, D head width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llada_exp.types import DecodingParams
+
+DECAY, POWER, WEIGHT = 0.8, 0.2, 0.7  # of `credit`
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one pass says of the current block.
+
+    scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
+            NaN at decided positions. emittable: bool [V].
+    start:  answer position of the block's first.
+    """
+
+    scores: Tensor
+    emittable: Tensor
+    start: int
+    first_masks: int
+    step: int
+    params: DecodingParams
+
+    @property
+    def open(self) -> list[int]:
+        """Undecided positions of the block, from 0."""
+        return torch.nonzero(~self.scores[:, 0].isnan()).flatten().tolist()
+
+    def best(self, position: int) -> int:
+        """The candidate of a position of the block: its most probable token that may be emitted."""
+        return int(self.scores[position].masked_fill(~self.emittable, -math.inf).argmax())
+
+    def log_odds(self, position: int, token: int) -> float:
+        """log p / (1 - p) of a token under the softmax over the whole vocabulary."""
+        others = self.scores[position].clone()
+        others[token] = -math.inf
+        return float(self.scores[position, token] - others.logsumexp(0))
+
+    def commits(self, nudges: dict[int, float] | None = None) -> dict[int, int]:
+        """Answer position -> token that the rule commits. nudges: by position of the block, added to the
+        log-odds, to ask what would have been."""
+        tokens = {i: self.best(i) for i in self.open}
+        odds = {i: self.log_odds(i, token) + (nudges or {}).get(i, 0.0) for i, token in tokens.items()}
+        return {self.start + i: tokens[i] for i in sorted(self._rule(odds))}
+
+    def _rule(self, odds: dict[int, float]) -> set[int]:
+        own = self.params
+        order = sorted(odds, key=lambda i: (-odds[i], i))  # ties go to the lower position
+        p = {i: probability(odds[i]) for i in order}
+        sure = [p[i] for i in order]
+        if own.rule == "fixed":
+            return set(order[: max(1, self._quota())])
+        if own.rule in ("threshold", "credit"):
+            return {order[0]} | {i for i in order if p[i] >= own.threshold}
+        if own.rule == "factor":
+            count = 1
+            while count < len(sure) and sure[count] >= 1 - own.factor / (count + 2):
+                count += 1
+            return set(order[:count])
+        if own.rule == "frechet":
+            counts = range(1, len(sure) + 1)
+            enough = [n for n in counts if sum(sure[:n]) - (n - 1) - (1 - sure[n - 1]) >= own.delta]
+            return set(order[: max([1, *enough])])
+        assert own.rule == "hierarchical", own.rule
+        best_of_runs = {min(run, key=order.index) for run in _runs(sorted(odds))}
+        low = {i for i in best_of_runs if p[i] >= own.low_threshold}
+        return {order[0]} | low | {i for i in order if p[i] >= own.threshold}
+
+    def _quota(self) -> int:
+        own = self.params
+        if own.tokens_per_step is not None or own.steps is None:
+            return own.tokens_per_step or 1
+        per_block = math.ceil(own.steps / own.num_blocks)
+        return self.first_masks // per_block + (self.step < self.first_masks % per_block)
+
+
+def probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
+
+
+def _runs(positions: Sequence[int]) -> list[list[int]]:
+    """Neighbours together."""
+    runs: list[list[int]] = []
+    for i in positions:
+        if runs and runs[-1][-1] == i - 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
+
+
+class Oracle:
+    """One request, pass by pass: `propose`, then `commit` what is to stand.
+
+    model: see llada_exp/models/base.py, float32. Raises ValueError for parameters it does not define.
+    """
+
+    def __init__(self, model: Any, prompt: Sequence[int], params: DecodingParams) -> None:
+        if reason := undefined(params):
+            raise ValueError(f"the oracle decodes greedily and unguided: {reason}")
+        self.model, self.params, self.num_prompt = model, params, len(prompt)
+        self.row = torch.tensor([*prompt, *[model.special.mask] * params.canvas_length])
+        self.decided = torch.zeros(params.canvas_length, dtype=torch.bool)
+        self.step = 0  # of the block
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._credit = torch.zeros(0)
+
+    @property
+    def done(self) -> bool:
+        return bool(self.decided.all())
+
+    @property
+    def _block(self) -> int:
+        """The leftmost with an undecided position."""
+        return int((~self.decided).nonzero()[0]) // self.params.block_length
+
+    @torch.inference_mode()
+    def propose(self) -> Proposal:
+        """One pass. Pure but for the K/V and the credit that belong to it: call it once, then `commit`."""
+        length = self.params.block_length
+        start = self._block * length
+        open_ = ~self.decided[start : start + length]
+        scores = self._logits(self.num_prompt + start, self.num_prompt + start + length).double()
+        if self.params.rule == "credit":
+            scores = self._with_credit(scores, open_)
+        emittable = torch.ones(scores.shape[1], dtype=torch.bool)
+        if self.params.ban_ids:
+            emittable[self.model.special.num_emittable :] = False
+            emittable[self.model.special.mask] = False
+        scores = scores.masked_fill(~open_[:, None], math.nan)
+        return Proposal(scores, emittable, start, length, self.step, self.params)
+
+    def commit(self, tokens: dict[int, int]) -> None:
+        """Write tokens at undecided answer positions of the block."""
+        block = self._block
+        for position, token in tokens.items():
+            assert not self.decided[position], "a committed token never changes"
+            self.row[self.num_prompt + position] = token
+            self.decided[position] = True
+        self.step = 0 if self.done or self._block != block else self.step + 1
+
+    def answer(self) -> list[int] | None:
+        """Ids through the first end, or max_tokens of them; None while one of those is undecided."""
+        ids = self.row[self.num_prompt :].tolist()[: self.params.max_tokens]
+        if not self.params.ignore_eos:
+            ends = [i for i, token in enumerate(ids) if token in self.model.special.ends]
+            ids = ids[: ends[0] + 1] if ends else ids
+        return ids if self.decided[: len(ids)].all() else None
+
+    def _with_credit(self, logits: Tensor, open_: Tensor) -> Tensor:
+        """What earlier steps of the block wanted counts for it (CreditDecoding, dInfer)."""
+        if self.step == 0:
+            self._credit = torch.zeros_like(logits)
+        self._credit = DECAY * self._credit
+        for i in torch.nonzero(open_).flatten().tolist():
+            p = logits[i].softmax(0)
+            self._credit[i, p.argmax()] += p.max() ** POWER
+        return logits + WEIGHT * torch.log1p(self._credit)
+
+    def _logits(self, start: int, stop: int) -> Tensor:
+        """float32 [B, V] at row positions [start, stop), the block."""
+        window = self.params.suffix_window
+        visible = len(self.row) if window is None else min(len(self.row), stop + window)
+        device = self.model.device
+        if self.params.cache == "none":
+            return self.model.logits(self.row[None, :visible].to(device))[0, start:stop].cpu()
+        first, last = self._forwarded(start, stop, visible)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            empty = k.new_zeros(len(self.row), *k.shape[1:])
+            keys, values = self._kept.setdefault(layer, (empty, empty.clone()))
+            keys[first:last], values[first:last] = k, v
+            weights = torch.einsum("qhd,khd->hqk", q, keys[:visible]) / math.sqrt(q.shape[-1])
+            return torch.einsum("hqk,khd->qhd", weights.softmax(-1), values[:visible])
+
+        ids, places = self.row[first:last].to(device), torch.arange(first, last, device=device)
+        hidden = self.model.hidden(ids, places, attend)
+        return self.model.head(hidden[start - first : stop - first]).cpu()
+
+    def _forwarded(self, start: int, stop: int, visible: int) -> tuple[int, int]:
+        """Row positions that a cached pass forwards; of the others, the K/V of their last pass are seen."""
+        own, block = self.params, self._block
+        if self.step > 0:
+            return start, visible if own.cache == "prefix" else stop
+        if block > 0 and own.refresh == "window":
+            last = min(visible, stop + own.refresh_window) if own.suffix_window is None else visible
+            return max(0, start - own.refresh_window), last
+        if block > 0 and own.refresh == "prompt_every" and block % own.refresh_interval:
+            return self.num_prompt, visible
+        return 0, visible
+
+
+def undefined(params: DecodingParams) -> str | None:
+    """Why the oracle does not decode such a request, or None."""
+    if params.temperature > 0:
+        return "temperature > 0"
+    if params.remasking != "low_confidence":
+        return f"remasking={params.remasking}"
+    if params.cfg_scale > 0:
+        return "cfg_scale > 0"
+    if params.eos_confidence != "allow":
+        return f"eos_confidence={params.eos_confidence}"
+    return "stop strings" if params.stop else None
+
+
+def decode(model: Any, prompt: Sequence[int], params: DecodingParams) -> tuple[list[int], int]:
+    """Ids of the answer, from decoding the whole canvas, and the passes that took."""
+    oracle, passes = Oracle(model, prompt, params), 0
+    while not oracle.done:
+        oracle.commit(oracle.propose().commits())
+        passes += 1
+    ids = oracle.answer()
+    assert ids is not None
+    return ids, passes

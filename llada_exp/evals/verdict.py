@@ -1,0 +1,106 @@
+"""The gate's rule: pass, fail, or too few problems to tell. Counts in, words out; knows no engine.
+
+A setting passes where two things are shown at 95 %, both against vanilla on the same problems:
+    accuracy:  the low end of the paired interval of the difference is above -margin (non-inferiority);
+    agreement: the low end of the share of answers with vanilla's very text is at least min_agreement.
+It fails where the interval of either lies wholly on the wrong side. In between it is undecided: such a run
+has too few problems for the margin, whatever it found, and is not evidence that nothing was lost. Where
+nothing at all is lost, `fewest_problems(margin)` are needed: 189 for 2 points, 73 for 5, 35 for 10.
+
+Exactness has no interval: one pass that is not the oracle's is a failure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from llada_exp.evals.exact import Exactness
+from llada_exp.evals.stats import Z95, Paired, proportion
+
+PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """margin: points of accuracy, above 0. min_agreement: percent of answers, 0 = any text will do.
+
+    Raises ValueError naming the key.
+    """
+
+    margin: float = 2.0
+    min_agreement: float = 90.0
+
+    def __post_init__(self) -> None:
+        for key, lowest in (("margin", "above 0"), ("min_agreement", "from 0")):
+            value = getattr(self, key)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 100 or (key == "margin" and value == 0):
+                raise ValueError(f"{key} is {value!r}; expected a number {lowest} to 100")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """word: pass, fail or undecided. why: by how much; empty where it passes."""
+
+    setting: str
+    kind: str
+    word: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.setting}, {self.kind}: {self.why or self.word}"
+
+
+def fewest_problems(margin: float) -> int:
+    """How many problems a setting that loses none of them needs to pass."""
+    return math.floor(Z95**2 * (100 / margin - 1)) + 1
+
+
+def quality(setting: str, kind: str, versus: Paired, agreement: float, n: int, limits: Limits) -> Verdict:
+    """versus: against vanilla on n problems; agreement: share of answers with vanilla's text."""
+    found = [_accuracy(versus, n, limits.margin), _agreement(agreement, n, limits.min_agreement)]
+    words = [word for word, _ in found]
+    worst = next(word for word in (FAIL, UNDECIDED, PASS) if word in words)
+    return Verdict(setting, kind, worst, "; ".join(why for word, why in found if word != PASS))
+
+
+def _accuracy(versus: Paired, n: int, margin: float) -> tuple[str, str]:
+    low, high = 100 * versus.low, 100 * versus.high
+    found = f"accuracy {100 * versus.difference:+.1f} points [{low:+.2f}, {high:+.2f}] against vanilla"
+    if low > -margin:
+        return PASS, ""
+    if high < -margin:
+        return FAIL, f"{found}, more than {margin:g} below it"
+    why = f"{found}: {n} problems cannot tell whether it stays within {margin:g}"
+    if n < fewest_problems(margin):
+        why += f" (if none is lost, {fewest_problems(margin)} can)"
+    return UNDECIDED, why
+
+
+def _agreement(agreement: float, n: int, least: float) -> tuple[str, str]:
+    same = round(agreement * n)
+    share = proportion([True] * same + [False] * (n - same))
+    found = f"vanilla's text in {100 * agreement:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+    if 100 * share.low >= least or least == 0:
+        return PASS, ""
+    if 100 * share.high < least:
+        return FAIL, f"{found} of answers, expected {least:g} %"
+    return UNDECIDED, f"{found} of answers: {n} cannot tell whether it is {least:g} %"
+
+
+def exact(found: Exactness) -> Verdict | None:
+    """None where the oracle does not decode such a setting."""
+    if found.undefined is not None:
+        return None
+    if found.num_equal == found.n:
+        return Verdict(found.setting, found.kind, PASS)
+    share = f"{found.num_equal} of {found.n} answers are the oracle's"
+    return Verdict(found.setting, found.kind, FAIL, f"not exact, {share}; {found.difference}")
+
+
+def failing(verdicts: Iterable[Verdict], undecided: str = FAIL) -> list[Verdict]:
+    """What the gate does not let through. undecided: `fail` or `pass`, what such a verdict counts as."""
+    words = {FAIL} if undecided == PASS else {FAIL, UNDECIDED}
+    return [verdict for verdict in verdicts if verdict.word in words]

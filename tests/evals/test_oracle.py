@@ -1,0 +1,46 @@
+"""The oracle itself: against the published decoders' ids, which owe nothing to this project."""
+
+import pytest
+
+from llada_exp.evals.oracle import decode, undefined
+from llada_exp.types import DecodingParams
+from tests.engine.test_reference import load, params
+
+FIELDS = ("cache", "rule", "block_length", "num_blocks")
+
+
+def cases():
+    """One of each cache, rule, block length and number of blocks: all 304 take minutes, and hold too."""
+    found = {}
+    for name in ("llada-random-a", "llada-random-b"):
+        model, expected, every = load(name)
+        for case in every:
+            own = params(case)
+            if undefined(own) is None:
+                key = tuple(getattr(own, field) for field in FIELDS)
+                case_id = f"{name}-{case['case']}"
+                found.setdefault(key, pytest.param(model, expected, case, id=case_id))
+    return list(found.values())
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize(("model", "expected", "case"), CASES)
+def test_it_decodes_what_the_published_code_decodes(model, expected, case):
+    """Prevents an oracle that is wrong in the same way as the engine."""
+    ids, passes = decode(model, expected[case["prompt"]].tolist(), params(case))
+    assert ids == expected[case["case"]].tolist()
+    assert passes <= case["nfe"]
+
+
+def test_the_cases_cover_caches_and_rules():
+    seen = {(params(p.values[2]).cache, params(p.values[2]).rule) for p in CASES}
+    assert {cache for cache, _ in seen} == {"none", "prefix", "dual"}
+    assert {rule for _, rule in seen} == {"fixed", "threshold"}
+
+
+@pytest.mark.parametrize("own", [{"temperature": 1.0}, {"remasking": "random"}, {"cfg_scale": 1.0}])
+def test_what_it_does_not_define_is_refused(own):
+    with pytest.raises(ValueError, match=next(iter(own))):
+        decode(None, [1], DecodingParams(**own))
