@@ -61,7 +61,8 @@ def test_commands_compose(command):
 
 
 def follow(mark, folder):
-    """Run the lines of a mark one after the other, as somebody in `folder` would; what they print."""
+    """Run the lines of a mark one after the other, as somebody in `folder`, a clone, would; what they say."""
+    (folder / "conf").symlink_to(ROOT / "conf")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "LLADA_TURN_DIR": str(folder / "turn")}
     said = ""

@@ -60,6 +60,22 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([header(sampled), *(line(row, sampled) for row in rows)])
 
 
+def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """A harness's own metrics, as far as they are value and standard error: a line a benchmark."""
+    lines = []
+    for name, own in metrics.items():
+        known = {
+            metric: told for metric, told in own.items() if isinstance(told, Mapping) and "value" in told
+        }
+        cells = [
+            f"{metric} {told['value']:.4g}" + (f" +- {told['stderr']:.2g}" if told.get("stderr") else "")
+            for metric, told in known.items()
+        ]
+        if cells:
+            lines.append(f"{name}: {', '.join(cells)}")
+    return lines
+
+
 def plan_line(folder: Path, settings: EvalSettings, note: str = "") -> str:
     """An evaluation of a dry run."""
     names = ",".join(f"{b.name}:{b.num_samples}" for b in settings.benchmarks)

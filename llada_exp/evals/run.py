@@ -78,22 +78,24 @@ def _recorded(
     try:
         with status.recorded(folder, settings.config_hash):
             (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
-            found = evaluate(settings, folder, overrides)
+            found, metrics = evaluate(settings, folder, overrides)
     except Exception as error:
         print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)
         return 1
     tracking.track(settings.tracking, folder, found, tree)
     if alone:
         point_latest(folder.parent, folder.name)
-        print(report.table(found))
+        print("\n".join([report.table(found), *report.metric_lines(metrics)]))
         print(f"answers: {folder / answers.FILE}\nrows: {folder / rows.ROW}.parquet", flush=True)
     else:
         print("\n".join(map(report.line, found)), flush=True)
     return 0
 
 
-def evaluate(settings: EvalSettings, folder: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """The evaluation's rows, written into its folder beside its answers.
+def evaluate(
+    settings: EvalSettings, folder: Path, overrides: Sequence[str]
+) -> tuple[list[dict[str, Any]], Mapping[str, Any]]:
+    """The evaluation's rows and its harness's own metrics, written into its folder beside its answers.
 
     Raises RuntimeError where the server does not start, goes for good, or answers nothing.
     """
@@ -113,4 +115,4 @@ def evaluate(settings: EvalSettings, folder: Path, overrides: Sequence[str]) -> 
     }
     own, scores = rows.benchmark_rows(settings, folder, found, shared)
     rows.write(folder, own, scores, found.metrics)
-    return own
+    return own, found.metrics
