@@ -15,9 +15,11 @@ from llada_exp.evals.pool import to_stderr
 from llada_exp.evals.settings import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
 from llada_exp.jobs.endpoint import Endpoint, find, folder
+from llada_exp.runs.files import write_whole
 from llada_exp.runs.servers import endpoint, served_model
 
 KEY_VARIABLE = "LLADA_API_KEY"
+MODEL = "model.json"
 LOOK_S = 10.0
 """Between looks at SLURM's queue."""
 
@@ -51,6 +53,22 @@ def target(settings: EvalSettings, place: Path) -> Iterator[Target]:
             assert own.model is not None
             yield Target((own.url,), own.model, {own.url: key}, own.handle)
         return
+    with _endpoints(settings, key) as found:
+        _same_model(place, found.model)
+        yield found
+
+
+def _same_model(place: Path, model: str) -> None:
+    """Raises ValueError where answers of another model are in the folder: its settings do not name it."""
+    path = place / MODEL
+    before = json.loads(path.read_text())["model"] if path.is_file() else model
+    if before != model:
+        raise ValueError(f"url serves {model!r}; {place} was begun with {before!r}: expected another expname")
+    write_whole(path, json.dumps({"model": model}) + "\n")
+
+
+@contextlib.contextmanager
+def _endpoints(settings: EvalSettings, key: str | None) -> Iterator[Target]:
     jobs = {
         url: _of_job(url.removeprefix(JOB), settings.patience) for url in settings.urls if url.startswith(JOB)
     }

@@ -19,7 +19,7 @@ def failure(status, message="no"):
 class Endpoint:
     """reply: body -> (status, tree). bodies: what was asked; most: at once; port 0: a free one."""
 
-    def __init__(self, reply, port=0):
+    def __init__(self, reply, port=0, model="toy"):
         self.bodies, self.paths, self.most, self.now = [], [], 0, 0
         self.lock = threading.Lock()
         own = self
@@ -28,7 +28,7 @@ class Endpoint:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                self.send({"status": "ready", "instance_id": "1", "data": [{"id": "toy"}]})
+                self.send({"status": "ready", "instance_id": "1", "data": [{"id": model}]})
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -70,8 +70,8 @@ class Endpoint:
 
 
 @contextmanager
-def endpoint(reply, port=0):
-    own = Endpoint(reply, port)
+def endpoint(reply, port=0, model="toy"):
+    own = Endpoint(reply, port, model)
     try:
         yield own
     finally:
