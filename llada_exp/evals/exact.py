@@ -122,7 +122,7 @@ def is_tie(proposal: Proposal, theirs: Mapping[int, int]) -> bool:
 
 
 def _unsure(proposal: Proposal, step: BlockCommit, say: Say) -> str | None:
-    """A committed token whose confidence is not the oracle's; sums in another order move it less than TIE."""
+    """A committed token whose confidence is not the oracle's, by more than sums in another order move it."""
     for place, token, confidence in zip(step.positions, step.token_ids, step.confidences, strict=True):
         expected = probability(proposal.log_odds(place - proposal.start, token))
         if abs(confidence - expected) > TIE:

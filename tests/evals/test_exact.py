@@ -6,10 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llada_exp.engine import Engine
+from llada_exp.caches import CACHES
+from llada_exp.caches.dual import dual
+from llada_exp.engine import Engine, decoder
+from llada_exp.engine import engine as engine_module
+from llada_exp.engine.finish import finished
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import TIE, Exactness, check, is_tie
 from llada_exp.evals.oracle import Oracle, undefined
+from llada_exp.rules import RULES
+from llada_exp.rules.credit import earn
 from llada_exp.types import DecodingParams
 from tests.engine.test_invariance import params, prompts
 from tests.toys import BOS, EOS, toy_model
@@ -39,6 +45,64 @@ def test_every_rule_cache_refresh_and_window_commits_what_the_oracle_does(jobs):
     for (prompt, own), output in zip(jobs, outputs(jobs), strict=True):
         assert undefined(own) is None
         assert check(MODEL, prompt, own, output, str).difference is None, own
+
+
+def one_key_too_few(cursor):
+    own = dual(cursor)
+    return own if own.whole else replace(own, keys=own.keys - 1)
+
+
+def never_refreshed(cursor):
+    return dual(replace(cursor, block_step=1) if cursor.block else cursor)
+
+
+def refreshed_one_too_late(cursor):
+    own = dual(cursor)
+    return replace(own, start=own.start + 1) if cursor.block and not cursor.block_step else own
+
+
+def three_a_step(candidates, rows):
+    return candidates.masked & (candidates.ranks() < 3)
+
+
+def undecayed(logits, columns, state, block_length):
+    fused, state = earn(logits, columns, state, block_length)
+    return fused, state / 0.8
+
+
+def cut_one_early(request, ends):
+    done = finished(request, ends)
+    return done and (done[0] - 1, done[1])
+
+
+SLIPS = {
+    "one key too few": (CACHES, "dual", one_key_too_few, {"cache": "dual"}),
+    "never refreshed": (CACHES, "dual", never_refreshed, {"cache": "dual"}),
+    "refreshed one position too late": (
+        CACHES, "dual", refreshed_one_too_late, {"cache": "dual", "refresh": "window", "refresh_window": 4}
+    ),
+    "more tokens than the quota": (RULES, "fixed", three_a_step, {}),
+    "more tokens than are sure enough": (RULES, "threshold", three_a_step, {"rule": "threshold"}),
+    "credit that does not decay": (
+        vars(decoder), "earn", undecayed, {"rule": "credit", "threshold": 0.6}
+    ),
+    "an answer cut too early": (vars(engine_module), "finished", cut_one_early, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "name", "wrong", "own"), SLIPS.values(), ids=SLIPS)
+def test_a_slip_of_the_engine_is_told(where, name, wrong, own, monkeypatch):
+    """Prevents an oracle that agrees with whatever the engine does: each of these was tried on it."""
+    params = DecodingParams(max_tokens=32, block_length=8, ignore_eos=True, trace=True, **own)
+    jobs = [([BOS, *range(start, start + 9)], params) for start in range(0, 40, 10)]
+
+    def differences():
+        found = outputs(jobs)
+        return [check(MODEL, *job, output, str).difference for job, output in zip(jobs, found, strict=True)]
+
+    assert differences() == [None] * 4
+    monkeypatch.setitem(where, name, wrong)
+    assert any(differences())
 
 
 @pytest.fixture
