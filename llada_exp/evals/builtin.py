@@ -19,6 +19,7 @@ from llada_exp.evals.problems import Problem
 from llada_exp.evals.scoring import Scorer, extract
 from llada_exp.evals.settings import EvalSettings
 from llada_exp.evals.target import Target
+from llada_exp.evals.used import difference
 
 NUM_REFUSED = 8
 """So many requests refused before any was answered are no accident of their problems."""
@@ -147,6 +148,9 @@ class _Asker:
             )
         if exchange.status == 200:
             self.num_answered += 1
+            used = (exchange.body.get("llada") or {}).get("decoding")
+            if used and (found := difference(self.settings.request, [used])) is not None:
+                raise Refused(found)
         elif 400 <= exchange.status < 500:
             self.num_refused += 1
         if not self.num_answered and self.num_refused >= NUM_REFUSED:

@@ -10,7 +10,13 @@ import shlex
 from pathlib import Path
 
 from llada_exp.evals import answers, nemo_process, nemo_skills
-from llada_exp.evals.nemo_results import first_look, read_metrics, read_results, verify_parameters
+from llada_exp.evals.nemo_results import (
+    first_failure,
+    first_look,
+    read_metrics,
+    read_results,
+    verify_parameters,
+)
 from llada_exp.evals.nemo_skills import Plan
 from llada_exp.evals.pool import to_stderr
 from llada_exp.evals.relay import relay
@@ -28,7 +34,7 @@ def check(settings: EvalSettings) -> None:
     """Raises ValueError where NeMo-Skills is not installed, or cannot be told what is asked."""
     nemo_skills.command(
         nemo_skills.find(settings.nemo_skills["command"]),
-        plan(settings, "http://HOST:1", "NAME", Path("OUT")),
+        plan(settings, "http://HOST:1", "NAME", Path("/OUT")),
     )
 
 
@@ -82,7 +88,9 @@ def run(settings: EvalSettings, folder: Path) -> Found:
         ) as there:
             asked = plan(settings, there.address, own.model, output, resume=output.exists())
             look = first_look(asked.sent(), record)
-            nemo_process.run(installed, asked, folder, lambda: there.error or look())
+            nemo_process.run(
+                installed, asked, folder, lambda: there.error or look(), blame=lambda: first_failure(record)
+            )
         if (warning := verify_parameters(asked.sent(), record)) is not None:
             to_stderr(f"warning: {warning}")
         found = read_results(asked, record)

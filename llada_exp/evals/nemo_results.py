@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, WRONG, Answer
 from llada_exp.evals.nemo_skills import Plan
-from llada_exp.types import DECODING_FIELDS
+from llada_exp.evals.used import difference
 
 SCORE = ("symbolic_correct", "is_correct")
 """The verdict's names, the newer first."""
@@ -101,24 +100,9 @@ def first_failure(record: Path) -> str | None:
 
 
 def _compare(asked: Mapping[str, Any], lines: Sequence[Record]) -> None:
-    used = [line["llada"] for line in lines if line.get("llada")]
-    for name, value in ((n, v) for n, v in asked.items() if n in DECODING_FIELDS):
-        want = 0 if name == "top_k" and value == -1 else value
-        others = Counter(
-            repr(own.get("decoding", {}).get(name)) for own in used if not _same(own, name, want)
-        )
-        if others:
-            told = ", ".join(f"{other} in {count}" for other, count in others.most_common(3))
-            raise RuntimeError(
-                f"{name} was asked as {value!r}, but the server used {told} of {len(used)} responses;"
-                " is it a field of the rule that is used?"
-            )
-
-
-def _same(own: Mapping[str, Any], name: str, want: Any) -> bool:
-    used = own.get("decoding", {}).get(name)
-    numbers = [isinstance(x, int | float) and not isinstance(x, bool) for x in (used, want)]
-    return math.isclose(used, want) if all(numbers) else used == want
+    used = [line["llada"].get("decoding", {}) for line in lines if line.get("llada")]
+    if (found := difference(asked, used)) is not None:
+        raise RuntimeError(found)
 
 
 class _Requests:

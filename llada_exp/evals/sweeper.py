@@ -7,6 +7,7 @@ anything is started, and is named at the end; one that was evaluated under the s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ class Sweep(sweep.Sweep):
             )
             for own in found
         ]
+
+    def folder_name(self, number: int, overrides: Sequence[str]) -> str:
+        """Without what NeMo-Skills does not take in a path."""
+        return re.sub(r"[=,]", "-", super().folder_name(number, overrides))
 
     def check(self, points: Sequence[Point]) -> None:
         for point in points:

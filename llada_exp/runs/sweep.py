@@ -101,6 +101,13 @@ class Sweep(ABC):
         """The points that a composed line of overrides stands for. Raises ValueError."""
         return [Variant()]
 
+    def folder_name(self, number: int, overrides: Sequence[str]) -> str:
+        """Of a point: its number in the sweep, and what was swept."""
+        told = ",".join(
+            re.sub(r"[^\w.=+-]", "-", word.removeprefix("request.")) for word in overrides if word
+        )
+        return f"{number:03d}_{told}"[:MAX_NAME].rstrip("_")
+
     def check(self, points: Sequence[Point]) -> None:
         """Before anything runs. Raises ValueError where the folder holds what must not be mixed."""
         first = points[0].settings
@@ -173,7 +180,7 @@ class Sweep(ABC):
         found: list[Point] = []
         for variant in self.variants(self._compose(overrides)):
             whole = (*overrides, *variant.overrides)
-            own = folder_name(number + len(found), told.split(" "))
+            own = self.folder_name(number + len(found), told.split(" "))
             name = "_".join(part for part in (variant.name, own[4:]) if part) if variant.name else own
             settings = self.validate(self._compose(whole) if variant.overrides else self._compose(overrides))
             found.append(Point(name, whole, settings, variant.problem))
@@ -214,12 +221,6 @@ class Sweep(ABC):
             if state != status.OK:
                 print(f"{state}: {name}: {why}; see {self.root / name}", file=sys.stderr)
         return len(ended) - len(good)
-
-
-def folder_name(number: int, overrides: Sequence[str]) -> str:
-    """Of a point: its number in the sweep, and what was swept."""
-    told = ",".join(re.sub(r"[^\w.=+-]", "-", word.removeprefix("request.")) for word in overrides if word)
-    return f"{number:03d}_{told}"[:MAX_NAME].rstrip("_")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

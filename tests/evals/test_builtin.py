@@ -86,6 +86,20 @@ def test_a_mistake_in_every_request_ends_the_run_early(twelve, tmp_path):
         ask(own, twelve, tmp_path / "b")
 
 
+def test_a_parameter_that_the_server_did_not_use_ends_the_run(twelve, tmp_path):
+    """Prevents a score under `steps=8` of answers that another rule decoded."""
+
+    def reply(body):
+        status, tree = right(body)
+        return status, {**tree, "llada": {"decoding": {"steps": None, "threshold": 0.9}}}
+
+    with endpoint(reply) as own:
+        with pytest.raises(Refused, match="steps was asked as 8, but the server used None"):
+            ask(own, twelve, tmp_path / "a", "threshold=0.9", "steps=8")
+        found, _ = ask(own, twelve, tmp_path / "b", "threshold=0.9", "extra_body={new: 1}")
+    assert len(found) == 12
+
+
 def test_a_server_that_goes_ends_the_run_and_resuming_asks_the_rest_only(twelve, tmp_path):
     """Prevents a restart of the server from costing what was answered before."""
     stopped = []
