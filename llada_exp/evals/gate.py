@@ -133,6 +133,7 @@ def exact_row(found: Exactness) -> str:
 
 
 def exact_sum(found: Sequence[Exactness]) -> str:
+    """The last line on exactness."""
     equal, n, passes, ties = (
         sum(getattr(one, name) for one in found) for name in ("num_equal", "n", "num_passes", "num_ties")
     )
@@ -178,7 +179,10 @@ def gate(cfg: Any) -> int:
 
 
 def _conclude(found: Sequence[verdict.Verdict], undecided: str, fail: bool) -> int:
-    """Say which do not pass and by how much. The exit code."""
+    """Say which do not pass and by how much. The exit code; of no verdict at all, a failure's."""
+    if not found:
+        print("gate: nothing was judged: no setting to compare, and none held to the oracle", flush=True)
+        return 1 if fail else 0
     bad = verdict.failing(found, undecided)
     for one in found:
         if one.word != verdict.PASS:

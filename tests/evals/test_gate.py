@@ -119,6 +119,7 @@ def test_a_setting_that_is_too_coarse_fails_the_command(tmp_path):
         (["pass", "undecided"], "pass", True, 0),
         (["fail", "undecided"], "pass", True, 1),
         (["fail", "undecided"], "fail", False, 0),
+        ([], "fail", True, 1),
     ],
 )
 def test_the_exit_code(words, undecided, fail, code, capsys):
