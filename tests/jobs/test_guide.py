@@ -17,7 +17,9 @@ from tests.test_conf import composed
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "slurm" / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", GUIDE, re.S | re.M)
-LAUNCHED = [line for block in BLOCKS for line in block.splitlines() if "hydra/launcher=slurm" in line]
+LINES = [line for block in BLOCKS for line in block.splitlines() if "hydra/launcher=slurm" in line]
+LAUNCHED = [line for line in LINES if "llada_exp.evals" not in line]
+EVALUATIONS = [line for line in LINES if "llada_exp.evals" in line]
 
 
 def rows(title):
@@ -38,6 +40,16 @@ def test_what_is_launched_composes_and_shows_its_batch_script(line, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --time=4:00:00" in done.stdout
+
+
+@pytest.mark.parametrize("line", EVALUATIONS)
+def test_evaluations_compose(line, tmp_path):
+    """They are launched in tests/slurm/test_evals.py: a dry run wants a job, checkpoints and NeMo-Skills."""
+    words = ["-m", *[word for word in shlex.split(line)[1:] if word != "-m"]]
+    done = subprocess.run([sys.executable, *words, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True,
+                          env={"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "expname:" in done.stdout
 
 
 def test_the_variables_and_defaults_are_those_of_the_launcher():
