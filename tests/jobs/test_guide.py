@@ -46,8 +46,8 @@ def test_what_is_launched_composes_and_shows_its_batch_script(line, tmp_path):
 def test_evaluations_compose(line, tmp_path):
     """They are launched in tests/slurm/test_evals.py: a dry run wants a job, checkpoints and NeMo-Skills."""
     words = ["-m", *[word for word in shlex.split(line)[1:] if word != "-m"]]
-    done = subprocess.run([sys.executable, *words, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True,
-                          env={"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}, check=False)  # fmt: skip
+    command, env = [sys.executable, *words, "--cfg", "job"], {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "expname:" in done.stdout
 
