@@ -1,5 +1,7 @@
 """conf/eval.yaml into settings: every predecessor's option has its key, and mistakes are named."""
 
+import re
+
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -124,3 +126,13 @@ def test_the_help_text_names_every_key():
     for key in set(eval_keys()) - set(known_keys()) - {"seed"}:
         group = key.split(".")[0]
         assert (f"{group}.*" if group == "tracking" and "." in key else key) in text, key
+
+
+def test_the_help_texts_examples_compose():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        text = compose("eval", return_hydra_config=True).hydra.help.template
+    examples = re.findall(r"^ *python -m llada_exp\.evals ((?:-m )?\w+=.*?)(?:  .*)?$", text, re.M)
+    assert len(examples) >= 6
+    for example in examples:
+        words = [word for word in example.split() if "=" in word]
+        composed(*(word.split(",")[0] if "-m " in example else word for word in words))
