@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from llada_exp.evals.settings import DECODING, eval_keys
 from llada_exp.settings import conf_dir, known_keys
 from llada_exp.types import DECODING_FIELDS
-from tests.evals.samples import settings
+from tests.evals.samples import composed, settings
 
 
 def test_the_defaults_evaluate_the_embedded_model_by_itself():
