@@ -52,8 +52,8 @@ ConfigStore.instance().store(
 def folder_name(value: Any) -> str:
     """Any value as the name of a folder: `gsm8k:4` is gsm8k-4."""
     words = [value] if isinstance(value, str) else list(value)
-    text = ",".join(str(word).rsplit("/", 1)[-1] for word in words)
-    return re.sub(r"[^\w.=+,-]+", "-", text).strip("-.") or "evaluation"
+    text = "+".join(str(word).rsplit("/", 1)[-1] for word in words)
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "evaluation"
 
 
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

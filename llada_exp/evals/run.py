@@ -23,7 +23,9 @@ from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
 from llada_exp.runs.tracking import check
 
-NOT_IN_COMMANDS = ("expname", "output_dir", "resume", "dry_run")
+NOT_IN_COMMANDS = ("expname", "output_dir", "resume", "dry_run", "checkpoints", "checkpoint_pattern",
+                   "checkpoint_steps")  # fmt: skip
+SWEEP = "experiment=checkpoints"
 
 
 def run_evaluation(cfg: Any) -> int:
@@ -40,7 +42,8 @@ def run_evaluation(cfg: Any) -> int:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     alone = OmegaConf.is_missing(hydra.job, "num")
-    overrides = [o for o in hydra.overrides.task if o.split("=")[0] not in NOT_IN_COMMANDS]
+    given = hydra.overrides.task
+    overrides = [o for o in given if o.split("=")[0] not in NOT_IN_COMMANDS and o != SWEEP]
     if alone:
         if settings.checkpoints is not None:
             raise ValueError("checkpoints is set; a folder of them is a sweep: experiment=checkpoints, or -m")

@@ -1,11 +1,22 @@
 #!/usr/bin/env bash
 # Measures what the notebooks beside it show by default: sweeps of the embedded model, each small enough
-# for a few minutes on two cores. Run it on a quiet machine; the rows say which one it was.
+# for a few minutes on two cores, and the checkpoints of a training run of half an hour. Run it on a quiet
+# machine; the rows say which one it was. `make.sh evals` makes that of the evaluations alone.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+
+evaluations() {
+    python -m llada_exp.tiny.train --run training --minutes 28 --save-minutes 3.5 --keep 9
+    python -m llada_exp.evals experiment=checkpoints checkpoints=training 'benchmark=[tiny_short,tiny_long]' \
+        max_samples=200 tracking=disabled
+    sed "s#$work/##g" training/evals/latest/summary.jsonl >"$here/evals.jsonl" # no path of this machine
+}
+evaluations
+[ "${1:-all}" != evals ] || exit 0
+
 export OMP_NUM_THREADS=1 # a core for the server, one for the client: on two cores neither waits for the other
 
 bench() { python -m llada_exp.bench "$@" tracking=disabled; }

@@ -210,6 +210,8 @@ def test_a_training_runs_checkpoints(learning_run, tmp_path):
     assert (run / "evals" / "latest").resolve() == root
     found = pq.read_table(root / "summary.parquet").to_pylist()
     assert [row["checkpoint_step"] for row in found] == [10, 20, 30]
+    assert "checkpoints=" not in found[0]["command"], "the command makes this row, not the sweep"
+    assert "checkpoint_step=10" in found[0]["command"]
     accuracies = [row["accuracy"] for row in found]
     assert accuracies == sorted(accuracies)
     assert accuracies[0] < accuracies[2]

@@ -12,8 +12,6 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
 def test_it_runs_and_draws(path, tmp_path, monkeypatch):
-    if path.stem == "evals" and not (FOLDER / "example" / "evals.jsonl").exists():
-        pytest.skip("its example is not measured yet; test_evals.py runs it on other rows")
     figure = tmp_path / "figure.png"
     monkeypatch.setenv("LLADA_FIGURE", str(figure))
     notebook = nbformat.read(path, as_version=4)
