@@ -67,7 +67,6 @@ def run_lm_eval(
     *,
     folder: Path,
     model: LoadedModel | None = None,
-    urls: Sequence[str] = (),
     pool: Callable[[], Pool] | None = None,
     model_name: str | None = None,
     request: Mapping[str, Any] | None = None,
@@ -89,7 +88,7 @@ def run_lm_eval(
 ) -> Outcome:
     """Run tasks, and keep what came in `folder`.
 
-    model, or urls (for messages) with `pool`, which makes the pool of them: one of the two.
+    model, or `pool`, which makes a pool of endpoints: one of the two.
     request:     decoding fields that the user named; they take the place of the tasks' own arguments.
     gen_kwargs:  generation arguments in place of the tasks', in lm-eval's words.
     limit:       documents of each task, the first ones. num_fewshot: None = the task's.
@@ -101,7 +100,7 @@ def run_lm_eval(
     """
     version = require()
     if (model is None) == (pool is None):
-        raise ValueError("harness is lm_eval; give a model or urls, one of the two")
+        raise ValueError("harness is lm_eval; give a model or a pool of endpoints, one of the two")
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
     _seed()
     loaded, manager = _load(tasks, include_path)

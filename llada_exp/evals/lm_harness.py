@@ -80,7 +80,6 @@ def _on_endpoints(settings: EvalSettings, folder: Path) -> Found:
 
         outcome = lm_eval.run_lm_eval(
             **_common(settings, folder),
-            urls=own.urls,
             pool=pool,
             model_name=own.model,
             request=settings.request,
