@@ -7,27 +7,19 @@ protocol and no server's inside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llada_exp.evals import answers, problems
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.pool import Exchange, Pool, ServersGone, to_stderr
+from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.pool import Exchange, Pool
 from llada_exp.evals.problems import Problem
 from llada_exp.evals.scoring import Scorer, extract
 from llada_exp.evals.settings import EvalSettings
 from llada_exp.evals.target import Target
-from llada_exp.evals.used import difference
-
-NUM_REFUSED = 8
-"""So many requests refused before any was answered are no accident of their problems."""
-CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
-
-
-class Refused(RuntimeError):
-    """The endpoint will answer none of the requests; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +83,9 @@ class _Asker:
         self.target = target
         self.scorer = scorer
         self.done = done
-        self.num_answered = self.num_refused = 0
 
     async def all(self, todo: Sequence[Question]) -> None:
         own = self.settings
-        waiting = iter(todo)
         pool = Pool(
             self.target.urls,
             key=self.target.keys,
@@ -103,27 +93,11 @@ class _Asker:
             max_retries=own.max_retries,
             patience_s=own.patience,
             alive=self.target.alive,
-            tell=to_stderr,
         )
-        try:
-            async with pool, asyncio.TaskGroup() as group:
-                for _ in range(min(own.concurrency, len(todo))):
-                    group.create_task(self._client(pool, waiting))
-        except* (ServersGone, Refused) as errors:
-            first = errors.exceptions[0]
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            reason = first
-        else:
-            return
-        raise reason
+        await ask_all(pool, todo, own.concurrency, self.request, self._told, Seen(own.request))
 
-    async def _client(self, pool: Pool, waiting: Iterator[Question]) -> None:
-        for question in waiting:  # shared: each takes the next one
-            path, body = self.request(question)
-            exchange = await pool.post(path, body)
-            self._check(exchange)
-            self.done(await asyncio.to_thread(self.answer, question, body, exchange))
+    async def _told(self, question: Question, body: Mapping[str, Any], exchange: Exchange) -> None:
+        self.done(await asyncio.to_thread(self.answer, question, body, exchange))
 
     def request(self, question: Question) -> tuple[str, dict[str, Any]]:
         own = self.settings
@@ -140,25 +114,6 @@ class _Asker:
         }
         return (CHAT if own.chat_template else COMPLETION), body
 
-    def _check(self, exchange: Exchange) -> None:
-        """Raises Refused where going on is of no use."""
-        if exchange.status in (401, 403):
-            raise Refused(
-                f"{exchange.url} refuses the key ({_message(exchange)}); it comes from LLADA_API_KEY"
-            )
-        if exchange.status == 200:
-            self.num_answered += 1
-            used = (exchange.body.get("llada") or {}).get("decoding")
-            if used and (found := difference(self.settings.request, [used])) is not None:
-                raise Refused(found)
-        elif 400 <= exchange.status < 500:
-            self.num_refused += 1
-        if not self.num_answered and self.num_refused >= NUM_REFUSED:
-            raise Refused(
-                f"{exchange.url} refused the first {self.num_refused} requests; the last with "
-                f"{exchange.status}: {_message(exchange)}"
-            )
-
     def answer(self, question: Question, body: Mapping[str, Any], exchange: Exchange) -> Answer:
         problem = question.problem
         same: dict[str, Any] = {
@@ -174,36 +129,9 @@ class _Asker:
         }
         told = read_answer(exchange) if exchange.status == 200 else None
         if told is None:
-            error = f"{exchange.status}: {_message(exchange)}"
+            error = f"{exchange.status}: {message(exchange)}"
             return Answer(**same, response="", predicted=None, verdict=FAILED, error=error)
         predicted = extract(told["response"])
         assert problem.expected is not None
         verdict = self.scorer.verdict(predicted, problem.expected)
         return Answer(**same, **told, predicted=predicted, verdict=verdict)
-
-
-def read_answer(exchange: Exchange) -> dict[str, Any] | None:
-    """The fields of an Answer that a response gives; None where it is of another shape than OpenAI's."""
-    tree = exchange.body
-    try:
-        choice = tree["choices"][0]
-        response = choice["message"]["content"] if "message" in choice else choice["text"]
-    except (KeyError, IndexError, TypeError):
-        return None
-    own, usage = tree.get("llada") or {}, tree.get("usage") or {}
-    cost = (own.get("choices") or [{}])[0]
-    return {
-        "response": response or "",
-        "finish_reason": choice.get("finish_reason"),
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "output_tokens": usage.get("completion_tokens"),
-        "nfe": cost.get("nfe"),
-        "num_positions": cost.get("num_positions"),
-        "decoding": {k: v for k, v in (own.get("decoding") or {}).items() if k != "seed"},
-    }
-
-
-def _message(exchange: Exchange) -> str:
-    error = exchange.body.get("error")
-    text = error.get("message") if isinstance(error, dict) else error
-    return str(text or exchange.body)[:500]

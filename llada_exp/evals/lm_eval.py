@@ -111,7 +111,7 @@ def run_lm_eval(
     records = Records(own_folder / RECORDS)
     lm = _model(
         model,
-        generator=OverHttp(pool, model_name or "llada", concurrency) if pool else None,
+        generator=OverHttp(pool, model_name or "llada", concurrency, request) if pool else None,
         name=model_name,
         num_mc=num_mc,
         mc_seed=mc_seed,

@@ -7,13 +7,13 @@ import lm-eval.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
 from llada_exp.checkpoints import LoadedModel
-from llada_exp.evals.builtin import CHAT, COMPLETION, NUM_REFUSED, Refused, read_answer
-from llada_exp.evals.pool import Exchange, Pool, ServersGone
+from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.pool import Exchange, Pool
 from llada_exp.offline import Engine
 from llada_exp.settings import nearest
 from llada_exp.types import DECODING_FIELDS, DecodingParams, RequestOutput
@@ -158,12 +158,20 @@ def _from_output(output: RequestOutput, params: DecodingParams, num_cut: int) ->
 
 
 class OverHttp:
-    """Endpoints that serve `model_name`. pool: makes one for a call; concurrency: requests in flight."""
+    """Endpoints that serve `model_name`. pool: makes one for a call; concurrency: requests in flight;
+    asked: decoding fields of all, which the servers must use."""
 
-    def __init__(self, pool: Callable[[], Pool], model_name: str, concurrency: int = 64) -> None:
+    def __init__(
+        self,
+        pool: Callable[[], Pool],
+        model_name: str,
+        concurrency: int = 64,
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
         self._pool = pool
         self._model_name = model_name
         self._concurrency = concurrency
+        self._asked = asked
 
     def answer(self, asks: Sequence[Ask], report: Report) -> None:
         """A request that fails is a reply with an error. Raises ServersGone where no server answers any
@@ -172,54 +180,20 @@ class OverHttp:
             asyncio.run(self._all(asks, report))
 
     async def _all(self, asks: Sequence[Ask], report: Report) -> None:
-        waiting = iter(enumerate(asks))
-        seen = _Seen()
-        try:
-            async with self._pool() as pool, asyncio.TaskGroup() as group:
-                for _ in range(min(self._concurrency, len(asks))):
-                    group.create_task(self._client(pool, waiting, report, seen))
-        except* (ServersGone, Refused) as errors:
-            reason: BaseException = errors
-            while isinstance(reason, BaseExceptionGroup):
-                reason = reason.exceptions[0]
-        else:
-            return
-        raise reason
+        async def done(item: tuple[int, Ask], body: Mapping[str, Any], exchange: Exchange) -> None:
+            report(item[0], _from_exchange(exchange, item[1]))
 
-    async def _client(
-        self, pool: Pool, waiting: Iterator[tuple[int, Ask]], report: Report, seen: _Seen
-    ) -> None:
-        for place, ask in waiting:  # shared: each takes the next one
-            exchange = await pool.post(*self._request(ask))
-            seen.check(exchange)
-            report(place, _from_exchange(exchange, ask))
+        def request(item: tuple[int, Ask]) -> tuple[str, dict[str, Any]]:
+            return self._request(item[1])
+
+        await ask_all(
+            self._pool(), list(enumerate(asks)), self._concurrency, request, done, Seen(self._asked)
+        )
 
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
         is_text = isinstance(ask.prompt, str)
         content = {"prompt": ask.prompt} if is_text else {"messages": list(ask.prompt)}
         return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
-
-
-@dataclass
-class _Seen:
-    """Whether going on is of any use."""
-
-    num_answered: int = 0
-    num_refused: int = 0
-
-    def check(self, exchange: Exchange) -> None:
-        """Raises Refused."""
-        if exchange.status in (401, 403):
-            raise Refused(
-                f"{exchange.url} refuses the key ({message(exchange)}); it comes from LLADA_API_KEY"
-            )
-        self.num_answered += exchange.status == 200
-        self.num_refused += 400 <= exchange.status < 500
-        if not self.num_answered and self.num_refused >= NUM_REFUSED:
-            raise Refused(
-                f"{exchange.url} refused the first {self.num_refused} requests; the last with "
-                f"{exchange.status}: {message(exchange)}"
-            )
 
 
 _REPLY_FIELDS = {f.name for f in fields(Reply)}
@@ -236,10 +210,3 @@ def _from_exchange(exchange: Exchange, ask: Ask) -> Reply:
     if told is None:
         return Reply("", error=f"{exchange.status}: {message(exchange)}", **same)
     return Reply(**{k: v for k, v in told.items() if k in _REPLY_FIELDS}, **same)
-
-
-def message(exchange: Exchange) -> str:
-    """What an error's body says."""
-    error = exchange.body.get("error")
-    text = error.get("message") if isinstance(error, dict) else error
-    return str(text or exchange.body)[:500]

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from llada_exp.evals import answers, builtin
-from llada_exp.evals.builtin import Refused
+from llada_exp.evals.asking import Refused
 from llada_exp.evals.pool import ServersGone
 from llada_exp.evals.target import Target
 from tests.evals.endpoint import completion, endpoint, failure
