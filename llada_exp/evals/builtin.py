@@ -14,8 +14,8 @@ from typing import Any
 
 from llada_exp.evals import answers, problems
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
-from llada_exp.evals.pool import Exchange, Pool
+from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.asking.pool import Exchange, Pool
 from llada_exp.evals.problems import Problem
 from llada_exp.evals.scoring import Scorer, extract
 from llada_exp.evals.settings import EvalSettings

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llada_exp.evals import builtin, lm_harness, nemo_harness, report
+from llada_exp.evals import builtin, report
+from llada_exp.evals.lm import harness as lm_harness
+from llada_exp.evals.nemo import harness as nemo_harness
 from llada_exp.evals.result import Found
 from llada_exp.evals.settings import BUILTIN, LM_EVAL, NEMO_SKILLS, EvalSettings
 from llada_exp.evals.target import target

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llada_exp.evals.pool import to_stderr
+from llada_exp.evals.asking.pool import to_stderr
 from llada_exp.evals.settings import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
 from llada_exp.jobs.endpoint import Endpoint, find, folder

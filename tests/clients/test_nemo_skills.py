@@ -5,8 +5,8 @@ import json
 import httpx
 
 from tests.clients.conftest import HERE, environment, run
-from tests.evals.nemo_fakes import endpoint
-from tests.evals.test_nemo_contract import EXTRA, FIELDS, LINES, TEXT, VLLM
+from tests.evals.nemo.fakes import endpoint
+from tests.evals.nemo.test_contract import EXTRA, FIELDS, LINES, TEXT, VLLM
 
 
 def test_what_nemo_skills_gives_litellm_arrives(tiny, tmp_path):

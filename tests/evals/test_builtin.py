@@ -6,8 +6,8 @@ import time
 import pytest
 
 from llada_exp.evals import answers, builtin
-from llada_exp.evals.asking import Refused
-from llada_exp.evals.pool import ServersGone
+from llada_exp.evals.asking.loop import Refused
+from llada_exp.evals.asking.pool import ServersGone
 from llada_exp.evals.target import Target
 from tests.evals.endpoint import completion, endpoint, failure
 from tests.evals.samples import settings

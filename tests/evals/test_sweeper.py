@@ -3,7 +3,7 @@
 import pytest
 
 from hydra_plugins.llada_sweeper import folder_name
-from llada_exp.evals.nemo_skills import _PLAIN
+from llada_exp.evals.nemo.command import _PLAIN
 from llada_exp.evals.sweeper import Sweep
 
 

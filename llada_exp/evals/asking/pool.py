@@ -1,0 +1,232 @@
+"""Sends requests to several servers that are good for each other, and outlives trouble with any of them.
+
+    async with Pool(["http://a:8000", "http://b:8000"], key=None, timeout_s=600, max_retries=4,
+                    patience_s=600) as pool:
+        exchange = await pool.post("/v1/chat/completions", {"messages": [...]})
+
+A request goes to the server with the fewest in flight. One that fails although its server is well is
+tried again, at longer and longer intervals, and is given back as a failure in the end; one that fails
+because its server went goes to another, or waits for one to come back, and no try is counted. Only where
+no server is left for too long does it all end. Knows HTTP, and of servers only /health; knows no
+problems, prompts and scores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from llada_exp.evals.asking.reach import Reply, Server, ask, clean_url, most_connections, new_session
+from llada_exp.evals.asking.watch import Pace, ServersGone, Watch
+
+__all__ = ["Exchange", "Pace", "Pool", "ServersGone", "to_stderr"]
+
+REPEATED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+OF_A_WELL_SERVER = frozenset({408, 409, 425, 429})
+NOT_READY = "not_ready"  # the code of our server's 503 before it is ready and while it stops
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What became of one request.
+
+    status: 0 where no whole answer came, or one that is no JSON object; body: then, and for failures that
+    are none, an error object as OpenAI's. url: of the server that was asked last; attempts: how often it
+    was sent, wherever to; seconds: from the call to the end, waits included; headers, data: of the answer
+    as it came.
+    """
+
+    status: int
+    body: dict[str, Any]
+    url: str
+    attempts: int
+    seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    data: bytes = field(default=b"", repr=False)
+
+
+def to_stderr(line: str) -> None:
+    """A terminal that is gone is no reason to stop."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+class Pool:
+    """An async context manager, for one event loop.
+
+    urls: of servers that answer alike, with or without /v1; key: sent as a Bearer token, or one for each
+    url; timeout_s: for one try; max_retries: further tries of a request that fails at servers that are
+    well; patience_s: how long to wait while no server takes requests; alive: called twice a second while
+    there are requests, returns a reason for giving up at once, or None; tell: gets a line for every change.
+
+    Raises ValueError for no url, or one that is none.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        key: str | Mapping[str, str | None] | None,
+        timeout_s: float,
+        max_retries: int,
+        patience_s: float,
+        alive: Callable[[], str | None] = lambda: None,
+        tell: Callable[[str], None] = to_stderr,
+        pace: Pace | None = None,
+    ) -> None:
+        if not urls:
+            raise ValueError("url names no server; expected one URL or more")
+        keys = key if isinstance(key, Mapping) else dict.fromkeys(urls, key)
+        self._servers = [Server(own, keys.get(url)) for own, url in {clean_url(u): u for u in urls}.items()]
+        self._timeout_s = timeout_s
+        self._max_retries = max_retries
+        self._patience_s = patience_s
+        self._alive = alive
+        self._tell = tell
+        self._pace = pace or Pace()
+        self._turns = itertools.count(1)
+        self._random = random.Random()
+
+    async def __aenter__(self) -> Self:
+        self._session = new_session(most_connections())
+        self._looks = new_session(0)  # never behind requests that wait for a connection
+        self._watch = Watch(self._servers, self._looks, patience_s=self._patience_s, alive=self._alive,
+                            tell=self._tell, pace=self._pace)  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._watch.close()
+        await self._session.close()
+        await self._looks.close()
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Exchange:
+        """One request to its end, good or bad. path: with its /v1.
+
+        Raises ServersGone; nothing for a request that fails.
+        """
+        return await self.send("POST", path, json.dumps(body).encode(), repeat=True)
+
+    async def send(
+        self, method: str, path: str, data: bytes | None = None, *, repeat: bool = False
+    ) -> Exchange:
+        """`post` for any method and body. repeat: also for what a server answers, as `post` does; else
+        every answer is as good as another, JSON or not."""
+        request = _Request(method, path, data, repeat, began=asyncio.get_running_loop().time())
+        self._watch.num_open += 1
+        try:
+            while not await self._attempt(request):
+                pass
+        finally:
+            self._watch.num_open -= 1
+        return request.exchange(asyncio.get_running_loop().time())
+
+    async def _attempt(self, request: _Request) -> bool:
+        """Send it once more; whether that was the end of it. Raises ServersGone."""
+        up = await self._watch.ready()
+        server = min(up, key=lambda s: (request.failures[s], s.load, s.turn))
+        server.turn = next(self._turns)
+        request.attempts, request.url = request.attempts + 1, server.url
+        server.load += 1
+        try:
+            reply = await self._fly(server, request)
+            if reply is None:  # cancelled: the server went
+                return request.moved(server, server.reason, self._pace.max_moves)
+            request.reply = reply
+            if request.is_answer(reply):
+                return True
+            well = reply.status in OF_A_WELL_SERVER or reply.is_good or await self._watch.judge(server)
+        finally:
+            server.load -= 1
+        if well and reply.code != NOT_READY:
+            if request.failed(server, self._max_retries):
+                return True
+        elif request.moved(server, server.reason or _words(reply), self._pace.max_moves):
+            return True
+        if well:
+            await asyncio.wait([self._watch.gone], timeout=self._wait_s(request.failures.total(), reply))
+        return False
+
+    async def _fly(self, server: Server, request: _Request) -> Reply | None:
+        """What the server answers; None where it went, or all ended, before it did."""
+        asked = ask(self._session, request.method, server, request.path, request.data, self._timeout_s)
+        flight = asyncio.create_task(asked)
+        server.flights.add(flight)
+        try:
+            await asyncio.wait([flight])
+        finally:
+            server.flights.discard(flight)
+            flight.cancel()  # where it is we who are cancelled
+        return None if flight.cancelled() else flight.result()
+
+    def _wait_s(self, count: int, reply: Reply) -> float:
+        own = min(self._pace.longest, self._pace.first * 2 ** min(count - 1, 30))
+        return max(min(self._pace.longest_asked, reply.retry_after_s), own * self._random.uniform(0.5, 1.5))
+
+
+@dataclass
+class _Request:
+    """One request on its way. tries, moves: failures that are its own, and those of servers."""
+
+    method: str
+    path: str
+    data: bytes | None
+    repeat: bool
+    began: float
+    attempts: int = 0
+    tries: int = 0
+    moves: int = 0
+    url: str = ""
+    reply: Reply = field(default_factory=Reply)
+    failures: Counter[Server] = field(default_factory=Counter)
+
+    def is_answer(self, reply: Reply) -> bool:
+        """Whether it is to be given back and not sent again."""
+        return reply.status != 0 and not (self.repeat and (reply.status in REPEATED or _is_broken(reply)))
+
+    def failed(self, server: Server, max_retries: int) -> bool:
+        """Count a try; whether it was the last."""
+        self.failures[server] += 1
+        self.tries += 1
+        return self.tries > max_retries
+
+    def moved(self, server: Server, reason: str, max_moves: int) -> bool:
+        """Count a server that went; whether it was one too many: a request may be what ends servers."""
+        self.failures[server] += 1
+        self.moves += 1
+        if self.moves <= max_moves:
+            return False
+        self.reply = Reply(fault=f"given up: {self.moves} times its server went; the last was {server.url}"
+                                 f" ({reason})")  # fmt: skip
+        return True
+
+    def exchange(self, now: float) -> Exchange:
+        reply, seconds = self.reply, now - self.began
+        status = 0 if self.repeat and _is_broken(reply) else reply.status
+        return Exchange(status, _body(reply), self.url, self.attempts, seconds, reply.headers, reply.data)
+
+
+def _is_broken(reply: Reply) -> bool:
+    return reply.is_good and reply.tree is None
+
+
+def _body(reply: Reply) -> dict[str, Any]:
+    """The answer, or what stands for it where there is none."""
+    if reply.tree is not None:
+        return reply.tree
+    kind = "server_error" if reply.status else "connection_error"
+    return {"error": {"message": _words(reply), "type": kind, "param": None, "code": None}}
+
+
+def _words(reply: Reply) -> str:
+    if reply.status == 0:
+        return reply.fault
+    said = "a body that is no JSON object" if reply.is_good else "the answer"
+    return f"HTTP {reply.status}, {said}: {reply.text!r}"

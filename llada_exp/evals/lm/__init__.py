@@ -1,0 +1,1 @@
+"""harness=lm_eval: lm-eval's tasks, on a model in this process or on endpoints."""

@@ -1,0 +1,212 @@
+"""Texts for lm-eval's generation tasks: from an engine in this process, or from endpoints over HTTP.
+
+Turns lm-eval's generation arguments into decoding fields; what is neither is refused by name. Does not
+import lm-eval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol
+
+from llada_exp.checkpoints import LoadedModel
+from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.asking.pool import Exchange, Pool
+from llada_exp.offline import Engine
+from llada_exp.settings import nearest
+from llada_exp.types import DECODING_FIELDS, DecodingParams, RequestOutput
+
+Messages = tuple[Mapping[str, Any], ...]
+DEFAULT_MAX_TOKENS = 256  # lm-eval's own
+_MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_IMPLIED_RULES = {"threshold": "threshold", "factor": "factor", "delta": "frechet",
+                  "low_threshold": "hierarchical"}  # fmt: skip
+"""A rule's parameter named without a rule means that rule, as the server reads it."""
+_CHUNK = 32  # batches; what a stopped run may lose
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names."""
+
+    prompt: str | Messages
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came. error: why nothing did; decoding: the parameters used. Other fields are an Answer's."""
+
+    response: str
+    error: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    nfe: int | None = None
+    num_positions: int | None = None
+    num_cut: int = 0
+    seed: int | None = None
+    e2el_ms: float | None = None
+    url: str | None = None
+    attempts: int = 1
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+
+
+Report = Callable[[int, Reply], None]
+
+
+class Generator(Protocol):
+    """`answer` calls `report` once for each ask, with its place, as replies come."""
+
+    def answer(self, asks: Sequence[Ask], report: Report) -> None: ...
+
+
+def decoding_fields(arguments: Mapping[str, Any], own: Mapping[str, Any], sample: int) -> dict[str, Any]:
+    """A task's generation arguments as fields of a request; `own`, the user's, take their place.
+
+    do_sample false is temperature 0, whatever temperature stands beside it; true without a temperature is
+    1. Sample i of a document gets the seed + i. Raises ValueError for an argument that is no field.
+    """
+    task = dict(arguments)
+    lengths = [v for name in _MAX_TOKENS if (v := task.pop(name, None)) is not None]
+    stops, samples = task.pop("until", None), task.pop("do_sample", None)
+    unknown = [name for name in task if name not in DECODING_FIELDS]
+    if unknown:
+        guess = nearest(unknown[0], [*DECODING_FIELDS, "until", "max_gen_toks", "do_sample"])
+        raise ValueError(
+            f"gen_kwargs.{unknown[0]} is {task[unknown[0]]!r}; expected until, max_gen_toks, do_sample or a "
+            "decoding field" + (f": did you mean {guess}?" if guess else f" ({', '.join(DECODING_FIELDS)})")
+        )
+    found = {"max_tokens": int(lengths[0]) if lengths else DEFAULT_MAX_TOKENS, "temperature": 0.0, **task}
+    if samples is False:
+        found["temperature"] = 0.0
+    elif samples and not task.get("temperature"):
+        found["temperature"] = 1.0
+    if texts := [stops] if isinstance(stops, str) else [s for s in stops or () if s]:
+        found["stop"] = texts
+    found |= own
+    return found | {"seed": int(found.get("seed", 0)) + sample}
+
+
+def as_params(named: Mapping[str, Any]) -> DecodingParams:
+    """Fields as an engine's parameters. Raises ValueError naming the field."""
+    values = dict(named)
+    if values.get("rule") is None:
+        implied = [rule for name, rule in _IMPLIED_RULES.items() if name in values]
+        values["rule"] = implied[0] if implied else "fixed"
+    if unknown := [name for name in values if name not in DECODING_FIELDS]:
+        raise ValueError(f"{unknown[0]} is no decoding field; expected one of {', '.join(DECODING_FIELDS)}")
+    if "stop" in values:
+        values["stop"] = (values["stop"],) if isinstance(values["stop"], str) else tuple(values["stop"])
+    return DecodingParams(**values)
+
+
+class InProcess:
+    """An engine of our own. batch_size: rows in flight; encode: raw text -> ids.
+
+    A prompt too long for a row and its canvas loses its start, as in lm-eval's own models; `num_cut`
+    says how much.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        encode: Callable[[str], Sequence[int]],
+        batch_size: int,
+        max_positions: int | None = None,
+        max_length: int | None = None,
+    ) -> None:
+        self._engine = Engine(
+            model, batch_size=batch_size, max_positions=max_positions, max_length=max_length
+        )
+        self._encode = encode
+        self._chunk = _CHUNK * batch_size
+
+    def answer(self, asks: Sequence[Ask], report: Report) -> None:
+        """Raises ValueError naming a field, before anything of its chunk is decoded."""
+        params = [as_params(ask.fields) for ask in asks]
+        for first in range(0, len(asks), self._chunk):
+            places = range(first, min(first + self._chunk, len(asks)))
+            prompts = [self._prompt(asks[i], params[i]) for i in places]
+            outputs = self._engine.generate([ids for ids, _ in prompts], [params[i] for i in places])
+            for i, output, (_, num_cut) in zip(places, outputs, prompts, strict=True):
+                report(i, _from_output(output, params[i], num_cut))
+
+    def _prompt(self, ask: Ask, params: DecodingParams) -> tuple[Sequence[int], int]:
+        assert isinstance(ask.prompt, str), "chats are text by now"
+        ids = self._encode(ask.prompt)
+        room = self._engine.max_length - params.canvas_length
+        num_cut = max(0, len(ids) - max(room, 1))
+        return ids[num_cut:], num_cut
+
+
+def _from_output(output: RequestOutput, params: DecodingParams, num_cut: int) -> Reply:
+    return Reply(
+        response=output.text,
+        finish_reason=output.finish_reason,
+        prompt_tokens=output.prompt_tokens,
+        output_tokens=len(output.token_ids),
+        nfe=output.nfe,
+        num_positions=output.num_positions,
+        num_cut=num_cut,
+        seed=params.seed,
+        e2el_ms=round(output.e2el_ms, 3),
+        decoding={k: v for k, v in asdict(params).items() if k not in ("seed", "trace")},
+    )
+
+
+class OverHttp:
+    """Endpoints that serve `model_name`. pool: makes one for a call; concurrency: requests in flight;
+    asked: decoding fields of all, which the servers must use."""
+
+    def __init__(
+        self,
+        pool: Callable[[], Pool],
+        model_name: str,
+        concurrency: int = 64,
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._pool = pool
+        self._model_name = model_name
+        self._concurrency = concurrency
+        self._asked = asked
+
+    def answer(self, asks: Sequence[Ask], report: Report) -> None:
+        """A request that fails is a reply with an error. Raises ServersGone where no server answers any
+        more, Refused where none will."""
+        if asks:
+            asyncio.run(self._all(asks, report))
+
+    async def _all(self, asks: Sequence[Ask], report: Report) -> None:
+        async def done(item: tuple[int, Ask], body: Mapping[str, Any], exchange: Exchange) -> None:
+            report(item[0], _from_exchange(exchange, item[1]))
+
+        def request(item: tuple[int, Ask]) -> tuple[str, dict[str, Any]]:
+            return self._request(item[1])
+
+        await ask_all(
+            self._pool(), list(enumerate(asks)), self._concurrency, request, done, Seen(self._asked)
+        )
+
+    def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
+        is_text = isinstance(ask.prompt, str)
+        content = {"prompt": ask.prompt} if is_text else {"messages": list(ask.prompt)}
+        return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
+
+
+_REPLY_FIELDS = {f.name for f in fields(Reply)}
+
+
+def _from_exchange(exchange: Exchange, ask: Ask) -> Reply:
+    same: dict[str, Any] = {
+        "seed": ask.fields.get("seed"),
+        "e2el_ms": round(1000 * exchange.seconds, 3),
+        "url": exchange.url,
+        "attempts": exchange.attempts,
+    }
+    told = read_answer(exchange) if exchange.status == 200 else None
+    if told is None:
+        return Reply("", error=f"{exchange.status}: {message(exchange)}", **same)
+    return Reply(**{k: v for k, v in told.items() if k in _REPLY_FIELDS}, **same)

@@ -1,0 +1,135 @@
+"""harness=lm_eval: lm-eval's tasks on the model itself, in this process, or on endpoints.
+
+In this process, generation tasks are decoded as the server would: by the preset `decoding`, and by what the
+evaluation's own keys say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llada_exp.evals import answers
+from llada_exp.evals.asking.pool import Pool, to_stderr
+from llada_exp.evals.lm import tasks
+from llada_exp.evals.result import Found
+from llada_exp.evals.settings import DECODING, EvalSettings
+from llada_exp.evals.target import target
+from llada_exp.types import DecodingParams
+
+IMPLIED = {"threshold": "threshold", "factor": "factor", "delta": "frechet", "low_threshold": "hierarchical",
+           "steps": "fixed", "tokens_per_step": "fixed"}  # fmt: skip
+"""A rule's parameter named without a rule means that rule, as the server reads it."""
+OF_A_RULE = (*IMPLIED, "rule")
+OF_THE_TASK = ("temperature", "top_p", "top_k")
+
+
+def check(settings: EvalSettings) -> None:
+    """Raises ValueError where lm-eval is not installed, or cannot do what is asked."""
+    tasks.require()
+    if settings.num_samples > 1:
+        raise ValueError(
+            f"benchmark asks for {settings.num_samples} samples; lm-eval's tasks say it themselves (repeats)"
+        )
+
+
+def told(settings: EvalSettings, folder: Path) -> list[str]:
+    where = "endpoints" if settings.urls else "the model in this process"
+    return [f"lm-eval {tasks.require()} on {where}"]
+
+
+def run(settings: EvalSettings, folder: Path) -> Found:
+    """Raises RuntimeError where no endpoint answers any more."""
+    if settings.urls:
+        return _on_endpoints(settings, folder)
+    from llada_exp.checkpoints import load_model
+
+    server = settings.server
+    assert server is not None
+    model = load_model(
+        server.model.source,
+        server.model.path,
+        server.model.base,
+        server.device,
+        server.dtype,
+        server.model.name,
+    )
+    outcome = tasks.run_lm_eval(
+        **_common(settings, folder),
+        model=model,
+        request=with_preset(settings.request, server.decoding),
+        batch_size=server.batch_size,
+        max_positions=server.engine.max_positions,
+        max_length=server.engine.max_length,
+    )
+    return _found(outcome, folder, server.model.name, None, local=True)
+
+
+def _on_endpoints(settings: EvalSettings, folder: Path) -> Found:
+    with target(settings, folder) as own:
+
+        def pool() -> Pool:
+            return Pool(
+                own.urls,
+                key=own.keys,
+                timeout_s=settings.timeout,
+                max_retries=settings.max_retries,
+                patience_s=settings.patience,
+                alive=own.alive,
+            )
+
+        outcome = tasks.run_lm_eval(
+            **_common(settings, folder),
+            pool=pool,
+            model_name=own.model,
+            request=settings.request,
+            concurrency=settings.concurrency,
+        )
+        return _found(outcome, folder, own.model, own.urls[0], local=False)
+
+
+def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
+    own = settings.lm_eval
+    return {
+        "tasks": [b.name for b in settings.benchmarks],
+        "folder": folder,
+        "gen_kwargs": own["gen_kwargs"],
+        "limit": settings.max_samples,
+        "num_fewshot": own["num_fewshot"],
+        "apply_chat_template": settings.chat_template,
+        "multiturn": own["multiturn"],
+        "num_mc": own["num_mc"],
+        "mc_seed": settings.seed,
+        "add_bos": own["add_bos"],
+        "include_path": own["include_path"],
+        "allow_code": own["allow_code"],
+    }
+
+
+def _found(outcome: tasks.Outcome, folder: Path, model: str, url: str | None, local: bool) -> Found:
+    if outcome.num_cut:
+        to_stderr(f"warning: {outcome.num_cut} prompts were too long for a row and lost their start")
+    answers.write(folder / answers.FILE, outcome.answers)
+    return Found(
+        outcome.answers,
+        model,
+        url,
+        local,
+        num_before=outcome.num_before,
+        version=outcome.version,
+        metrics=outcome.metrics,
+        accuracies=outcome.scored_by,
+        groups=outcome.groups,
+    )
+
+
+def with_preset(request: Mapping[str, Any], preset: DecodingParams) -> dict[str, Any]:
+    """The request's fields over the server's preset, as the server puts them together: a rule that the
+    request names or implies takes none of the preset's own parameters. The length is the task's."""
+    implied = next((IMPLIED[name] for name in request if name in IMPLIED), None)
+    rule = request.get("rule") or implied or preset.rule
+    left_out = () if rule == preset.rule else OF_A_RULE
+    base = {name: getattr(preset, name) for name in DECODING if name not in left_out}
+    own = {n: v for n, v in base.items() if n not in OF_THE_TASK and v is not None}
+    return own | dict(request) | {"rule": rule}

@@ -1,0 +1,1 @@
+"""harness=nemo_skills: the user's own NeMo-Skills, run against endpoints."""

@@ -1,0 +1,106 @@
+"""harness=nemo_skills: the user's NeMo-Skills against the endpoints, by way of the relay.
+
+The relay is the one address that NeMo-Skills knows; it splits the requests over the endpoints, outlives one
+of them, and writes down what each response says it was decoded with: that is held against what was asked.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from llada_exp.evals import answers
+from llada_exp.evals.asking.pool import to_stderr
+from llada_exp.evals.asking.relay import relay
+from llada_exp.evals.nemo import command, process
+from llada_exp.evals.nemo.command import Plan
+from llada_exp.evals.nemo.results import (
+    first_failure,
+    first_look,
+    read_metrics,
+    read_results,
+    verify_parameters,
+)
+from llada_exp.evals.result import Found
+from llada_exp.evals.settings import EvalSettings
+from llada_exp.evals.target import target
+
+REQUESTS = "requests.jsonl"
+OUTPUT = "nemo_skills"
+_OWN = ("temperature", "top_p", "top_k", "max_tokens")
+"""Fields of a request for which NeMo-Skills has names of its own."""
+
+
+def check(settings: EvalSettings) -> None:
+    """Raises ValueError where NeMo-Skills is not installed, or cannot be told what is asked."""
+    command.command(
+        command.find(settings.nemo_skills["command"]),
+        plan(settings, "http://HOST:1", "NAME", Path("/OUT")),
+    )
+
+
+def told(settings: EvalSettings, folder: Path) -> list[str]:
+    """The command of a dry run."""
+    found = command.find(settings.nemo_skills["command"])
+    where = settings.urls[0] if len(settings.urls) == 1 else "http://RELAY:1"
+    model = settings.server.model.name if settings.server else "SERVED"
+    own = plan(settings, where, model, folder / OUTPUT)
+    return [f"NeMo-Skills {found.version}:", shlex.join(command.command(found, own))]
+
+
+def plan(settings: EvalSettings, address: str, model: str, output_dir: Path, resume: bool = False) -> Plan:
+    """One sample a problem is NeMo-Skills' greedy run, unless a temperature is asked for."""
+    asked = settings.request
+    greedy = not asked.get("temperature")
+    return Plan(
+        benchmarks={
+            b.name: 0 if b.num_samples == 1 and greedy else b.num_samples for b in settings.benchmarks
+        },
+        address=address,
+        model=model,
+        output_dir=output_dir,
+        expname=settings.name,
+        max_samples=settings.max_samples,
+        temperature=asked.get("temperature"),
+        top_p=asked.get("top_p"),
+        top_k=asked.get("top_k"),
+        tokens_to_generate=asked.get("max_tokens", settings.nemo_skills["tokens_to_generate"]),
+        seed=settings.seed,
+        concurrency=settings.concurrency,
+        decoding={name: value for name, value in asked.items() if name not in _OWN},
+        resume=resume,
+        extra=tuple(settings.nemo_skills["args"]),
+    )
+
+
+def run(settings: EvalSettings, folder: Path) -> Found:
+    """Raises RuntimeError where NeMo-Skills fails, or the server did not use what was asked."""
+    installed = command.find(settings.nemo_skills["command"])
+    record, output = folder / REQUESTS, folder / OUTPUT
+    with target(settings, folder) as own:
+        with relay(
+            own.urls,
+            key=own.keys,
+            record=record,
+            timeout_s=settings.timeout,
+            max_retries=settings.max_retries,
+            patience_s=settings.patience,
+            alive=own.alive,
+        ) as there:
+            asked = plan(settings, there.address, own.model, output, resume=output.exists())
+            look = first_look(asked.sent(), record)
+            process.run(
+                installed, asked, folder, lambda: there.error or look(), blame=lambda: first_failure(record)
+            )
+        if (warning := verify_parameters(asked.sent(), record)) is not None:
+            to_stderr(f"warning: {warning}")
+        found = read_results(asked, record)
+        answers.write(folder / answers.FILE, found)
+        return Found(
+            found,
+            own.model,
+            own.urls[0],
+            own.handle is not None,
+            version=installed.version,
+            metrics=read_metrics(asked),
+        )

@@ -1,0 +1,203 @@
+"""What a run of NeMo-Skills left behind, as answers; and whether the server did what was asked of it.
+
+NeMo-Skills writes eval-results/BENCHMARK/output-rsSEED.jsonl, a line for each problem with the problem's own
+fields, `generation`, `predicted_answer` and a verdict; names moved between its versions, so lines are read by
+what they hold. They say little of a request; the record of the relay between it and the servers says the
+rest, a line for each answered request
+
+    {"body": the request, "texts": [...], "finish_reasons": [...], "usage": {...}, "llada": {...}, "url": ...}
+
+Knows files, no process and no HTTP.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, WRONG, Answer
+from llada_exp.evals.nemo.command import Plan
+from llada_exp.evals.used import difference
+
+SCORE = ("symbolic_correct", "is_correct")
+"""The verdict's names, the newer first."""
+QUESTION = ("problem", "question", "prompt", "instruction")
+Record = Mapping[str, Any]
+
+
+def read_results(plan: Plan, record: Path | None = None) -> list[Answer]:
+    """Every answer of a finished run, joined with the relay's record where it has the request.
+
+    Raises RuntimeError naming file and line for what is not there, is unfinished, or has no verdict of a
+    problem (benchmarks that a judge scores, and code).
+    """
+    known = _Requests(record)
+    answers = []
+    for (benchmark, sample), path in plan.outputs().items():
+        if not path.is_file():
+            raise RuntimeError(f"{path}: no such file; NeMo-Skills did not finish {benchmark}")
+        seed = plan.seed_of(benchmark, sample)
+        for place, line in enumerate(_lines(path)):
+            answers.append(_answer(f"{path}:{place + 1}", line, benchmark, place, sample, seed, known))
+    return answers
+
+
+def read_metrics(plan: Plan) -> dict[str, Any]:
+    """Benchmark -> NeMo-Skills' own summary, by its names; without those of which it wrote none."""
+    found: dict[str, Any] = {}
+    for name in plan.benchmarks:
+        for path in (plan.folder(name) / "metrics.json", plan.folder(name).parent / "metrics.json"):
+            if path.is_file() and name not in found:
+                told = json.loads(path.read_text())
+                found[name] = told.get(name, told if path.parent.name == name else None)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
+    """Whether every response says that it was decoded with `asked` (fields by the server's names, as
+    `Plan.sent` gives them; others are passed over: an alias, a user's name). Returns a warning where the
+    servers do not say: another make.
+
+    Raises RuntimeError naming field, what was asked and used, and in how many responses.
+    """
+    lines = list(_responses(record))
+    _compare(asked, lines)
+    if silent := sum(not line.get("llada") for line in lines) or not lines:
+        return (
+            f"{int(silent)} of {len(lines)} responses do not say how they were decoded: nothing is verified"
+        )
+    return None
+
+
+def first_look(asked: Mapping[str, Any], record: Path) -> Callable[[], str | None]:
+    """To be asked while a run goes on: says what the first response that is recorded did not use as asked."""
+    seen: list[Record] = []
+
+    def look() -> str | None:
+        if seen:
+            return None
+        seen.extend(itertools.islice(_responses(record), 1))
+        try:
+            _compare(asked, seen)
+        except RuntimeError as error:
+            return str(error)
+        return None
+
+    return look
+
+
+def first_failure(record: Path) -> str | None:
+    """What a server said to the first request that it refused or failed, by a relay's record."""
+    for line in _lines(record, torn=True) if record.is_file() else ():
+        if error := line.get("error"):
+            told = error.get("message", error) if isinstance(error, dict) else error
+            return f"the server answered {line.get('status')}: {told}"
+    return None
+
+
+def _compare(asked: Mapping[str, Any], lines: Sequence[Record]) -> None:
+    used = [line["llada"].get("decoding", {}) for line in lines if line.get("llada")]
+    if (found := difference(asked, used)) is not None:
+        raise RuntimeError(found)
+
+
+class _Requests:
+    """The relay's record, to find the request that a line of output came from."""
+
+    def __init__(self, record: Path | None) -> None:
+        self.found: defaultdict[tuple[Any, str], list[Record]] = defaultdict(list)
+        for line in _responses(record) if record else ():
+            for text in line["texts"]:
+                self.found[line["body"].get("seed"), text].append(line)
+
+    def of(self, question: str, response: str, seed: int) -> Record:
+        """{} where there is none. Asked twice with one seed, a question has one answer: either will do."""
+        for line in self.found.get((seed, response), []):
+            if question in _asked(line["body"]):
+                return line
+        return {}
+
+
+def _asked(body: Mapping[str, Any]) -> str:
+    """The text of a request's prompt."""
+    if "messages" not in body:
+        return str(body.get("prompt"))
+    contents = [message.get("content") for message in body["messages"]]
+    parts = [part if isinstance(part, list) else [{"text": part}] for part in contents]
+    return "\n".join(str(p.get("text")) for part in parts for p in part)
+
+
+def _answer(
+    place: str, line: Record, benchmark: str, number: int, sample: int, seed: int, known: _Requests
+) -> Answer:
+    response = line.get("generation")
+    asked = next((line[name] for name in QUESTION if isinstance(line.get(name), str)), None)
+    correct = next((line[name] for name in SCORE if name in line), None)
+    error = line.get("error") if not response else None
+    if response is None or asked is None or (correct is None and not error) or "predicted_answer" not in line:
+        raise RuntimeError(
+            f"{place}: has {', '.join(sorted(line)) or 'nothing'}; expected generation, predicted_answer, one"
+            f" of {', '.join(SCORE)} and one of {', '.join(QUESTION)}: it is unfinished, or a benchmark"
+            " that is scored otherwise"
+        )
+    predicted, expected = line["predicted_answer"], line.get("expected_answer")
+    told = known.of(asked, response, seed)
+    choice = ((told.get("llada") or {}).get("choices") or [{}])[0]
+    usage, reasons = told.get("usage") or {}, told.get("finish_reasons") or [line.get("finish_reason")]
+    time_s = line.get("generation_time")
+    return Answer(
+        benchmark=benchmark,
+        problem=str(line.get("id", number)),
+        sample=sample,
+        question=asked,
+        expected=None if expected is None else str(expected),
+        response=response,
+        predicted=None if predicted is None else str(predicted),
+        verdict=_verdict(correct, predicted, error),
+        seed=seed,
+        finish_reason=reasons[0],
+        prompt_tokens=usage.get("prompt_tokens", line.get("num_input_tokens")),
+        output_tokens=usage.get("completion_tokens", line.get("num_generated_tokens")),
+        nfe=choice.get("nfe"),
+        num_positions=choice.get("num_positions"),
+        e2el_ms=choice.get("e2el_ms", time_s * 1000 if time_s is not None else None),
+        url=told.get("url"),
+        attempts=told.get("attempts", 1),
+        decoding=(told.get("llada") or {}).get("decoding", {}),
+        error=str(error) if error else None,
+    )
+
+
+def _verdict(correct: Any, predicted: Any, error: Any) -> str:
+    if error:
+        return FAILED
+    if correct:
+        return CORRECT
+    return NO_ANSWER if predicted is None else WRONG
+
+
+def _responses(record: Path) -> Iterator[dict[str, Any]]:
+    """The answered requests of a relay's record; none where there is no record."""
+    for line in _lines(record, torn=True) if record.is_file() else ():
+        if line.get("texts") and isinstance(line.get("body"), dict):
+            yield line
+
+
+def _lines(path: Path, torn: bool = False) -> Iterator[dict[str, Any]]:
+    """The objects of a jsonl. torn: passes over a line that was cut off, by a kill or while it is written.
+    Raises RuntimeError naming file and line."""
+    with path.open() as file:
+        for number, line in enumerate(file, 1):
+            try:
+                own = json.loads(line)
+            except ValueError as error:
+                if torn:
+                    continue
+                raise RuntimeError(
+                    f"{path}:{number}: no JSON ({error}); is it still being written?"
+                ) from None
+            yield own

@@ -1,0 +1,64 @@
+"""harness=nemo_skills from the command line, with an `ns` that asks as the real one does."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from llada_exp.evals import answers
+from llada_exp.jobs import running_server
+from tests.evals.nemo.fakes import PROBLEMS, fake_venv
+from tests.evals.test_evaluate import evals
+
+
+@pytest.fixture(scope="module")
+def server():
+    with running_server(["batch_size=8"]) as handle:
+        yield handle
+
+
+@pytest.fixture
+def ns(tmp_path):
+    return fake_venv(tmp_path / "venv")
+
+
+def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(server, ns, tmp_path):
+    """Prevents the predecessor's evaluations, whose decoding parameters never left the client."""
+    done = evals("benchmark=gsm8k:2", f"url={server.url}", f"nemo_skills.command={ns}", "steps=32",
+                 "block_length=16", "tokens_to_generate=32", "expname=n", "tracking=disabled",
+                 cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "outputs" / "evals" / "n"
+    (row,) = pq.read_table(folder / "row.parquet").to_pylist()
+    assert (row["harness"], row["harness_version"], row["num_problems"], row["num_samples"]) == (
+        "nemo_skills", "0.7.0", len(PROBLEMS), 2,
+    )  # fmt: skip
+    assert (row["rule"], row["steps"], row["block_length"], row["max_tokens"]) == ("fixed", 32, 16, 32)
+    assert (row["temperature"], row["top_p"]) == (0.7, 0.95)
+    found = answers.read(folder / answers.FILE)
+    assert len(found) == 2 * len(PROBLEMS)
+    assert all(a.nfe and a.decoding["steps"] == 32 and a.url == server.url for a in found)
+    assert "gsm8k" in json.loads((folder / "scores.json").read_text())["metrics"]
+
+
+def test_a_field_that_the_server_did_not_use_fails_the_run(server, ns, tmp_path):
+    done = evals("benchmark=gsm8k", f"url={server.url}", f"nemo_skills.command={ns}", "rule=threshold",
+                 "steps=32", "expname=n", "tracking=disabled", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 1
+    assert "steps was asked as 32, but the server used" in done.stderr
+
+
+def test_the_dry_run_prints_the_command(ns, tmp_path):
+    done = evals("benchmark=gsm8k:4", "url=http://127.0.0.1:9", f"nemo_skills.command={ns}", "dry_run=true",
+                 "threshold=0.9", cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for word in ("--benchmarks=gsm8k:4", "--server_type=vllm", "--server_address=http://127.0.0.1:9/v1",
+                 "++inference.extra_body.threshold=0.9", "++inference.temperature=0.7"):  # fmt: skip
+        assert word in done.stdout
+
+
+def test_its_absence_says_what_to_do(tmp_path):
+    done = evals("benchmark=gsm8k", "nemo_skills.command=/none/ns", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "pip install git+https://github.com/NVIDIA/NeMo-Skills.git" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
