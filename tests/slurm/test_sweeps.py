@@ -112,16 +112,16 @@ def test_four_points_of_which_one_fails_one_is_cancelled_and_one_is_requeued(des
 def guide_script(*more):
     """The batch script of slurm/README.md that measures a server, with more keys for the benchmark."""
     guide = (ROOT / "slurm" / "README.md").read_text()
-    script = re.search(r"```bash\n# my_eval.sbatch\n(.*?)```", guide, re.S).group(1).rstrip()
+    script = re.search(r"```bash\n# my_load.sbatch\n(.*?)```", guide, re.S).group(1).rstrip()
     assert script.splitlines()[-1].startswith("python -m llada_exp.bench ")
     return f"#!/bin/bash\n{script} {' '.join(more)}\n"
 
 
 def test_a_benchmark_job_after_a_serving_job_finds_it_waits_for_it_and_measures_it(desk):
-    (desk.folder / "my_eval.sbatch").write_text(guide_script(*SMALL, "name=url", "tracking=disabled"))
+    (desk.folder / "my_load.sbatch").write_text(guide_script(*SMALL, "name=url", "tracking=disabled"))
     small = ("sbatch", "--parsable", "--mem=1G", "--gres=none", "--cpus-per-task=1")
     job_id = desk.run(*small, str(ROOT / "slurm" / "server.sbatch"), "batch_size=3").stdout.strip()
-    after = (f"--dependency=after:{job_id}", f"--export=ALL,SERVER={job_id}", "my_eval.sbatch")
+    after = (f"--dependency=after:{job_id}", f"--export=ALL,SERVER={job_id}", "my_load.sbatch")
     bench_id = desk.run(*small, *after).stdout.strip()
     desk.wait_state(bench_id, "COMPLETED", "FAILED")
     log = (desk.folder / f"slurm-{bench_id}.out").read_text()
