@@ -16,11 +16,13 @@ FAKE = (sys.executable, "-m", "tests.server.fake_serve")
 
 
 @pytest.fixture(scope="session")
-def server():
+def server(tmp_path_factory):
     overrides = ["model=hf", f"model.path={REFERENCE}", "model.name=llada-8b-instruct", "batch_size=8",
                  "decoding=fast", "decoding.block_length=16"]  # fmt: skip
-    with running_server(overrides, start_timeout_s=120) as handle:
+    with running_server(overrides, start_timeout_s=120, folder=tmp_path_factory.mktemp("server")) as handle:
         yield handle
+        code = handle.process.poll()
+        assert code is None, f"it ended by itself, with {code}:\n{handle.log.read_text()[-3000:]}"
 
 
 @pytest.fixture(scope="session")
