@@ -19,6 +19,8 @@ REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "random")
 EOS_CONFIDENCE = ("allow", "last", "forbid")
 MAX_SEED = 2**63 - 1
+MAX_COUNT = 2**31 - 1
+"""No count of tokens, steps or positions is larger: tensors hold it, and so do sums of several."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,13 @@ class DecodingParams:
     def __post_init__(self) -> None:
         _integer(self, "max_tokens", 1)
         _integer(self, "block_length", 1)
-        _integer(self, "steps", 1, optional=True)
-        _integer(self, "tokens_per_step", 1, optional=True)
-        _integer(self, "top_k", 0)
+        _integer(self, "steps", 1, MAX_COUNT, optional=True)
+        _integer(self, "tokens_per_step", 1, MAX_COUNT, optional=True)
+        _integer(self, "top_k", 0, MAX_COUNT)
         _integer(self, "seed", 0, MAX_SEED)
-        _integer(self, "refresh_window", 0)
-        _integer(self, "refresh_interval", 1)
-        _integer(self, "suffix_window", 0, optional=True)
+        _integer(self, "refresh_window", 0, MAX_COUNT)
+        _integer(self, "refresh_interval", 1, MAX_COUNT)
+        _integer(self, "suffix_window", 0, MAX_COUNT, optional=True)
         _number(self, "threshold", 0.0, 1.0)
         _number(self, "factor", 0.0, 1000.0)
         _number(self, "delta", -1.0, 1.0)

@@ -13,12 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from llada_exp.server.errors import ApiError, bad_request
 from llada_exp.server.fields import check_extras
 from llada_exp.settings import MAX_TIME_S
+from llada_exp.types import MAX_COUNT, MAX_SEED
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 1024
-_MAX_SEED = 2**63 - 1
 
-Count = Annotated[int, Field(ge=1)]
+Length = Annotated[int, Field(ge=1)]
+"""Bounded by what a row holds, in words that clients parse."""
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Window = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -38,11 +41,11 @@ class Generation(_Strict):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Count | None = None
+    max_tokens: Length | None = None
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="0 and -1: off")
-    seed: Annotated[int, Field(ge=0, le=_MAX_SEED)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=MAX_COUNT)] | None = Field(None, description="0 and -1: off")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
     trace: bool | None = Field(None, description="the commits of every step, in the response's llada object")
@@ -53,16 +56,16 @@ class Generation(_Strict):
     rule: str | None = None
     steps: Count | None = None
     tokens_per_step: Count | None = None
-    block_length: Count | None = None
+    block_length: Length | None = None
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     factor: Annotated[float, Field(ge=0)] | None = None
     delta: float | None = None
     low_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     cache: str | None = None
     refresh: str | None = None
-    refresh_window: Annotated[int, Field(ge=0)] | None = None
+    refresh_window: Window | None = None
     refresh_interval: Count | None = None
-    suffix_window: Annotated[int, Field(ge=0)] | None = None
+    suffix_window: Window | None = None
     remasking: str | None = None
     cfg_scale: Annotated[float, Field(ge=0)] | None = None
     early_eos: bool | None = None
@@ -94,7 +97,7 @@ class Message(_Strict):
 
 class ChatRequest(Generation):
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: Count | None = None
+    max_completion_tokens: Length | None = None
 
 
 class CompletionRequest(Generation):

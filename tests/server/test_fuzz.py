@@ -11,6 +11,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, example, given, settings
 
+from llada_exp.types import MAX_COUNT
 from tests.server.conftest import say
 from tests.server.own import CHAT, wait_for
 
@@ -155,6 +156,32 @@ ENDS = "<|eot_id|>" * 2**20
 )  # fmt: skip
 def test_what_breaks_parsers_is_a_bad_request(http, path, body):
     assert posted(http, path, body) == 400
+
+
+COUNTS = {
+    "top_k": {"temperature": 1.0},
+    "steps": {},
+    "tokens_per_step": {},
+    "suffix_window": {},
+    "refresh_window": {"cache": "dual", "refresh": "window"},
+    "refresh_interval": {"cache": "dual", "refresh": "prompt_every"},
+}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_largest_count_is_decoded_and_a_larger_one_refused(http, name):
+    """One top_k beyond what a tensor holds failed every step that it was in, its neighbours, and after ten
+    workers the server."""
+    most = {**say("What is 4 + 3?"), "max_tokens": 40, "seed": 0, **COUNTS[name], name: MAX_COUNT}
+    assert posted(http, CHAT, most) == 200
+    for value in (MAX_COUNT + 1, 2**63 - 1, 2**63, 2**64, 10**30):
+        assert posted(http, CHAT, {**most, name: value}) == 400
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "block_length"])
+@pytest.mark.parametrize("value", [2**31, 2**63, 2**64, 10**30])
+def test_a_length_beyond_any_row_is_refused(http, name, value):
+    assert posted(http, CHAT, {**say("What is 4 + 3?"), name: value}) == 400
 
 
 @pytest.mark.parametrize("path", [CHAT, TEXT])
