@@ -80,8 +80,8 @@ class MemoryPlan:
 
 
 def kv_bytes(shape: ModelShape, dtype: torch.dtype, max_length: int) -> int:
-    """One row's slot: K and V [L, T, H, D]."""
-    return 2 * shape.n_layers * max_length * shape.n_heads * shape.head_dim * dtype.itemsize
+    """One row's slot: K and V [L, T, K, D]."""
+    return 2 * shape.n_layers * max_length * shape.n_kv_heads * shape.head_dim * dtype.itemsize
 
 
 def activation_bytes(

@@ -6,7 +6,7 @@ moves behind its own. A finished row's slot is filled by the last of its rank, t
 of the next, and so on: with one rank, simply by the last row. Knows which row has which slot, and
 nothing of what the rows decode.
 
-Letters: L layers, S slots, T longest row, H heads, D head width.
+Letters: L layers, S slots, T longest row, K key/value heads, D head width.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class _Row:
 
 
 class KVSlots:
-    """keys, values: [L, S, T, H, D] in the model's dtype, allocated at the first use. On a CPU the
+    """keys, values: [L, S, T, K, D] in the model's dtype, allocated at the first use. On a CPU the
     pages that no row touches cost no memory."""
 
     def __init__(self, model: Model, num_slots: int, max_length: int) -> None:
         shape = model.shape
-        self._size = (shape.n_layers, num_slots, max_length, shape.n_heads, shape.head_dim)
+        self._size = (shape.n_layers, num_slots, max_length, shape.n_kv_heads, shape.head_dim)
         self._device, self._dtype = model.device, model.dtype
         self._kv: tuple[Tensor, Tensor] | None = None
         self._rows: list[_Row] = []  # by slot

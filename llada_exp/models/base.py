@@ -5,20 +5,62 @@ tokens see each other is handed to it as an `Attend` callable.
 
 Letters used at every tensor boundary of this project:
     N rows    T row length    M packed tokens    n head rows    B block length
-    d model width    H heads    D head width    L layers    V vocabulary (rows of the head)
+    d model width    H heads    K key/value heads    D head width    L layers    V vocabulary (rows of the head)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""`attend(layer, q, k, v) -> out`, all [M, H, D] in the model's dtype; q and k are rotated."""
+"""`attend(layer, q, k, v) -> out` in the model's dtype: q, out [M, H, D]; k, v [M, K, D], where every H // K
+heads of q share one; q and k are rotated."""
+
+DEFAULT_BLOCK_LENGTH = 32
+"""Of requests that name none, where the checkpoint has none of its own."""
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Which positions of its row a position sees: always the first so many, [0, limit).
+
+    full:           all of the row.
+    block_causal:   its own block and all before it, of blocks of B positions on a grid anchored at row
+                    position 0 (BD3-LM, arXiv 2503.09573; LLaDA2, SDAR).
+    causal_context: before the current block a position sees itself and what stands before it; the current
+                    block sees all before it and itself, both ways. Its grid starts at the prompt's end.
+
+    block_length: the checkpoint's own B, None where it has none. A request's B sets the mask of its row.
+    """
+
+    kind: Literal["full", "block_causal", "causal_context"] = "full"
+    block_length: int | None = None
+
+    @property
+    def anchored(self) -> bool:
+        """Whether blocks lie on a grid from row position 0, not from the prompt's end."""
+        return self.kind == "block_causal"
+
+    @property
+    def sees_suffix(self) -> bool:
+        """Whether a block sees what stands beyond it; if not, K/V of finished blocks are final."""
+        return self.kind == "full"
+
+    def limits(self, start: int, stop: int, block_start: int, block_length: int) -> np.ndarray | None:
+        """int64 [stop - start]: how many of the row's first positions each of row positions [start, stop)
+        sees, while the block that begins at `block_start` is current; None: all there are."""
+        places = np.arange(start, stop)
+        if self.kind == "block_causal":
+            return (places // block_length + 1) * block_length
+        if self.kind == "causal_context":
+            return np.where(places < block_start, places + 1, block_start + block_length)
+        return None
 
 
 @dataclass(frozen=True)
@@ -39,11 +81,13 @@ class SpecialIds:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The numbers a memory plan and a KV cache need."""
+    """The numbers a memory plan and a KV cache need. n_kv_heads divides n_heads; head_dim need not be
+    d_model / n_heads."""
 
     d_model: int
     n_layers: int
     n_heads: int
+    n_kv_heads: int
     head_dim: int
     mlp_hidden: int
     vocab_size: int
@@ -52,13 +96,22 @@ class ModelShape:
 
 
 class Model(Protocol):
-    """A masked-diffusion language model as the engine sees it."""
+    """A masked-diffusion language model as the engine sees it.
+
+    shift: 0: the logits of row i speak of position i; 1: of position i + 1 (position 0 keeps row 0's).
+    """
 
     @property
     def shape(self) -> ModelShape: ...
 
     @property
     def special(self) -> SpecialIds: ...
+
+    @property
+    def visibility(self) -> Visibility: ...
+
+    @property
+    def shift(self) -> Literal[0, 1]: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -75,6 +128,8 @@ class Model(Protocol):
         """hidden [n, d] -> logits float32 [n, V]."""
         ...
 
-    def logits(self, ids: Tensor) -> Tensor:
-        """ids int64 [N, T] -> logits float32 [N, T, V]: a plain full forward, no padding."""
+    def logits(self, ids: Tensor, block_length: int | None = None) -> Tensor:
+        """ids int64 [N, T] -> logits float32 [N, T, V], row i's at i whatever `shift` is: a plain forward of
+        the row, no padding, that obeys `visibility` with blocks of `block_length` (None: the model's own).
+        Under causal_context the last `block_length` positions are the current block; None: all is context."""
         ...

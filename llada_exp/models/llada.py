@@ -216,6 +216,7 @@ class LLaDA(nn.Module):
             d_model=c.d_model,
             n_layers=c.n_layers,
             n_heads=c.n_heads,
+            n_kv_heads=c.n_heads,
             head_dim=c.head_dim,
             mlp_hidden=c.mlp_hidden_size,
             vocab_size=c.vocab_size,

@@ -7,12 +7,12 @@ float32 rounding (tests/models). Letters are those of models/base.py; R: rows wa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from llada_exp.models.base import Attend, ModelShape, SpecialIds
+from llada_exp.models.base import Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.linear import Linear, linear
 from llada_exp.models.llada import Block, LLaDA, LLaDAConfig, check_ids, rope_tables, uniform_attention
 
@@ -50,6 +50,9 @@ class PackedLLaDA:
     cannot be used afterwards.
     """
 
+    visibility = Visibility("full")
+    shift: Literal[0, 1] = 0
+
     def __init__(self, model: LLaDA, special: SpecialIds | None = None, release: bool = False) -> None:
         self.config: LLaDAConfig = model.config
         self.shape: ModelShape = model.shape
@@ -79,7 +82,7 @@ class PackedLLaDA:
         """hidden [n, d] -> logits float32 [n, V]."""
         return self._head(hidden).float()
 
-    def logits(self, ids: Tensor) -> Tensor:
+    def logits(self, ids: Tensor, block_length: int | None = None) -> Tensor:
         """ids int64 [N, T] -> logits float32 [N, T, V]: every position sees its whole row.
 
         Raises ValueError where T exceeds the model's maximum length or an id its vocabulary.
