@@ -30,7 +30,15 @@ def test_one_table_and_one_row_a_repeat(tmp_path, capsys, monkeypatch):
 
 def test_flops_of_a_known_pass():
     shape = ModelShape(
-        2, n_layers=2, n_heads=1, head_dim=2, mlp_hidden=3, vocab_size=5, max_length=8, num_parameters=0
+        2,
+        n_layers=2,
+        n_heads=1,
+        n_kv_heads=1,
+        head_dim=2,
+        mlp_hidden=3,
+        vocab_size=5,
+        max_length=8,
+        num_parameters=0,
     )
     stats = {"num_tokens_forwarded": 1, "num_attention_pairs": 0, "num_logit_rows": 0}
     inner, qkv, out_and_mlp, head = 4 * 4 + 3 * 6, 3 * 4, 4 + 3 * 6, 10
