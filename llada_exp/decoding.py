@@ -6,8 +6,8 @@
 Every door asks `resolve`: the server, evaluations in this process, the check that a server decoded as asked,
 the gate, the engine's benchmark, the offline API. None names nothing. What a request names wins over what the
 preset says; fields that contradict each other are refused; a schedule beside another rule is allowed and not
-used, for the predecessor's clients always send `steps`, and `Decoding.unused` says so. Which fields, rules and
-parameters there are is read from `llada_exp.types`.
+used, for the predecessor's clients always send `steps`, and `Decoding.unused` says so. Which fields, rules
+and parameters there are is read from `llada_exp.types`.
 
 Knows no HTTP, no engine and no model.
 """
@@ -78,8 +78,8 @@ def resolve(named: Mapping[str, Any], preset: DecodingParams) -> Decoding:
 
 
 def check(named: Mapping[str, Any]) -> Decoding:
-    """What can be said of names whose preset is not known, a remote server's: raises DecodingError as `resolve`
-    does, where every preset would. The decoding is one that they may get."""
+    """What can be said of names whose preset is not known, a remote server's: raises DecodingError as
+    `resolve` does, where it would over every preset. The decoding is one that they may get."""
     return resolve(named, DecodingParams(cache="dual"))
 
 
