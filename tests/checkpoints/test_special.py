@@ -19,7 +19,10 @@ ALWAYS_HEADED = (
     "{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + ' ' + m['content'] }}{% endfor %}"
     "{{ '<|start_header_id|>assistant ' }}"
 )
-NO_ANSWERS = "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+NO_ANSWERS = (
+    "{% for m in messages %}{% if m['role'] == 'assistant' %}{{ raise_exception('no') }}{% endif %}"
+    "{{ m['content'] }}{% endfor %}"
+)
 
 
 def ends(folder):

@@ -126,7 +126,7 @@ def sees(name: str, length: int, block: int | None) -> torch.Tensor:
 @pytest.mark.parametrize("block", [None, 4, 8])
 @pytest.mark.parametrize("name", TOYS)
 def test_both_forms_load_and_compute_what_the_family_says(tmp_path, name, block):
-    """Prevents key heads in the wrong groups, a head width of d / H, an untied head, a mask of another grid."""
+    """Prevents key heads in the wrong groups, a head width of d / H, an untied head, and another grid."""
     folder = write(tmp_path / "hf", name)
     step = write_dcp(tmp_path / "step_7", folder, "model.")
     loaded = load_model("hf", folder, **settings(name))
