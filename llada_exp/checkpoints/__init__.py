@@ -100,15 +100,17 @@ def load_model(
     return LoadedModel(model, filled.tokenizer, filled.architecture, source, str(path), name or default)
 
 
-def read_shape(source: str, path: str | None = None, base: str | None = None, **settings: Any) -> ModelShape:
-    """The shape of what `load_model` would load, from its configuration alone. Raises as it does."""
+def read_model_config(
+    source: str, path: str | None = None, base: str | None = None, **settings: Any
+) -> Architecture:
+    """What `load_model` would load, from its configuration alone. Raises as it does."""
     if source == "dcp":
         from llada_exp.checkpoints.dcp import read_dcp_config
 
         assert path is not None
-        return read_dcp_config(path, base, settings).architecture.shape
+        return read_dcp_config(path, base, settings).architecture
     folder = tiny_folder() if source == "tiny" else resolve_folder(path or "", ["config.json"])
-    return read_config(folder, settings).architecture.shape
+    return read_config(folder, settings).architecture
 
 
 def target(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from llada_exp.models.base import Model, ModelShape, SpecialIds
+from llada_exp.models.base import Model, ModelShape, SpecialIds, Visibility
 
 RawConfig = Mapping[str, Any]
 """A config.json, with the settings given at load among its keys."""
@@ -33,6 +33,9 @@ class Architecture(Protocol):
 
     @property
     def shape(self) -> ModelShape: ...
+
+    @property
+    def visibility(self) -> Visibility: ...
 
     def network(self) -> nn.Module:
         """What a checkpoint loads into. Its `state_dict` has the checkpoint's names and shapes. Tied weights

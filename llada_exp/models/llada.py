@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from llada_exp.models import family
 from llada_exp.models.attention import row_attention
-from llada_exp.models.base import Attend, ModelShape, SpecialIds
+from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel, check_ids
 from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, rope_tables, rotate, taken
 
@@ -58,6 +58,10 @@ class LLaDAConfig:
     rms_norm_eps: float
     mask_token_id: int
     eos_token_id: int  # the first, where config.json has several
+
+    @property
+    def visibility(self) -> Visibility:
+        return FULL
 
     @property
     def head_dim(self) -> int:
