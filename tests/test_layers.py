@@ -94,3 +94,12 @@ def test_no_token_id_of_a_checkpoint_is_written_into_code():
     for path in PACKAGE.rglob("*.py"):
         numbers = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
         assert not numbers & {126336, 126081, 126080, 126348}, path
+
+
+def test_only_its_trainer_names_a_family():
+    """Prevents a second family that works in models/ and nowhere else."""
+    inside = {PACKAGE / "models", PACKAGE / "tiny"}
+    for path in PACKAGE.rglob("*.py"):
+        if not inside & set(path.parents):
+            named = [name for name in imports(path) if name.startswith("llada_exp.models.llada")]
+            assert not named, f"{path.name} imports {named}"

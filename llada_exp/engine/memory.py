@@ -98,10 +98,12 @@ def activation_bytes(
     # residual, normed; q, out; k, v; gate, up, product
     width = 2 * shape.d_model + 2 * queries + 2 * keys + 3 * shape.mlp_hidden
     rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
+    # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
+    repeated = 2 * batch_size * max_length * queries * dtype.itemsize if keys < queries else 0
     logit_rows = batch_size * (params.block_length or DEFAULT_BLOCK_LENGTH)
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
     credit = 2 * logit_rows * shape.vocab_size * 4 if params.rule == "credit" else 0
-    return positions * (width * dtype.itemsize + rotary) + logits + credit
+    return positions * (width * dtype.itemsize + rotary) + repeated + logits + credit
 
 
 def device_bytes(device: torch.device) -> int | None:

@@ -40,7 +40,11 @@ class Sweep(sweep.Sweep):
             raise ValueError("url is set; each checkpoint is served by a server of its own")
         base = tree["model"]["base"]
         found = checkpoints.find(
-            settings.checkpoints, settings.checkpoint_pattern, settings.checkpoint_steps, base
+            settings.checkpoints,
+            settings.checkpoint_pattern,
+            settings.checkpoint_steps,
+            base,
+            settings=settings.server.model.settings if settings.server else None,
         )
         return [
             Variant(
