@@ -13,17 +13,20 @@ HARNESS = {"hydra", "omegaconf", "wandb", "submitit"}
 MAY_IMPORT = {
     "types.py": set(),
     "text.py": set(),
+    "scoring.py": set(),  # right or wrong: texts alone
+    "verifier.py": set(),
     "models": {"types"},
     "rules": {"types", "models"},
     "caches": {"types", "models"},
     "engine": {"types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "types", "offline"},
+    "tiny": {"models", "checkpoints", "types", "offline", "scoring"},
     "offline.py": {"engine", "checkpoints", "text", "types"},
     "bench/engine.py": {"engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"settings", "jobs"},
-    "bench": {"cli", "settings", "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
+    "bench": {"cli", "scoring", "settings", "types", "runs", "jobs", "tiny", "evals"}
+    | {"engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
     "server": {"settings", "engine", "checkpoints", "text", "types"},
@@ -32,7 +35,8 @@ MAY_IMPORT = {
     "self_host.py": {"settings", "checkpoints"},
     "check.py": set(),  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "settings", "offline", "engine", "checkpoints", "tiny", "types", "runs", "jobs"},
+    "evals": {"cli", "scoring", "settings", "types", "runs", "jobs", "tiny"}
+    | {"offline", "engine", "checkpoints"},
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from llada_exp.bench import report, tracking
-from llada_exp.bench.client import LoadResult, Record, run_load
+from llada_exp.bench.client import LoadResult, Record, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
 from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.settings import BenchSettings, Load, validate_bench
@@ -28,6 +28,7 @@ from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
 from llada_exp.runs.servers import Endpoint, endpoint
 from llada_exp.runs.tracking import check
+from llada_exp.scoring import Scorer
 
 
 def run_point(cfg: Any) -> int:
@@ -91,6 +92,7 @@ def measure(
     results: list[LoadResult] = []
     with (
         contextlib.closing(point),
+        Scorer() as scorer,
         turn(settings.exclusive) as presence,
         endpoint(settings.url, settings.server_tree, point.folder) as target,
         report.progress(settings.load.num_requests * settings.load.repeats) as tick,
@@ -104,7 +106,10 @@ def measure(
 
             probe = Probe(target.url, target.local)
             result = _load(settings, target, settings.load, done)
-            measures = {**summarise(result, settings.goodput), **probe.measures()}
+            server_measures = probe.measures()
+            if late := judge(result.records, scorer):
+                point.add_verdicts(late, repeat)
+            measures = {**summarise(result, settings.goodput), **server_measures}
             measures["overlapped"] = presence.overlapped()
             point.add_repeat(measures, result.records, repeat)
             _check(result)

@@ -64,6 +64,17 @@ class PointFolder:
             self._requests = (self.folder / "requests.jsonl").open("a", buffering=1)
         self._requests.write(json.dumps(request_row(record, repeat)) + "\n")
 
+    def add_verdicts(self, records: Sequence[Record], repeat: int) -> None:
+        """Of requests that are written already, and could not be judged then."""
+        self.close()
+        late = {record.index: record.correct for record in records}
+        path = self.folder / "requests.jsonl"
+        rows = [
+            row | {"correct": late[row["index"]]} if row["repeat"] == repeat and row["index"] in late else row
+            for row in read_jsonl(path)
+        ]
+        write_whole(path, files.to_jsonl(rows))
+
     def add_repeat(self, measures: Mapping[str, Any], records: Sequence[Record], repeat: int) -> None:
         append(self.folder / "repeats.jsonl", [{"repeat": repeat, **measures}])
         append(self.folder / "commits.jsonl", [c for r in records for c in commit_rows(r, repeat)])

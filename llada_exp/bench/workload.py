@@ -10,7 +10,6 @@ import itertools
 import json
 import math
 import random
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from typing import Any
 from llada_exp.tiny import tasks
 
 NUM_TINY_PROBLEMS = 500
-_ANSWER = re.compile(r"####\s*([^\s]+)|\\boxed\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -53,20 +51,6 @@ def build(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:
     """
     makers = {"tiny": _tiny, "jsonl": _jsonl, "fixed": _fixed, "mixed": _mixed}
     return itertools.islice(makers[workload["kind"]](workload, num), num)
-
-
-def is_right(expected: str, text: str) -> bool:
-    """Whether a reply's last `#### X` or `\\boxed{X}` is the expected answer, numbers by value."""
-    found = _ANSWER.findall(text)
-    return bool(found) and _same(found[-1][0] or found[-1][1], expected)
-
-
-def _same(given: str, expected: str) -> bool:
-    left, right = (s.strip().strip("$").replace(",", "").rstrip(".") for s in (given, expected))
-    try:
-        return math.isclose(float(left), float(right), rel_tol=1e-9)
-    except ValueError:
-        return left == right
 
 
 def _tiny(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.runs.files import write_whole
+from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
-CORRECT, WRONG, NO_ANSWER, FAILED = "correct", "wrong", "no_answer", "failed"
+FAILED = "failed"
 VERDICTS = (CORRECT, WRONG, NO_ANSWER, FAILED)
 FILE = "answers.jsonl"
 Key = tuple[str, str, int]

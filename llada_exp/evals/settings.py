@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from llada_exp.evals import problems
-from llada_exp.evals.scoring import SCORERS
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
@@ -24,6 +23,7 @@ from llada_exp.runs.settings import (
     read_name,
     read_tracking,
 )
+from llada_exp.scoring import SCORERS
 from llada_exp.settings import Node, ServeSettings, known_keys, unknown_key_message, validate
 from llada_exp.types import DECODING_FIELDS, DecodingParams
 

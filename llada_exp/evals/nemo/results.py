@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, WRONG, Answer
+from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.nemo.command import Plan
 from llada_exp.evals.used import difference
+from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 SCORE = ("symbolic_correct", "is_correct")
 """The verdict's names, the newer first."""
