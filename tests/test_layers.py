@@ -15,6 +15,8 @@ MAY_IMPORT = {
     "text.py": set(),
     "scoring.py": set(),  # right or wrong: texts alone
     "verifier.py": set(),
+    "jsonl.py": set(),
+    "problems.py": {"jsonl"},
     "models": {"types"},
     "rules": {"types", "models"},
     "caches": {"types", "models"},
@@ -25,7 +27,7 @@ MAY_IMPORT = {
     "bench/engine.py": {"engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"settings", "jobs"},
-    "bench": {"cli", "scoring", "settings", "types", "runs", "jobs", "tiny", "evals"}
+    "bench": {"cli", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny", "evals"}
     | {"engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
@@ -35,7 +37,7 @@ MAY_IMPORT = {
     "self_host.py": {"settings", "checkpoints"},
     "check.py": set(),  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "scoring", "settings", "types", "runs", "jobs", "tiny"}
+    "evals": {"cli", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny"}
     | {"offline", "engine", "checkpoints"},
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}

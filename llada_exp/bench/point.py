@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from llada_exp import jsonl
 from llada_exp.bench import report, tracking
 from llada_exp.bench.client import LoadResult, Record, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
@@ -22,7 +23,6 @@ from llada_exp.bench.settings import BenchSettings, Load, validate_bench
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
 from llada_exp.runs import status
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.probe import Probe, batch_stats
 from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
@@ -56,7 +56,7 @@ def run_point(cfg: Any) -> int:
                 f"name is {settings.name!r}; {folder} holds results: resume=true goes on with them"
             )
     if status.finished(folder, settings.config_hash):  # a requeued job, or resume
-        print(report.table(read_jsonl(folder / "row.jsonl")))
+        print(report.table(jsonl.read(folder / "row.jsonl")))
         return 0
     with terminable():
         return _recorded(settings, folder, overrides, tree, not in_sweep)

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from llada_exp import jsonl
 from llada_exp.bench.client import Record
 from llada_exp.bench.schema import COMMIT, REQUEST, ROW, VERSION, describe
 from llada_exp.runs import files
-from llada_exp.runs.files import append, read_jsonl, to_parquet, write_whole
+from llada_exp.runs.files import append, to_parquet, write_whole
 
 SUMMARY = "summary"
 
@@ -71,7 +72,7 @@ class PointFolder:
         path = self.folder / "requests.jsonl"
         rows = [
             row | {"correct": late[row["index"]]} if row["repeat"] == repeat and row["index"] in late else row
-            for row in read_jsonl(path)
+            for row in jsonl.read(path)
         ]
         write_whole(path, files.to_jsonl(rows))
 
@@ -87,7 +88,7 @@ class PointFolder:
         to_parquet(self.folder / "row.parquet", [whole], ROW, VERSION)
         for name, columns in (("requests", REQUEST), ("commits", COMMIT)):
             if (self.folder / f"{name}.jsonl").is_file():
-                lines = read_jsonl(self.folder / f"{name}.jsonl")
+                lines = jsonl.read(self.folder / f"{name}.jsonl")
                 to_parquet(self.folder / f"{name}.parquet", lines, columns, VERSION)
         return whole
 

@@ -72,7 +72,7 @@ def test_a_file_of_prompts(tmp_path):
 def test_a_bad_line_is_named(line, tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "one"}\n' + line + "\n")
-    with pytest.raises(ValueError, match=r"prompts\.jsonl, line 2"):
+    with pytest.raises(ValueError, match=r"prompts\.jsonl:2: "):
         list(build({"kind": "jsonl", "path": str(path), "seed": 0}, 2))
 
 
