@@ -4,8 +4,8 @@
     {"messages": [{"role": "user", "content": "What is 47 + 8?"}]}
 
 "problem" may be called "question" or "prompt"; all but it (or "messages") may be left out, as far as
-the reader of the problems does without; other fields are passed over. Knows files; nothing of how a problem is
-asked.
+the reader of the problems does without; other fields are passed over. Knows files; nothing of how a problem
+is asked.
 """
 
 from __future__ import annotations

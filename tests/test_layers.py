@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "scoring.py": set(),  # right or wrong: texts alone
     "verifier.py": set(),
     "jsonl.py": set(),
+    "clients": set(),  # HTTP and the key; asked by all that talk to a server
     "problems.py": {"jsonl"},
     "models": {"types"},
     "rules": {"types", "models"},
@@ -26,18 +27,30 @@ MAY_IMPORT = {
     "offline.py": {"engine", "checkpoints", "text", "types"},
     "bench/engine.py": {"engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"settings", "jobs"},
-    "bench": {"cli", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny", "evals"}
+    "runs": {"clients", "settings", "jobs"},
+    "bench": {
+        "cli",
+        "clients",
+        "scoring",
+        "jsonl",
+        "problems",
+        "settings",
+        "types",
+        "runs",
+        "jobs",
+        "tiny",
+        "evals",
+    }
     | {"engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
-    "server": {"settings", "engine", "checkpoints", "text", "types"},
-    "jobs": {"server", "settings"},
+    "server": {"clients", "settings", "engine", "checkpoints", "text", "types"},
+    "jobs": {"clients", "server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
-    "check.py": set(),  # a client: over HTTP only
+    "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny"}
+    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny"}
     | {"offline", "engine", "checkpoints"},
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}

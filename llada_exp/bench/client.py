@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -19,9 +18,10 @@ import aiohttp
 from llada_exp.bench.arrivals import arrivals
 from llada_exp.bench.settings import Load
 from llada_exp.bench.workload import Prompt
+from llada_exp.clients.http import environment_key
+from llada_exp.clients.session import new_session
 from llada_exp.scoring import Scorer, decide_response
 
-KEY_VARIABLE = "LLADA_API_KEY"
 TICK_S = 0.01
 MAX_ERROR = 300
 
@@ -99,12 +99,8 @@ class _Run:
         self.session: aiohttp.ClientSession
 
     async def all(self, prompts: Iterator[Prompt]) -> LoadResult:
-        key = os.environ.get(KEY_VARIABLE)
-        async with aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=self.load.timeout),
-            read_bufsize=2**20,
+        async with new_session(
+            key=environment_key(), timeout_s=self.load.timeout, read_bufsize=2**20
         ) as self.session:
             self.start = perf_counter()
             ticker = asyncio.create_task(self._tick())

@@ -24,8 +24,8 @@ def benchmark_rows(
     settings: EvalSettings, folder: Path, found: Found, shared: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Scores]]:
     """Rows and scores, in the order of the answers, then of the metrics: a benchmark that has metrics of its
-    own and no right and wrong (perplexities) is a row without scores. shared: columns that all rows have: model, versions,
-    times."""
+    own and no right and wrong (perplexities) is a row without scores. shared: columns that all rows have:
+    model, versions, times."""
     rows, scores = [], []
     pooled = found.pooled()
     for name in dict.fromkeys(a.benchmark for a in pooled):

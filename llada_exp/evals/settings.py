@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llada_exp.clients.http import KEY_VARIABLE, base_url
 from llada_exp.evals import problems
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     Tracking,
-    check_url,
     config_hash,
     read_flag,
     read_name,
@@ -115,7 +115,9 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     tree = Node(cfg, "", (*SERVER_KEYS, *OWN))
     own_server = {key: tree[key] for key in SERVER_KEYS}
     if tree["api_key_file"] is not None:  # or every request would be a 401
-        raise ValueError("api_key_file is set; an evaluation and its server take the key from LLADA_API_KEY")
+        raise ValueError(
+            f"api_key_file is set; an evaluation and its server take the key from {KEY_VARIABLE}"
+        )
     urls = _urls(tree["url"])
     quick = read_flag(tree, "quick_test")
     benchmarks = tuple(_benchmark(word, quick) for word in _words(tree["benchmark"], "benchmark"))
@@ -204,7 +206,7 @@ def _urls(value: Any) -> tuple[str, ...]:
         value = os.environ.get(URL_VARIABLE) or None
     if value is None:
         return ()
-    urls = tuple(word if word.startswith(JOB) else check_url(word) for word in _words(value, "url"))
+    urls = tuple(word if word.startswith(JOB) else base_url(word) for word in _words(value, "url"))
     if len(set(urls)) < len(urls):
         raise ValueError(f"url names {max(urls, key=urls.count)} twice")
     return urls
