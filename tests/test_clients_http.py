@@ -1,4 +1,4 @@
-"""How we talk to servers: one key, one kind of error, and no proxy. (tests/clients is of clients of others.)"""
+"""How we talk to servers: one key, one kind of error, no proxy. (tests/clients is of clients of others.)"""
 
 import asyncio
 import http.server

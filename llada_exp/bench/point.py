@@ -22,6 +22,7 @@ from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.settings import BenchSettings, Load, validate_bench
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
+from llada_exp.clients.http import base_url
 from llada_exp.runs import status
 from llada_exp.runs.probe import Probe, batch_stats
 from llada_exp.runs.process import terminable
@@ -57,9 +58,17 @@ def run_point(cfg: Any) -> int:
             )
     if status.finished(folder, settings.config_hash):  # a requeued job, or resume
         print(report.table(jsonl.read(folder / "row.jsonl")))
+        if (url := _url_of(folder)) != settings.url:
+            print(f"measured before, at {url}: another server wants another name")
         return 0
     with terminable():
         return _recorded(settings, folder, overrides, tree, not in_sweep)
+
+
+def _url_of(folder: Path) -> str | None:
+    """Whom a finished point measured; the hash is not of it. None: a server of our own."""
+    url = yaml.safe_load((folder / "config.yaml").read_text())["url"]
+    return None if url is None else base_url(url)
 
 
 def _recorded(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.clients.http import KEY_VARIABLE, base_url
+from llada_exp.runs.identity import config_hash
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     Tracking,
-    config_hash,
     read_flag,
     read_name,
     read_tracking,
@@ -40,8 +40,6 @@ WORKLOADS = {
               "vocab", "seed"),
     "jsonl": ("path", "seed"),
 }  # fmt: skip
-NOT_MEASURED = ("name", "resume", "dry_run", "tracking", "exclusive", "vllm_json")
-"""Keys that change nothing of what is measured."""
 ENDLESS = 2**31
 
 
@@ -121,7 +119,7 @@ def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
         goodput=_goodput(tree.child("goodput", GOODPUT_FIELDS)),
         tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
         **{flag: read_flag(tree, flag) for flag in FLAGS},
-        config_hash=config_hash(tree.tree, NOT_MEASURED),
+        config_hash=config_hash(tree.tree, remote=url is not None),
     )
 
 

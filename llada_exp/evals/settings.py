@@ -14,11 +14,11 @@ from typing import Any
 
 from llada_exp.clients.http import KEY_VARIABLE, base_url
 from llada_exp.evals import problems
+from llada_exp.runs.identity import config_hash
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     Tracking,
-    config_hash,
     read_flag,
     read_name,
     read_tracking,
@@ -44,10 +44,6 @@ OWN = (
     "patience", "tracking", "dry_run", "resume", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
     "checkpoint_step", "nemo_skills", "lm_eval",
 )  # fmt: skip
-NOT_MEASURED = ("expname", "output_dir", "resume", "dry_run", "tracking", "url", "concurrency", "timeout",
-                "max_retries", "patience", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
-                "log_level")  # fmt: skip
-"""Keys that change no answer: a run may be gone on with under others."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +149,8 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
         tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
         dry_run=read_flag(tree, "dry_run"),
         resume=read_flag(tree, "resume"),
-        config_hash=config_hash(_measured(tree, bool(urls)), NOT_MEASURED),
+        config_hash=config_hash(tree.tree, remote=bool(urls), of_answers=True),
     )
-
-
-def _measured(tree: Node, remote: bool) -> dict[str, Any]:
-    """What the answers depend on. Of a remote server nothing is ours to say: neither are its keys."""
-    left_out = SERVER_KEYS if remote else NOT_THE_SERVERS
-    return {key: value for key, value in tree.tree.items() if key not in left_out} | {"seed": tree["seed"]}
 
 
 def _words(value: Any, key: str) -> list[str]:

@@ -5,11 +5,7 @@ Every error is a ValueError that names the key, the value and what is allowed.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
 
 from llada_exp.settings import Node
 
@@ -49,9 +45,3 @@ def read_name(tree: Node, key: str) -> str:
     if not name or name.startswith(".") or any(c in name for c in "/\\ \n"):
         raise ValueError(f"{key} is {name!r}; expected the name of a folder, without spaces and slashes")
     return name
-
-
-def config_hash(tree: Mapping[str, Any], without: Collection[str]) -> str:
-    """Of every key that changes what is measured: all but those named."""
-    measured = {key: value for key, value in tree.items() if key not in without}
-    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
