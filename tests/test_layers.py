@@ -15,26 +15,45 @@ MAY_IMPORT = {
     "types.py": {"fields"},
     "decoding.py": {"fields", "types"},
     "text.py": set(),
+    "scoring.py": set(),  # right or wrong: texts alone
+    "verifier.py": set(),
+    "jsonl.py": set(),
+    "clients": set(),  # HTTP and the key; asked by all that talk to a server
+    "problems.py": {"jsonl"},
     "models": {"types"},
     "rules": {"types", "models"},
     "caches": {"types", "models"},
     "engine": {"types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "types", "offline"},
+    "tiny": {"models", "checkpoints", "types", "offline", "scoring"},
     "offline.py": {"engine", "checkpoints", "text", "types"},
     "bench/engine.py": {"engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"settings", "jobs"},
-    "bench": {"cli", "settings", "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
+    "runs": {"clients", "settings", "jobs"},
+    "bench": {
+        "cli",
+        "clients",
+        "scoring",
+        "jsonl",
+        "problems",
+        "settings",
+        "types",
+        "runs",
+        "jobs",
+        "tiny",
+        "evals",
+    }
+    | {"engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
-    "server": {"settings", "engine", "checkpoints", "text", "types"},
-    "jobs": {"server", "settings"},
+    "server": {"clients", "settings", "engine", "checkpoints", "text", "types"},
+    "jobs": {"clients", "server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
-    "check.py": set(),  # a client: over HTTP only
+    "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "settings", "offline", "engine", "checkpoints", "tiny", "types", "runs", "jobs"},
+    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny"}
+    | {"offline", "engine", "checkpoints"},
 }
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]

@@ -40,9 +40,10 @@ from llada_exp.evals.outcome import (
     row,
 )
 from llada_exp.offline import Engine
+from llada_exp.scoring import Scorer
 from llada_exp.settings import unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
-from llada_exp.tiny.tasks import Problem, held_out, is_correct
+from llada_exp.tiny.tasks import Problem, held_out
 from llada_exp.types import DecodingParams
 
 VANILLA = "vanilla"
@@ -56,7 +57,8 @@ def measure(
     chats = [[{"role": "user", "content": problem.question}] for problem in problems]
     outputs = engine.chat(chats, params, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - started
-    correct = tuple(is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True))
+    with Scorer() as scorer:
+        correct = tuple(scorer.is_right(o.text, p.answer) for p, o in zip(problems, outputs, strict=True))
     return outcome(setting, kind, outputs, correct, seconds)
 
 

@@ -29,6 +29,7 @@ from litserve import LitServer
 from litserve.server import response_queue_to_buffer
 from litserve.transport.factory import create_transport_from_config
 
+from llada_exp.clients.http import health
 from llada_exp.server.api import Build, ModelAPI, load_backend
 from llada_exp.server.auth import KeyCheck
 from llada_exp.server.errors import ApiError, install_handlers
@@ -42,7 +43,6 @@ from llada_exp.server.info import (
     job_facts,
     local_url,
     memory_words,
-    own_health,
     public_url,
     say,
 )
@@ -257,7 +257,7 @@ class Server(LitServer):
 
     def _announce(self, host: str, port: int) -> None:
         """Once our own /health answers: publish, and say so."""
-        told = own_health(local_url(host, port)).get("instance_id")
+        told = health(local_url(host, port)).get("instance_id")
         if told is None:
             return  # a busy machine: at the next tick
         if told != self.instance_id:

@@ -364,7 +364,7 @@ def test_a_record_with_failures_and_cut_off_is_read_for_its_responses(record):
             {"problem": "p", "generation": "g"},
             r"has generation, problem; expected .* one of symbolic_correct",
         ),
-        ("{", r"output-rs0.jsonl:1: no JSON"),
+        ("{", r"output-rs0.jsonl:1: not JSON"),
     ],
 )
 def test_a_shape_that_is_not_known_is_an_error_that_names_it(tmp_path, line, message):
