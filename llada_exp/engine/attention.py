@@ -35,8 +35,8 @@ KV = tuple[Tensor, Tensor]
 
 BUCKET = 64  # keys
 MIN_JOINED = 4
-"""Queries of a BLOCK pass from which on it shares an exact call: with 1 and 3, torch's CPU kernel gives other bits
-joined than alone (tests/engine/test_attention.py)."""
+"""Queries of a BLOCK pass from which on it shares an exact call: with 1 and 3, torch's CPU kernel gives other
+bits joined than alone (tests/engine/test_attention.py)."""
 
 
 def key_bucket(keys: int) -> int:
