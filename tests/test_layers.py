@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "caches": {"types", "models"},
     "engine": {"types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "types", "offline"},
-    "offline.py": {"engine", "checkpoints", "text", "types"},
-    "bench/engine.py": {"engine", "models", "checkpoints", "types"},
+    "tiny": {"models", "checkpoints", "offline"},
+    "offline.py": {"decoding", "engine", "checkpoints", "text", "types"},
+    "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"settings", "jobs"},
-    "bench": {"cli", "settings", "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
+    "bench": {"cli", "settings", "decoding", "types", "runs", "jobs", "tiny", "evals", "engine", "models",
+              "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
     "server": {"settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
@@ -34,8 +35,19 @@ MAY_IMPORT = {
     "self_host.py": {"settings", "checkpoints"},
     "check.py": set(),  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "settings", "offline", "engine", "checkpoints", "tiny", "types", "runs", "jobs"},
-}
+    "evals": {
+        "cli",
+        "settings",
+        "decoding",
+        "offline",
+        "engine",
+        "checkpoints",
+        "tiny",
+        "types",
+        "runs",
+        "jobs",
+    },
+}  # fmt: skip
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 

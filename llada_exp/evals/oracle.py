@@ -215,7 +215,9 @@ class Oracle:
             length = stop - start if self.kind == "causal_context" else self.length
             return self.model.logits(self.row[None, :visible].to(device), length)[0, rows].cpu()
         first, last = self._forwarded(start, stop, visible)
-        unseen = torch.tensor([[not self._sees(i, j, start) for j in range(visible)] for i in range(first, last)])
+        unseen = torch.tensor(
+            [[not self._sees(i, j, start) for j in range(visible)] for i in range(first, last)]
+        )
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             empty = k.new_zeros(len(self.row), *k.shape[1:])
