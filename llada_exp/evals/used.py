@@ -71,5 +71,6 @@ def _whole(name: str, value: Any) -> Any:
 
 
 def _same(used: Any, wanted: Any) -> bool:
-    numbers = [isinstance(x, int | float) and not isinstance(x, bool) for x in (used, wanted)]
-    return math.isclose(used, wanted) if all(numbers) else used == wanted
+    if isinstance(wanted, float) and isinstance(used, float):
+        return math.isclose(used, wanted)
+    return used == wanted and isinstance(used, bool) == isinstance(wanted, bool)
