@@ -30,7 +30,6 @@ class Proposal:
     scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
             NaN at decided positions. emittable: bool [V].
     start:  answer position of the block's first (below 0 where the block holds the prompt's end).
-    forced: the only position that may commit, whatever the rule, or None.
     """
 
     scores: Tensor
@@ -40,7 +39,6 @@ class Proposal:
     num_blocks: int
     step: int
     params: DecodingParams
-    forced: int | None = None
 
     @property
     def open(self) -> list[int]:
@@ -60,8 +58,6 @@ class Proposal:
     def commits(self, nudges: dict[int, float] | None = None) -> dict[int, int]:
         """Answer position -> token that the rule commits. nudges: by position of the block, added to the
         log-odds, to ask what would have been."""
-        if self.forced is not None:
-            return {self.start + self.forced: self.best(self.forced)}
         tokens = {i: self.best(i) for i in self.open}
         odds = {i: self.log_odds(i, token) + (nudges or {}).get(i, 0.0) for i, token in tokens.items()}
         return {self.start + i: tokens[i] for i in sorted(self._rule(odds))}
@@ -158,6 +154,10 @@ class Oracle:
         start, stop = self.edges[self._block : self._block + 2]
         decided = torch.cat([torch.ones(self.num_prompt, dtype=torch.bool), self.decided])
         open_ = ~decided[start:stop]
+        # A shifted model's first position of a block hangs on the row before it, which only a cached block's
+        # first pass forwards: that pass is for it alone.
+        if self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0]:
+            open_[1:] = False
         scores = self._logits(start, stop).double()
         if self.params.rule == "credit":
             scores = self._with_credit(scores, open_)
@@ -167,13 +167,15 @@ class Oracle:
             emittable[self.model.special.mask] = False
         scores = scores.masked_fill(~open_[:, None], math.nan)
         first_masks = stop - max(start, self.num_prompt)
-        # A shifted model's first position of a block hangs on the row before it, which only a cached block's
-        # first pass forwards: it commits there, alone.
-        alone = self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0]
         return Proposal(
-            scores, emittable, start - self.num_prompt, first_masks, len(self.edges) - 1, self.step,
-            self.params, forced=0 if alone else None,
-        )  # fmt: skip
+            scores,
+            emittable,
+            start - self.num_prompt,
+            first_masks,
+            len(self.edges) - 1,
+            self.step,
+            self.params,
+        )
 
     def commit(self, tokens: dict[int, int]) -> None:
         """Write tokens at undecided answer positions of the block."""
