@@ -22,7 +22,10 @@ MODELS = {
     "causal_context": toy_causal_context(),
 }
 QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
 )
 every_model = pytest.mark.parametrize("name", MODELS)
 
