@@ -25,36 +25,24 @@ MAY_IMPORT = {
     "caches": {"types", "models"},
     "engine": {"types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "types", "offline", "scoring"},
-    "offline.py": {"engine", "checkpoints", "text", "types"},
-    "bench/engine.py": {"engine", "models", "checkpoints", "types"},
+    "tiny": {"models", "checkpoints", "offline", "scoring"},
+    "offline.py": {"decoding", "engine", "checkpoints", "text", "types"},
+    "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"clients", "settings", "jobs"},
-    "bench": {
-        "cli",
-        "clients",
-        "scoring",
-        "jsonl",
-        "problems",
-        "settings",
-        "types",
-        "runs",
-        "jobs",
-        "tiny",
-        "evals",
-    }
-    | {"engine", "models", "checkpoints"},
+    "bench": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs", "jobs",
+              "tiny", "evals", "engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
-    "server": {"clients", "settings", "engine", "checkpoints", "text", "types"},
+    "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
     "jobs": {"clients", "server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "types", "runs", "jobs", "tiny"}
-    | {"offline", "engine", "checkpoints"},
-}
+    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs", "jobs",
+              "tiny", "offline", "engine", "checkpoints"},
+}  # fmt: skip
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
