@@ -58,11 +58,16 @@ class DecodingParams:
     block_length: int = 32
     rule: str = "fixed"
     steps: int | None = None
+    steps_per_block: int | None = None
     tokens_per_step: int | None = None
+    canvas: str = "fixed"
     threshold: float = 0.9
     factor: float = 1.0
     delta: float = 0.25
     low_threshold: float = 0.6
+    gamma: float = 0.1
+    kl_threshold: float = 0.01
+    history: int = 2
     cache: str = "none"
     refresh: str = "every_block"
     refresh_window: int = 32
@@ -95,6 +100,9 @@ class DecodingParams:
         _number(self, "factor", 0.0, 1000.0)
         _number(self, "delta", -1.0, 1.0)
         _number(self, "low_threshold", 0.0, 1.0)
+        _number(self, "gamma", 0.0, 1000.0)
+        _number(self, "kl_threshold", 0.0, 1000.0)
+        _integer(self, "history", 1, MAX_COUNT)
         _number(self, "temperature", 0.0, 100.0)
         _number(self, "top_p", 0.0, 1.0, open_low=True)
         _number(self, "cfg_scale", 0.0, 1000.0)
@@ -156,11 +164,13 @@ DECODING_FIELDS = tuple(f.name for f in fields(DecodingParams))
 
 @dataclass(frozen=True)
 class BlockCommit:
-    """What one step committed for one request.
+    """What one step committed for one request; nothing, where its rule let the pass go by.
 
-    positions: indices into the answer (0 = first generated position), ascending.
+    positions: indices into the answer (0 = first generated position), ascending. One that an earlier step
+               committed, too, is overwritten: only by a rule that revises, inside its block.
     token_ids, confidences: one per position; confidence is the candidate's probability.
     step: the request's own step number (its NFE before this step).
+    remasked:  indices, ascending, of tokens that such a rule took back: masks again after this step.
     """
 
     request_id: str
@@ -168,6 +178,7 @@ class BlockCommit:
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
     confidences: tuple[float, ...]
+    remasked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from llada_exp.models.base import ModelShape
+from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
 
 RESERVE = 0.06  # of the device: allocator, kernels' workspaces, context
@@ -98,8 +99,8 @@ def activation_bytes(
     rotary = 4 * shape.d_model * 4  # q and k rotated in float32
     logit_rows = batch_size * params.block_length
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
-    credit = 2 * logit_rows * shape.vocab_size * 4 if params.rule == "credit" else 0
-    return positions * (width * dtype.itemsize + rotary) + logits + credit
+    state = batch_size * RULES[params.rule].state_bytes(shape.vocab_size, params)
+    return positions * (width * dtype.itemsize + rotary) + logits + 2 * state  # the last pass's and the next
 
 
 def device_bytes(device: torch.device) -> int | None:

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from llada_exp.caches import CACHES
 from llada_exp.caches.dual import dual
-from llada_exp.engine import Engine, decoder
+from llada_exp.engine import Engine
 from llada_exp.engine import engine as engine_module
 from llada_exp.engine.finish import finished
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import TIE, Exactness, check, is_tie
 from llada_exp.evals.oracle import Oracle, undefined
-from llada_exp.rules import RULES
-from llada_exp.rules.credit import earn
+from llada_exp.rules import RULES, Commits
 from llada_exp.types import DecodingParams
 from tests.engine.test_invariance import params, prompts
 from tests.toys import BOS, EOS, toy_model
@@ -62,17 +61,21 @@ def refreshed_one_too_late(cursor):
 
 
 def three_a_step(candidates, rows):
-    return candidates.masked & (candidates.ranks() < 3)
+    return Commits(candidates.masked & (candidates.ranks() < 3))
 
 
-def undecayed(logits, columns, state, block_length):
-    fused, state = earn(logits, columns, state, block_length)
-    return fused, state / 0.8
+def undecayed(logits, columns, state, row, observe=RULES["credit"].observe):
+    seen = observe(logits, columns, state, row)
+    return replace(seen, state=seen.state / 0.8)
 
 
 def cut_one_early(request, ends):
     done = finished(request, ends)
     return done and (done[0] - 1, done[1])
+
+
+def slip(name, **changes):
+    return replace(RULES[name], **changes)
 
 
 SLIPS = {
@@ -81,10 +84,12 @@ SLIPS = {
     "refreshed one position too late": (
         CACHES, "dual", refreshed_one_too_late, {"cache": "dual", "refresh": "window", "refresh_window": 4}
     ),
-    "more tokens than the quota": (RULES, "fixed", three_a_step, {}),
-    "more tokens than are sure enough": (RULES, "threshold", three_a_step, {"rule": "threshold"}),
+    "more tokens than the quota": (RULES, "fixed", slip("fixed", select=three_a_step), {}),
+    "more tokens than are sure enough": (
+        RULES, "threshold", slip("threshold", select=three_a_step), {"rule": "threshold"}
+    ),
     "credit that does not decay": (
-        vars(decoder), "earn", undecayed, {"rule": "credit", "threshold": 0.6}
+        RULES, "credit", slip("credit", observe=undecayed), {"rule": "credit", "threshold": 0.6}
     ),
     "an answer cut too early": (vars(engine_module), "finished", cut_one_early, {}),
 }  # fmt: skip

@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llada_exp.rules import RULES, Candidates, RowState
-from llada_exp.rules.credit import earn
 from llada_exp.rules.fixed import quota
 from llada_exp.types import DecodingParams
 
@@ -18,8 +17,12 @@ def candidates(confidences, masked=None):
 
 def commit(rule, confidences, masked=None, block_masks=4, block_step=0, **params):
     own = DecodingParams(rule=rule, max_tokens=4, block_length=4, **params)
-    states = [RowState(own, block_masks, block_step)] * len(confidences)
-    return RULES[rule](candidates(confidences, masked), states).tolist()
+    states = [row_state(own, block_masks, block_step)] * len(confidences)
+    return RULES[rule].select(candidates(confidences, masked), states).write.tolist()
+
+
+def row_state(own, block_masks, block_step=0):
+    return RowState(own, block_masks, block_step, own.num_blocks, own.block_length)
 
 
 def test_fixed_commits_the_quota_of_the_most_confident():
@@ -34,10 +37,10 @@ def test_threshold_is_inclusive_and_never_empty():
 
 def test_each_row_keeps_its_own_parameters():
     rows = [
-        RowState(DecodingParams(rule="threshold", threshold=t, max_tokens=2, block_length=2), 2, 0)
+        row_state(DecodingParams(rule="threshold", threshold=t, max_tokens=2, block_length=2), 2)
         for t in (0.3, 0.99)
     ]
-    both = RULES["threshold"](candidates([[0.5, 0.6], [0.5, 0.6]]), rows)
+    both = RULES["threshold"].select(candidates([[0.5, 0.6], [0.5, 0.6]]), rows).write
     assert both.tolist() == [[True, True], [False, True]]
 
 
@@ -46,7 +49,7 @@ def test_quotas_of_a_block_add_up_to_it(masks, steps, blocks):
     own = DecodingParams(max_tokens=masks * blocks, block_length=masks, steps=steps)
     left, step, per_block = masks, 0, -(-steps // blocks)
     while left > 0:
-        left -= quota(RowState(own, masks, step))
+        left -= quota(row_state(own, masks, step))
         step += 1
     assert left == 0
     assert step == min(masks, per_block)
@@ -63,7 +66,9 @@ def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, r
                  min_size=rows, max_size=rows)
     )  # fmt: skip
     own = DecodingParams(rule=rule, max_tokens=width, block_length=width)
-    chosen = RULES[rule](candidates(confidence, masked), [RowState(own, width, 0)] * rows)
+    shown = candidates(confidence, masked)
+    shown.evidence = torch.zeros_like(shown.confidence)
+    chosen = RULES[rule].select(shown, [row_state(own, width)] * rows).write
     allowed = torch.tensor(masked)
     assert not (chosen & ~allowed).any()
     assert (chosen & allowed).any(dim=1).all()
@@ -92,22 +97,25 @@ def test_hierarchical_takes_the_best_of_each_run_and_all_above_the_threshold():
     masked = [[True, True, False, True, True, True]]
     confidence = [[0.65, 0.7, 0.99, 0.5, 0.95, 0.91]]
     own = DecodingParams(rule="hierarchical", max_tokens=6, block_length=6)
-    chosen = RULES["hierarchical"](candidates(confidence, masked), [RowState(own, 6, 0)]).tolist()
+    chosen = RULES["hierarchical"].select(candidates(confidence, masked), [row_state(own, 6)]).write.tolist()
     assert chosen == [[False, True, False, False, True, True]]
     low = [[0.3, 0.2, 0.9, 0.5, 0.4, 0.1]]
-    chosen = RULES["hierarchical"](candidates(low, masked), [RowState(own, 6, 0)]).tolist()
+    chosen = RULES["hierarchical"].select(candidates(low, masked), [row_state(own, 6)]).write.tolist()
     assert chosen == [[False, False, False, True, False, False]], "never none"
 
 
 def test_credit_rewards_what_was_wanted_before():
     logits = torch.tensor([[2.0, 1.9, 0.0], [0.0, 3.0, 0.0]])
     columns = torch.tensor([0, 2])
-    first, state = earn(logits, columns, None, block_length=4)
+    row = row_state(DecodingParams(max_tokens=4, block_length=4), 4)
+    seen = RULES["credit"].observe(logits, columns, None, row)
+    first, state = seen.logits, seen.state
     p_max = logits.softmax(-1).max(-1).values
     expected = torch.log1p(p_max**0.2) * 0.7
     assert torch.allclose(first - logits, torch.stack([torch.tensor([expected[0], 0, 0]),
                                                        torch.tensor([0, expected[1], 0])]))  # fmt: skip
-    second, later = earn(logits[:1], columns[:1], state, block_length=4)
+    seen = RULES["credit"].observe(logits[:1], columns[:1], state, row)
+    second, later = seen.logits, seen.state
     assert second[0, 0] > first[0, 0], "credit adds up"
     assert torch.allclose(later[2], state[2] * 0.8), "and decays where nothing is earned"
     assert state[1].sum() == 0
