@@ -105,7 +105,7 @@ class Decoder:
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
         kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
-        attend = packed_attention(batch.segments, kept, self.exact, self.model.dtype)
+        attend = packed_attention(batch.segments, kept, self.exact, self.model.device, self.model.dtype)
         logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.wanted))
         if (guidance := batch.guidance) is None:
             return logits

@@ -147,6 +147,15 @@ class Engine:
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
         }
 
+    def longest_prompt(self, params: DecodingParams) -> int:
+        """Tokens of the longest prompt for which such a request's row is held; below 1: none."""
+        block_length = self.effective(params).block_length
+        assert block_length is not None
+        limit = self.max_length
+        if self.model.visibility.anchored:
+            limit -= limit % block_length
+        return limit - params.max_tokens
+
     def effective(self, params: DecodingParams) -> DecodingParams:
         """The parameters by which this model decodes such a request: `block_length` None becomes the
         checkpoint's own. Raises ValueError for what its visibility rules out."""

@@ -20,15 +20,15 @@ from llada_exp.models.base import Visibility
 class Layout:
     """A prompt and the blocks of its answer.
 
-    On a grid that starts at the prompt's end the last block is shorter where `max_tokens` is no multiple of B.
-    On one anchored at 0 blocks are whole: the first holds the end of the prompt, too, and the last may reach
-    beyond `max_tokens` (it is denoised and cut).
+    On a grid that starts at the prompt's end the last block is shorter where `max_tokens` is no multiple of
+    B. On one anchored at 0 blocks are whole: the first holds the end of the prompt, too, and the last may
+    reach beyond `max_tokens` (it is denoised and cut).
     """
 
     prompt_length: int
     max_tokens: int
     block_length: int
-    visibility: Visibility = Visibility()
+    visibility: Visibility
     shift: int = 0
 
     @cached_property

@@ -40,10 +40,12 @@ def row_attention(
     visibility: Visibility | None = None,
     block_length: int | None = None,
     device: torch.device | str = "cpu",
+    block_start: int | None = None,
 ) -> Attend:
     """Attention within each of `n_rows` rows of T = `length`, packed one after the other; a position sees
-    what `visibility` (None: full) lets it, see `Model.logits` for block_length."""
-    seen = row_mask(length, visibility or Visibility(), block_length)
+    what `visibility` (None: full) lets it. See `Model.logits` for block_length; block_start: of the current
+    block, None: it is the row's last."""
+    seen = row_mask(length, visibility or Visibility(), block_length, block_start)
     mask = None if seen is None else seen.to(device)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -53,13 +55,15 @@ def row_attention(
     return attend
 
 
-def row_mask(length: int, visibility: Visibility, block_length: int | None) -> Tensor | None:
-    """bool [T, T], True where the row's position sees the key; None: everywhere."""
+def row_mask(
+    length: int, visibility: Visibility, block_length: int | None, block_start: int | None = None
+) -> Tensor | None:
+    """bool [T, T], True where the row's position sees the key; None: everywhere. As `row_attention`."""
     if visibility.kind == "causal_context":
         size = min(block_length or 0, length)
     else:
         size = block_length or visibility.block_length or DEFAULT_BLOCK_LENGTH
-    limits = visibility.limits(0, length, length - size, size)
+    limits = visibility.limits(0, length, length - size if block_start is None else block_start, size)
     if limits is None:
         return None
     return torch.arange(length) < torch.from_numpy(limits)[:, None]

@@ -22,7 +22,8 @@ def commit(rule, confidences, masked=None, block_masks=4, block_step=0, **params
 
 
 def row_state(own, block_masks, block_step=0):
-    return RowState(own, block_masks, block_step, own.num_blocks, own.block_length)
+    num_blocks = -(-own.max_tokens // own.block_length)
+    return RowState(own, block_masks, block_step, num_blocks, own.block_length)
 
 
 def test_fixed_commits_the_quota_of_the_most_confident():
