@@ -55,7 +55,7 @@ class DecodingParams:
     """
 
     max_tokens: int = 128
-    block_length: int = 32
+    block_length: int | None = 32
     rule: str = "fixed"
     steps: int | None = None
     steps_per_block: int | None = None
@@ -88,7 +88,7 @@ class DecodingParams:
 
     def __post_init__(self) -> None:
         _integer(self, "max_tokens", 1)
-        _integer(self, "block_length", 1)
+        _integer(self, "block_length", 1, optional=True)
         _integer(self, "steps", 1, MAX_COUNT, optional=True)
         _integer(self, "tokens_per_step", 1, MAX_COUNT, optional=True)
         _integer(self, "top_k", 0, MAX_COUNT)
@@ -123,12 +123,12 @@ class DecodingParams:
     @property
     def canvas_length(self) -> int:
         """G: generated positions, whole blocks."""
-        return self.num_blocks * self.block_length
+        return self.num_blocks * (self.block_length or 32)
 
     @property
     def num_blocks(self) -> int:
         """K."""
-        return -(-self.max_tokens // self.block_length)
+        return -(-self.max_tokens // (self.block_length or 32))
 
     @property
     def num_rows(self) -> int:

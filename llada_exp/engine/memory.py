@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llada_exp.models.base import ModelShape
+from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, ModelShape
 from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
 
@@ -97,9 +97,10 @@ def activation_bytes(
     positions = min(batch_size * max_length, max(max_positions, max_length))
     width = 6 * shape.d_model + 3 * shape.mlp_hidden  # residual, normed, q, k, v, out; gate, up, product
     rotary = 4 * shape.d_model * 4  # q and k rotated in float32
-    logit_rows = batch_size * params.block_length
+    block_length = params.block_length or DEFAULT_BLOCK_LENGTH
+    logit_rows = batch_size * block_length
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
-    state = batch_size * RULES[params.rule].state_bytes(shape.vocab_size, params)
+    state = batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)
     return positions * (width * dtype.itemsize + rotary) + logits + 2 * state  # the last pass's and the next
 
 

@@ -128,7 +128,7 @@ def as_many_as_masks(row: RowState) -> int:
     return row.block_masks
 
 
-def no_state(vocab_size: int, params: DecodingParams) -> int:
+def no_state(block_length: int, vocab_size: int) -> int:
     """Bytes of a rule that remembers nothing."""
     return 0
 
@@ -142,7 +142,7 @@ class Rule:
     observe: `observe(logits, columns, state, row)`, for a rule that needs the distributions: one row's
              logits float32 [k, V] at block positions `columns` int64 [k], and its state after the block's
              last pass (None in its first). Changes nothing in place; called once for each row and pass.
-    state_bytes: `state_bytes(vocab_size, params)` that a request's state takes between passes.
+    state_bytes: `state_bytes(block_length, vocab_size)` that a request's state takes between passes.
     revises: whether `select` may overwrite or re-mask decided positions of the current block. Its blocks'
              logits cost all positions, and its text is released by whole blocks.
     max_passes: most passes of a block, at least 1; in the last of them all masks that are left commit.
@@ -152,7 +152,7 @@ class Rule:
     select: Select
     fields: tuple[str, ...] = ()
     observe: Observe | None = None
-    state_bytes: Callable[[int, DecodingParams], int] = no_state
+    state_bytes: Callable[[int, int], int] = no_state
     revises: bool = False
     max_passes: Callable[[RowState], int] = as_many_as_masks
 

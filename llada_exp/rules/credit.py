@@ -12,7 +12,6 @@ from torch import Tensor
 
 from llada_exp.rules.base import Observation, RowState, Rule
 from llada_exp.rules.threshold import select
-from llada_exp.types import DecodingParams
 
 DECAY, POWER, WEIGHT = 0.8, 0.2, 0.7
 
@@ -28,8 +27,8 @@ def observe(logits: Tensor, columns: Tensor, state: Tensor | None, row: RowState
     return Observation(logits + WEIGHT * torch.log1p(state[columns]), state=state)
 
 
-def state_bytes(vocab_size: int, params: DecodingParams) -> int:
-    return 4 * params.block_length * vocab_size
+def state_bytes(block_length: int, vocab_size: int) -> int:
+    return 4 * block_length * vocab_size
 
 
 RULE = Rule(select, fields=("threshold",), observe=observe, state_bytes=state_bytes)
