@@ -135,10 +135,10 @@ def no_state(block_length: int, vocab_size: int) -> int:
 
 @dataclass(frozen=True)
 class Rule:
-    """A commit rule: a file of this folder exports one as `RULE`.
+    """A commit rule: a file of this folder exports one as `RULE`. Its decoding fields are those whose
+    declaration in `llada_exp.types` names it.
 
     select:  pure; which positions become tokens. A rule that does not revise writes masked positions only.
-    fields:  names of the decoding fields that `select` and `observe` read.
     observe: `observe(logits, columns, state, row)`, for a rule that needs the distributions: one row's
              logits float32 [k, V] at block positions `columns` int64 [k], and its state after the block's
              last pass (None in its first). Changes nothing in place; called once for each row and pass.
@@ -150,7 +150,6 @@ class Rule:
     """
 
     select: Select
-    fields: tuple[str, ...] = ()
     observe: Observe | None = None
     state_bytes: Callable[[int, int], int] = no_state
     revises: bool = False

@@ -31,4 +31,4 @@ def state_bytes(block_length: int, vocab_size: int) -> int:
     return 4 * block_length * vocab_size
 
 
-RULE = Rule(select, fields=("threshold",), observe=observe, state_bytes=state_bytes)
+RULE = Rule(select, observe=observe, state_bytes=state_bytes)

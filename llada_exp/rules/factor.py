@@ -23,4 +23,4 @@ def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     return Commits(candidates.masked & (ranks < count))
 
 
-RULE = Rule(select, fields=("factor",))
+RULE = Rule(select)

@@ -32,4 +32,4 @@ def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     return Commits(candidates.masked & (candidates.ranks() < quotas.unsqueeze(1)))
 
 
-RULE = Rule(select, fields=("steps", "steps_per_block", "tokens_per_step"))
+RULE = Rule(select)

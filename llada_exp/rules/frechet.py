@@ -23,4 +23,4 @@ def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     return Commits(candidates.masked & (candidates.ranks() < count))
 
 
-RULE = Rule(select, fields=("delta",))
+RULE = Rule(select)

@@ -23,4 +23,4 @@ def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     return Commits(masked & ((confidence >= high) | (best_of_run & (confidence >= low)) | (ranks == 0)))
 
 
-RULE = Rule(select, fields=("threshold", "low_threshold"))
+RULE = Rule(select)

@@ -16,4 +16,4 @@ def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     return Commits(candidates.masked & ((candidates.confidence >= least) | (candidates.ranks() == 0)))
 
 
-RULE = Rule(select, fields=("threshold",))
+RULE = Rule(select)
