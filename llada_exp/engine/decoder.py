@@ -120,13 +120,13 @@ class Decoder:
         seen, stop = Seen(), 0
         for request, row in zip(batch.requests, batch.rows, strict=True):
             start, stop = stop, stop + len(request.wanted_positions)
-            rule, own = RULES[request.params.rule], logits[start:stop]
+            rule, shown = RULES[request.params.rule], logits[start:stop]
             if rule.observe is not None:
                 state = self._states.get(request.request_id) if request.block_step else None
-                observed = rule.observe(own, batch.place[1, start:stop], state, row)
+                observed = rule.observe(shown, batch.place[1, start:stop], state, row)
                 seen.states[request.request_id] = observed.state
-                if observed.logits is not own:
-                    own.copy_(observed.logits)
+                if observed.logits is not shown:
+                    shown.copy_(observed.logits)
                 if observed.evidence is not None:
                     if seen.evidence is None:
                         seen.evidence = logits.new_zeros(batch.num_masked)
@@ -135,8 +135,8 @@ class Decoder:
                 assert batch.revision is not None
                 if seen.standing is None:
                     seen.standing = logits.new_zeros(batch.num_masked)
-                standing = own.gather(1, batch.revision.ids[start:stop].unsqueeze(1)).squeeze(1)
-                seen.standing[start:stop] = (standing - own.logsumexp(dim=-1)).exp()
+                standing = shown.gather(1, batch.revision.ids[start:stop].unsqueeze(1)).squeeze(1)
+                seen.standing[start:stop] = (standing - shown.logsumexp(dim=-1)).exp()
         return seen
 
     def _candidates(self, batch: Batch, logits: Tensor, seen: Seen) -> Candidates:
