@@ -15,7 +15,7 @@ EosConfidence = Literal["allow", "last", "forbid"]
 Canvas = Literal["whole", "grow"]
 FinishReason = Literal["stop", "length", "abort"]
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy")
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
 CACHES = ("none", "prefix", "dual")
 REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "random")
