@@ -1,29 +1,16 @@
 """Commit rules against the arithmetic of their papers."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llada_exp.rules import RULES, Candidates, RowState
+from llada_exp.rules import RULES
 from llada_exp.rules.fixed import quota
-from llada_exp.types import DecodingParams
-
-
-def candidates(confidences, masked=None):
-    confidence = torch.tensor(confidences)
-    masked = torch.ones_like(confidence).bool() if masked is None else torch.tensor(masked)
-    return Candidates(torch.zeros_like(confidence).long(), confidence, 1 / confidence - 1, masked)
-
-
-def commit(rule, confidences, masked=None, block_masks=4, block_step=0, **params):
-    own = DecodingParams(rule=rule, max_tokens=4, block_length=4, **params)
-    states = [row_state(own, block_masks, block_step)] * len(confidences)
-    return RULES[rule].select(candidates(confidences, masked), states).write.tolist()
-
-
-def row_state(own, block_masks, block_step=0):
-    num_blocks = -(-own.max_tokens // own.block_length)
-    return RowState(own, block_masks, block_step, num_blocks, own.block_length)
+from llada_exp.types import DECLARATIONS, DecodingParams
+from tests.rules.shown import candidates, commit, row_state
 
 
 def test_fixed_commits_the_quota_of_the_most_confident():
@@ -56,6 +43,35 @@ def test_quotas_of_a_block_add_up_to_it(masks, steps, blocks):
     assert step == min(masks, per_block)
 
 
+def evidence_of(rows, width):
+    numbers = st.lists(st.floats(0, 20, width=32), min_size=width, max_size=width)
+    return st.lists(numbers, min_size=rows, max_size=rows)
+
+
+class Reads:
+    """Decoding parameters that remember which fields were read."""
+
+    def __init__(self, params):
+        self.params, self.names = params, set()
+
+    def __getattr__(self, name):
+        self.names.add(name)
+        return getattr(self.params, name)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_reads_the_fields_that_are_declared_as_its_parameters(name):
+    """One more would be refused beside it, and one less would do nothing."""
+    reads = Reads(DecodingParams(rule=name, max_tokens=4, block_length=4))
+    row = replace(row_state(reads.params), params=reads)
+    shown = candidates([[0.5, 0.6, 0.7, 0.8]], evidence=[[1.0, 1.0, 1.0, 1.0]])
+    if RULES[name].observe:
+        RULES[name].observe(torch.zeros(1, 8), torch.tensor([0]), None, row)
+    RULES[name].select(shown, [row])
+    shared = {"remasking", "block_length"}
+    assert reads.names - shared == {field for field, d in DECLARATIONS.items() if name in d.rules}
+
+
 @given(st.data(), st.sampled_from(sorted(RULES)), st.integers(1, 4), st.integers(1, 8))
 def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, rule, rows, width):
     confidence = data.draw(
@@ -67,8 +83,7 @@ def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, r
                  min_size=rows, max_size=rows)
     )  # fmt: skip
     own = DecodingParams(rule=rule, max_tokens=width, block_length=width)
-    shown = candidates(confidence, masked)
-    shown.evidence = torch.zeros_like(shown.confidence)
+    shown = candidates(confidence, masked, data.draw(evidence_of(rows, width)))
     chosen = RULES[rule].select(shown, [row_state(own, width)] * rows).write
     allowed = torch.tensor(masked)
     assert not (chosen & ~allowed).any()
