@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llada_exp.models.llada import LLaDA, rotate
+from llada_exp.models.llada import LLaDA
+from llada_exp.models.parts import rotate
 
 LayerKV = tuple[Tensor, Tensor]
 
@@ -30,7 +31,7 @@ def llada(model: LLaDA, prompt: list[int], gen: int, block: int, steps: int) -> 
         for quota in quotas:
             logits, _ = forward(model, x, torch.arange(len(x)), [])
             nfe += 1
-            open_ = x == model.special.mask
+            open_ = x == model.config.mask_token_id
             open_[start + block :] = False
             _commit(x, logits, open_, quota=quota)
     return x[len(prompt) :].tolist(), nfe
@@ -52,7 +53,7 @@ def fast_dllm(
     for start in range(len(prompt), len(prompt) + gen, block):
         end = start + block
         logits, kept = forward(model, x, torch.arange(len(x)), [])
-        open_ = x == model.special.mask
+        open_ = x == model.config.mask_token_id
         open_[end:] = False
         _commit(x, logits, open_, quotas[0], threshold)
         nfe += 1
@@ -61,22 +62,26 @@ def fast_dllm(
             kept = [(k[:start], v[:start]) for k, v in kept]
         step = 1
         while True:
-            if step >= len(quotas) and threshold is None and not (x[start:end] == model.special.mask).any():
+            if (
+                step >= len(quotas)
+                and threshold is None
+                and not (x[start:end] == model.config.mask_token_id).any()
+            ):
                 break
             nfe += 1
             view = x[start:stop]
             logits, _ = forward(model, view, torch.arange(start, stop), kept, replace=cache == "dual")
-            open_ = view == model.special.mask
+            open_ = view == model.config.mask_token_id
             open_[block:] = False
             _commit(view, logits, open_, quotas[min(step, len(quotas) - 1)], threshold)
             step += 1
-            if not (x[start:end] == model.special.mask).any():
+            if not (x[start:end] == model.config.mask_token_id).any():
                 break
     return x[len(prompt) :].tolist(), nfe
 
 
 def _canvas(model: LLaDA, prompt: list[int], gen: int) -> Tensor:
-    return torch.tensor(prompt + [model.special.mask] * gen)
+    return torch.tensor(prompt + [model.config.mask_token_id] * gen)
 
 
 def _quotas(masks: int, steps: int) -> list[int]:
@@ -142,7 +147,7 @@ def lockstep_padded(
     """All rows in one batch, padded on the left to the longest (with a right key mask and row
     positions), no cache, every row at the same step: the predecessor's way, made correct."""
     longest = max(map(len, prompts))
-    mask = model.special.mask
+    mask = model.config.mask_token_id
     x = torch.full((len(prompts), longest + gen), mask)
     pads = torch.tensor([longest - len(p) for p in prompts])
     for row, prompt in enumerate(prompts):

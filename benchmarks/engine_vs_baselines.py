@@ -25,7 +25,7 @@ from llada_exp.bench.engine import matmul_gflops, num_flops, prompts
 from llada_exp.bench.models import MODELS, plain_model
 from llada_exp.engine import Engine
 from llada_exp.engine.decoder import Decoder
-from llada_exp.models.packed import PackedLLaDA
+from llada_exp.models.base import Model
 from llada_exp.types import DecodingParams
 
 GEN, BLOCK = 128, 32
@@ -44,7 +44,7 @@ class Watched(Decoder):
 
 
 def ours(
-    model: PackedLLaDA, batch: list[list[int]], rows: int, cache: str, steps: int, exact: bool = True
+    model: Model, batch: list[list[int]], rows: int, cache: str, steps: int, exact: bool = True
 ) -> tuple[int, dict]:
     """Tokens, and the engine's counters with `network_seconds` beside them."""
     engine = Engine(model, batch_size=rows, max_length=max(map(len, batch)) + GEN, exact=exact)
@@ -71,8 +71,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     options = parser().parse_args()
     steps, dtype, device = options.steps, getattr(torch, options.dtype), torch.device("cpu")
-    plain = plain_model(options.model, device, dtype)
-    model = PackedLLaDA(plain)
+    architecture, plain, special = plain_model(options.model, device, dtype)
+    model = architecture.ready(plain, special, release=False)
     batch = prompts("mixed", model.shape.vocab_size)
     few = batch[: options.one_row_prompts]
     stats: dict[str, dict] = {}

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from llada_exp.bench.models import SHAPES, random_model
+from llada_exp.bench.models import SHAPES, random_network
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.models.llada import LLaDAConfig
 from llada_exp.tiny.folders import write_model
@@ -25,15 +25,9 @@ from llada_exp.tiny.tokenizer import EOS, MASK, token_id
 def write(folder: Path, model: str, dtype: torch.dtype, seed: int = 0) -> LLaDAConfig:
     """Write the folder; the same weights for the same seed."""
     tokenizer = Tokenizer.from_file(str(Path(tiny_folder()) / "tokenizer.json"))
-    config = LLaDAConfig(
-        **SHAPES[model],
-        max_sequence_length=4096,
-        rope_theta=5e5,
-        rms_norm_eps=1e-5,
-        mask_token_id=token_id(tokenizer, MASK),
-        eos_token_id=token_id(tokenizer, EOS),
-    )
-    weights = random_model(config, torch.device("cpu"), torch.float32, seed).state_dict()
+    ids = {"mask_token_id": token_id(tokenizer, MASK), "eos_token_id": token_id(tokenizer, EOS)}
+    config = LLaDAConfig.from_dict({**SHAPES[model], **ids}, model)
+    weights = random_network(config, torch.device("cpu"), torch.float32, seed).state_dict()
     write_model(folder, config, tokenizer, {name: value.to(dtype) for name, value in weights.items()})
     return config
 

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +26,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXTRA_FIELDS = ("reject", "ignore")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SCHEDULING = ("continuous", "lockstep")
+MODEL_KEYS = ("source", "path", "base", "name")
+"""Of every model; what else `model` holds is its family's."""
 MAX_TIME_S = 7 * 86400.0
 Value = TypeVar("Value")
 
@@ -33,12 +35,14 @@ Value = TypeVar("Value")
 @dataclass(frozen=True)
 class ModelSettings:
     """source: where weights come from; path: folder or hub id; base: config and tokenizer of a dcp
-    checkpoint; name: what /v1/models calls it."""
+    checkpoint; name: what /v1/models calls it; settings: all other keys of `model`, which the checkpoint's
+    family reads beside its config.json (`mask_token_id`, `block_length`), and refuses if it has none such."""
 
     source: str
     path: str | None
     base: str | None
     name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = Node(cfg, "", _names(ServeSettings))
     settings = ServeSettings(
-        model=_model(tree.child("model", _names(ModelSettings))),
+        model=_model(tree["model"]),
         mode=tree.one_of("mode", MODES),
         batch_size=tree.integer("batch_size", 1, 4096),
         max_wait_time=tree.number("max_wait_time", 0.0, 60.0),
@@ -162,7 +166,7 @@ def override_value(value: Any) -> str:
 def known_keys() -> tuple[str, ...]:
     """Every key of the tree, dotted, as one may override it."""
     nested = {
-        "model": _names(ModelSettings),
+        "model": MODEL_KEYS,
         "decoding": PRESET_FIELDS,
         "engine": _names(EngineSettings),
         "server": _names(HttpSettings),
@@ -175,12 +179,18 @@ def _names(cls: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(cls))
 
 
-def _model(node: Node) -> ModelSettings:
+def _model(tree: Any) -> ModelSettings:
+    extra = [str(key) for key in tree if str(key) not in MODEL_KEYS] if hasattr(tree, "items") else []
+    for key in extra:
+        if nearest(key, MODEL_KEYS) or not isinstance(tree[key], str | int | float | None):
+            raise ValueError(unknown_key_message(f"model.{key}", [f"model.{k}" for k in MODEL_KEYS]))
+    node = Node(tree, "model", (*MODEL_KEYS, *extra))
     model = ModelSettings(
         source=node.one_of("source", SOURCES),
         path=node.text("path", optional=True),
         base=node.text("base", optional=True),
         name=node.text("name"),
+        settings={key: node[key] for key in extra if node[key] is not None},
     )
     if model.source != "tiny" and model.path is None:
         raise ValueError(

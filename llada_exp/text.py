@@ -18,6 +18,7 @@ from typing import Any
 _UNFINISHED = "\ufffd"  # what a decoder shows for bytes that are not (yet) a character
 _SENTINEL_BASE = 0xF0000  # a private-use plane, whose characters carry no meaning of their own
 _MAX_WINDOW = 64
+_QUESTION, _ANSWER = "first words", "last words"  # to see what a template puts behind an answer
 
 
 class Tokenizer:
@@ -48,6 +49,36 @@ class Tokenizer:
     @property
     def bos_id(self) -> int | None:
         return self._fast.bos_token_id
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._fast.eos_token_id
+
+    @cached_property
+    def turn_end_id(self) -> int | None:
+        """The special token with which the chat template closes an assistant's turn, right behind its text;
+        None where there is no template, or none that closes so.
+
+        A template that appends the next header whatever it is asked begins that one there, too: what begins
+        a turn never ends one.
+        """
+        if not self.has_chat_template:
+            return None
+        question, answer = (
+            {"role": r, "content": t} for r, t in (("user", _QUESTION), ("assistant", _ANSWER))
+        )
+        try:
+            asked = self._fast.apply_chat_template([question], tokenize=False)
+            prompt = self._fast.apply_chat_template([question], tokenize=False, add_generation_prompt=True)
+            closed = self._fast.apply_chat_template([question, answer], tokenize=False)
+        except Exception:  # whatever a template's own code raises: it does not take an answer
+            return None
+        if _QUESTION not in asked or _ANSWER not in closed:
+            return None
+        header = prompt.removeprefix(asked) or asked.partition(_QUESTION)[0]
+        tail = closed.rpartition(_ANSWER)[2].lstrip()
+        token = next((token for token in self._control if tail.startswith(token)), None)
+        return None if token is None or token in header else self.token_id(token)
 
     @property
     def has_chat_template(self) -> bool:

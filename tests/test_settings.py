@@ -73,6 +73,17 @@ def test_a_wrong_value_is_named(composed, key, value, words):
     assert "\n" not in str(caught.value)
 
 
+def test_other_keys_of_model_are_its_familys(composed):
+    """Prevents a setting of the checkpoint that never reaches its family, and a typo that does."""
+    tree = with_value(composed, "model.mask_token_id", 5)
+    tree = with_value(with_value(tree, "model.block_length", None), "model.causal_context", False)
+    assert validate(tree).model.settings == {"mask_token_id": 5, "causal_context": False}
+    with pytest.raises(ValueError, match=r"unknown key model\.pth; did you mean model\.path"):
+        validate(with_value(composed, "model.pth", "x"))
+    with pytest.raises(ValueError, match=r"unknown key model\.rope"):
+        validate(with_value(composed, "model.rope", {"theta": 1}))
+
+
 def test_a_missing_key_is_named(composed):
     tree = copy.deepcopy(composed)
     del tree["port"]

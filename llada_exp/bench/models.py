@@ -5,15 +5,31 @@ Random weights cost what trained ones cost, as long as the tokens per step are f
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from llada_exp.models.base import Model, SpecialIds
-from llada_exp.models.llada import LLaDA, LLaDAConfig
-from llada_exp.models.packed import PackedLLaDA
+from llada_exp.models.family import Architecture, RawConfig, empty_network
+from llada_exp.models.registry import read_architecture
 
-SHAPES = {
-    "random_31m": {"d_model": 512, "n_layers": 8, "n_heads": 8, "mlp_hidden_size": 1536, "vocab_size": 4096},
+_LLADA: RawConfig = {
+    "model_type": "llada",
+    "max_sequence_length": 4096,
+    "rope_theta": 5e5,
+    "rms_norm_eps": 1e-5,
+}
+SHAPES: dict[str, RawConfig] = {
+    "random_31m": {
+        **_LLADA,
+        "d_model": 512,
+        "n_layers": 8,
+        "n_heads": 8,
+        "mlp_hidden_size": 1536,
+        "vocab_size": 4096,
+    },
     "random_8b": {
+        **_LLADA,
         "d_model": 4096,
         "n_layers": 32,
         "n_heads": 32,
@@ -21,50 +37,43 @@ SHAPES = {
         "vocab_size": 126464,
     },
 }
+"""config.json of each, but for its special ids."""
 MODELS = ("tiny", *SHAPES)
 
 
 def bench_model(name: str, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Model:
     """A model of `MODELS` on `device` in `dtype`, ready to infer. Raises ValueError for another name."""
-    return PackedLLaDA(plain_model(name, device, dtype, seed), release=True)
+    architecture, network, special = plain_model(name, device, dtype, seed)
+    return architecture.ready(network, special, release=True)
 
 
-def plain_model(name: str, device: torch.device, dtype: torch.dtype, seed: int = 0) -> LLaDA:
-    """The same as the module that checkpoints load into."""
+def plain_model(
+    name: str, device: torch.device, dtype: torch.dtype, seed: int = 0
+) -> tuple[Architecture, Any, SpecialIds]:
+    """The same as what checkpoints load into: architecture, its filled network, special ids."""
     if name == "tiny":
         from llada_exp.checkpoints.hf import load_hf
         from llada_exp.checkpoints.tiny import tiny_folder
 
-        return load_hf(tiny_folder(), device, dtype)[0]
+        filled = load_hf(tiny_folder(), device, dtype)
+        return filled.architecture, filled.network, filled.special
     if name not in SHAPES:
         raise ValueError(f"model is {name!r}; expected one of {', '.join(MODELS)}")
-    return random_model(_config(**SHAPES[name]), device, dtype, seed)
-
-
-def _config(vocab_size: int, **shape: int) -> LLaDAConfig:
-    return LLaDAConfig(
-        **shape,
-        vocab_size=vocab_size,
-        max_sequence_length=4096,
-        rope_theta=5e5,
-        rms_norm_eps=1e-5,
-        mask_token_id=vocab_size - 1,
-        eos_token_id=vocab_size - 2,
-    )
+    vocab = SHAPES[name]["vocab_size"]
+    mask, eos = vocab - 1, vocab - 2
+    architecture = read_architecture({**SHAPES[name], "mask_token_id": mask, "eos_token_id": eos}, name)
+    special = SpecialIds(mask=mask, ends=(eos,), bos=None, num_emittable=vocab)
+    return architecture, random_network(architecture, device, dtype, seed), special
 
 
 @torch.no_grad()
-def random_model(config: LLaDAConfig, device: torch.device, dtype: torch.dtype, seed: int) -> LLaDA:
+def random_network(architecture: Architecture, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
     """Normal weights, std 0.02; norms are ones."""
-    with torch.device("meta"):
-        model = LLaDA(config)
-    model = model.to(dtype).to_empty(device=device)
+    network = empty_network(architecture, device, dtype)
     generator = torch.Generator(device).manual_seed(seed)
-    for parameter in model.parameters():
+    for parameter in network.parameters():
         if parameter.dim() > 1:
             parameter.normal_(std=0.02, generator=generator)
         else:
             parameter.fill_(1.0)
-    ends = (config.eos_token_id,)
-    model.set_special(SpecialIds(config.mask_token_id, ends, bos=None, num_emittable=config.vocab_size))
-    return model.eval().requires_grad_(False)
+    return network

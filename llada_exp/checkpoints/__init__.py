@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from llada_exp.checkpoints.common import meta_model, read_config
+from llada_exp.checkpoints.common import read_config
 from llada_exp.checkpoints.hf import load_hf, resolve_folder
 from llada_exp.checkpoints.tiny import tiny_folder
-from llada_exp.models.base import ModelShape, SpecialIds
-from llada_exp.models.packed import PackedLLaDA
+from llada_exp.models.base import Model, ModelShape, SpecialIds
+from llada_exp.models.family import Architecture
 from llada_exp.text import Tokenizer
 
 SOURCES = ("tiny", "hf", "dcp")
@@ -29,10 +30,12 @@ class LoadedModel:
     source, path: where it came from (path is the folder or hub id as given; the package's own for
                   the embedded model).
     name:         what to call it.
+    architecture: what its config.json says, as its family reads it.
     """
 
-    model: PackedLLaDA
+    model: Model
     tokenizer: Tokenizer
+    architecture: Architecture
     source: str
     path: str
     name: str
@@ -46,9 +49,9 @@ class LoadedModel:
         return self.model.shape
 
     @torch.inference_mode()
-    def logits(self, ids: Tensor) -> Tensor:
-        """ids int64 [N, T] -> logits float32 [N, T, V]: a plain full forward."""
-        return self.model.logits(ids)
+    def logits(self, ids: Tensor, block_length: int | None = None) -> Tensor:
+        """ids int64 [N, T] -> logits float32 [N, T, V]: a plain forward, see `models.base.Model.logits`."""
+        return self.model.logits(ids, block_length)
 
 
 def load_model(
@@ -58,6 +61,7 @@ def load_model(
     device: str = "cpu",
     dtype: str = "float32",
     name: str | None = None,
+    **settings: Any,
 ) -> LoadedModel:
     """Load a model and its tokenizer.
 
@@ -67,6 +71,8 @@ def load_model(
     device: "cpu", "cuda", "cuda:N" or "auto" (a GPU where there is one).
     dtype:  "float32", "bfloat16", "float16" or "auto" (bfloat16 on a GPU, float32 on the CPU).
     name:   what to call it; by default "tiny", or the last part of `path`.
+    settings: what config.json does not say, by the names that the checkpoint's family has for it
+            (`mask_token_id`, `block_length`); None is not given.
 
     Raises ValueError naming the argument and what is allowed, or the file, found and expected.
     """
@@ -85,23 +91,26 @@ def load_model(
         from llada_exp.checkpoints.dcp import load_dcp
 
         assert path is not None
-        model, tokenizer = load_dcp(path, place, kind, base)
+        filled = load_dcp(path, place, kind, base, settings)
     else:
         path = path or tiny_folder()
-        model, tokenizer = load_hf(path, place, kind)
+        filled = load_hf(path, place, kind, settings)
     default = "tiny" if source == "tiny" else Path(path).name or str(path)
-    return LoadedModel(PackedLLaDA(model, release=True), tokenizer, source, str(path), name or default)
+    model = filled.architecture.ready(filled.network, filled.special, release=True)
+    return LoadedModel(model, filled.tokenizer, filled.architecture, source, str(path), name or default)
 
 
-def read_shape(source: str, path: str | None = None, base: str | None = None) -> ModelShape:
-    """The shape of what `load_model` would load, from its configuration alone. Raises as it does."""
+def read_model_config(
+    source: str, path: str | None = None, base: str | None = None, **settings: Any
+) -> Architecture:
+    """What `load_model` would load, from its configuration alone. Raises as it does."""
     if source == "dcp":
         from llada_exp.checkpoints.dcp import read_dcp_config
 
         assert path is not None
-        return meta_model(read_dcp_config(path, base)).shape
+        return read_dcp_config(path, base, settings).architecture
     folder = tiny_folder() if source == "tiny" else resolve_folder(path or "", ["config.json"])
-    return meta_model(read_config(folder)).shape
+    return read_config(folder, settings).architecture
 
 
 def target(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

@@ -1,23 +1,24 @@
-"""What every source of weights shares: reading json, an empty model, checks, special ids.
+"""What every source of weights shares: reading json, an empty network, checks, the weights' places in it.
 
-Knows neither file formats of weights nor where a folder came from.
+Knows neither file formats of weights, nor where a folder came from, nor any family of models.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from llada_exp.models.base import SpecialIds
-from llada_exp.models.llada import LLaDA, LLaDAConfig
+from llada_exp.models.family import Architecture, Family, RawConfig, empty_network, meta_network
+from llada_exp.models.registry import family_of, read_architecture
 from llada_exp.text import Tokenizer
 
-END_OF_TURN = "<|eot_id|>"
 FLOAT_KINDS = ("F64", "F32", "F16", "BF16")
 _NUM_NAMED = 3
 
@@ -39,74 +40,98 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_config(folder: Path) -> LLaDAConfig:
-    """The folder's config.json. Raises ValueError naming file, key, found and expected."""
+Settings = Mapping[str, Any]
+"""What a checkpoint's config.json does not say, by the names of its family (`models.family.Family.settings`);
+None: not given."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config.json, settings given at load included, its family, and the network that it describes."""
+
+    raw: RawConfig
+    family: Family
+    architecture: Architecture
+
+
+def config_of(raw: RawConfig, where: str, settings: Settings | None = None) -> Config:
+    """Raises ValueError naming `where`, key, found and expected."""
+    given = {key: value for key, value in (settings or {}).items() if value is not None}
+    return Config({**raw, **given}, family_of(raw, where), read_architecture(raw, where, given))
+
+
+def read_config(folder: Path, settings: Settings | None = None) -> Config:
+    """Of the folder's config.json. Raises ValueError naming file, key, found and expected."""
     path = folder / "config.json"
-    return LLaDAConfig.from_dict(read_json(path), str(path))
+    return config_of(read_json(path), str(path), settings)
 
 
-def special_ids(config: LLaDAConfig, tokenizer: Tokenizer, where: str) -> SpecialIds:
-    """Special ids from the config and the tokenizer. Raises ValueError where they contradict."""
-    eos, mask = config.eos_token_id, config.mask_token_id
-    end_of_turn = tokenizer.token_id(END_OF_TURN)
-    ends = (eos,) if end_of_turn in (None, eos) else (eos, end_of_turn)
-    if tokenizer.num_tokens > config.vocab_size:
-        raise ValueError(
-            f"{where}: the tokenizer has {tokenizer.num_tokens} tokens and the model {config.vocab_size} "
-            "embeddings; expected a tokenizer that belongs to the model"
-        )
-    if mask in ends:
-        raise ValueError(f"{where}: mask_token_id is {mask}, which ends an answer (eos or {END_OF_TURN})")
-    if mask == tokenizer.bos_id:
-        raise ValueError(f"{where}: mask_token_id is {mask}, which is the tokenizer's BOS")
-    ids = SpecialIds(mask=mask, ends=ends, bos=tokenizer.bos_id, num_emittable=tokenizer.num_tokens)
-    if any(i >= config.vocab_size for i in (*ids.ends, ids.bos or 0)):
-        raise ValueError(f"{where}: special ids {ids} lie beyond the model's {config.vocab_size} embeddings")
-    return ids
+@dataclass(frozen=True)
+class Filled:
+    """A network that holds a checkpoint's weights, and what belongs to it."""
+
+    architecture: Architecture
+    network: Any
+    special: SpecialIds
+    tokenizer: Tokenizer
 
 
-class _NoInit(TorchFunctionMode):
-    """Skips torch.nn.init: the values are about to be read, and on the meta device a random normal
-    costs the import of torch's compiler (2 s of every start)."""
+@dataclass(frozen=True)
+class Expected:
+    """Tensors of a checkpoint: name -> shape; and names of tied weights -> the name that holds them. The
+    former must be there, the latter may."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
+    shapes: dict[str, Shape]
+    tied: dict[str, str]
 
 
-def meta_model(config: LLaDAConfig) -> LLaDA:
-    """A model of shapes, without memory."""
-    with torch.device("meta"), _NoInit():
-        return LLaDA(config)
+def expected_tensors(architecture: Architecture) -> Expected:
+    """By the network's own names, without memory for any of them."""
+    first: dict[int, str] = {}
+    expected = Expected({}, {})
+    for name, tensor in meta_network(architecture).state_dict(keep_vars=True).items():
+        expected.shapes[name] = tuple(tensor.shape)
+        if first.setdefault(id(tensor), name) != name:
+            expected.tied[name] = first[id(tensor)]
+    return expected
 
 
-def expected_shapes(config: LLaDAConfig) -> dict[str, Shape]:
-    """Parameter name -> shape, without memory for any of them."""
-    return {name: tuple(p.shape) for name, p in meta_model(config).named_parameters()}
+class Targets:
+    """An empty network, and where each of a checkpoint's tensors is to be written.
+
+    by_name: of the tensors that the checkpoint holds. A tied weight's second copy gets memory of its own, so
+             that it can be compared.
+    """
+
+    def __init__(
+        self, architecture: Architecture, names: Iterable[str], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.network = empty_network(architecture, device, dtype)
+        self._tied = expected_tensors(architecture).tied
+        state: dict[str, Tensor] = self.network.state_dict()
+        self.by_name = {n: torch.empty_like(state[n]) if n in self._tied else state[n] for n in names}
+
+    def check_tied(self, where: Path) -> None:
+        """Raises ValueError where a weight that config.json ties to another was stored with other values."""
+        for name in self.by_name.keys() & self._tied.keys():
+            if not torch.equal(self.by_name.pop(name), self.network.get_parameter(self._tied[name])):
+                raise ValueError(
+                    f"{where}: {name} differs from {self._tied[name]}; by config.json they are one weight"
+                )
 
 
-def empty_model(config: LLaDAConfig, device: torch.device, dtype: torch.dtype) -> LLaDA:
-    """A model for inference whose parameters are reserved, not yet written. On the CPU a page costs
-    memory only once it is written."""
-    model = meta_model(config).to(dtype)
-    return model.to_empty(device=device).eval().requires_grad_(False)
-
-
-def compare_tensors(where: Path, expected: Mapping[str, Shape], found: Mapping[str, Place]) -> None:
+def compare_tensors(where: Path, expected: Expected, found: Mapping[str, Place]) -> None:
     """Names and shapes, both ways. Raises ValueError naming the file, some keys, found and expected."""
-    missing, extra = expected.keys() - found.keys(), found.keys() - expected.keys()
+    shapes = expected.shapes
+    missing, extra = shapes.keys() - expected.tied.keys() - found.keys(), found.keys() - shapes.keys()
     if missing or extra:
         raise ValueError(
-            f"{where}: found {len(found)} tensors, expected the {len(expected)} of this config.json; "
+            f"{where}: found {len(found)} tensors, expected the {len(shapes)} of this config.json; "
             f"missing: {some(missing)}; not expected: {some(extra)}"
         )
     for name, (path, shape) in found.items():
-        if shape != expected[name]:
-            raise ValueError(f"{path}: {name} has shape {shape}, expected {expected[name]} by config.json")
+        if shape != shapes[name]:
+            raise ValueError(f"{path}: {name} has shape {shape}, expected {shapes[name]} by config.json")
 
 
 def some(names: Iterable[str]) -> str:

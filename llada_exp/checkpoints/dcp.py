@@ -1,4 +1,5 @@
-"""A torch.distributed.checkpoint folder, as NeMo-RL writes it, straight into the native LLaDA.
+"""A torch.distributed.checkpoint folder, as NeMo-RL writes it, straight into the network of its
+family.
 
 One process, no temporary copy, NeMo-RL not needed. The folder of the weights is found inside the
 training run's own (`step_N`, `policy`, `weights`, `weights/model`, or the weights themselves);
@@ -20,25 +21,29 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata
 
 from llada_exp.checkpoints.common import (
+    Config,
+    Expected,
+    Filled,
+    Settings,
+    Targets,
     compare_tensors,
-    empty_model,
-    expected_shapes,
+    config_of,
+    expected_tensors,
     read_config,
     read_json,
-    special_ids,
 )
 from llada_exp.checkpoints.dcp_metadata import Stored, read_metadata, torch_metadata
 from llada_exp.checkpoints.dcp_safetensors import locate_chunks, read_chunks
 from llada_exp.checkpoints.hf import SMALL_FILES, resolve_folder
+from llada_exp.checkpoints.special import special_ids
 from llada_exp.checkpoints.sums import SUMS, check_sums
 from llada_exp.models.base import SpecialIds
-from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.text import Tokenizer
 
 _INNER = ("policy/weights/model", "policy/weights", "weights/model", "weights", "model", ".")
 _LEVELS = ("consolidated", "model", "weights", "policy")
-_OUTER_PREFIX = "model."  # NeMo-RL's first format saves {"model": state}
-_OWN_PREFIX = "model.transformer."
+_WRAPPERS = ("", "model.")
+"""What a stored name may have before the network's own: NeMo-RL's first format saves {"model": state}."""
 _NUMBER = re.compile(r"[-+]?[0-9.]+e[-+]?[0-9]+", re.IGNORECASE)
 
 
@@ -51,7 +56,7 @@ class VettedDcp:
     """
 
     weights: Path
-    config: LLaDAConfig
+    config: Config
     tokenizer: Tokenizer
     special: SpecialIds
     stored: dict[str, Stored]
@@ -59,24 +64,28 @@ class VettedDcp:
     prefix: str
 
 
-def vet_dcp(path: str | Path, base: str | Path | None = None, sums: bool = True) -> VettedDcp:
+def vet_dcp(
+    path: str | Path, base: str | Path | None = None, settings: Settings | None = None, sums: bool = True
+) -> VettedDcp:
     """Everything that can be known of the DCP folder at `path` without reading a weight.
 
-    base: as for `load_dcp`. sums: hold the files to the run's SHA256SUMS, where it has one.
+    base: as for `load_dcp`. settings: of the model's family, beside config.json. sums: hold the files to the
+    run's SHA256SUMS, where it has one.
 
     Raises ValueError naming the folder, a few keys, what was found and what was expected.
     """
     weights = find_weights(Path(path).expanduser())
     run = _run_folder(weights)
-    config, config_folder = _config(weights, run, base)
+    config, config_folder = _config(weights, run, base, settings)
     own = run / "policy" / "tokenizer"
     tokenizer = Tokenizer(_first_with("tokenizer.json", own, config_folder, weights) or config_folder)
-    special = special_ids(config, tokenizer, str(path))
+    special = special_ids(config, tokenizer, [own, config_folder, weights], str(path))
     pickled = (weights / ".metadata").is_file()
     stored = read_metadata(weights) if pickled else locate_chunks(weights)
-    prefix = _prefix(stored)
+    expected = expected_tensors(config.architecture)
+    prefix = _prefix(stored, expected)
     found = {name.removeprefix(prefix): (weights, tensor.shape) for name, tensor in stored.items()}
-    compare_tensors(weights, expected_shapes(config), found)
+    compare_tensors(weights, expected, found)
     check_files(weights, stored)
     if sums and (folder := _first_with(SUMS, run, weights)) is not None:
         check_sums(folder, weights)
@@ -84,30 +93,38 @@ def vet_dcp(path: str | Path, base: str | Path | None = None, sums: bool = True)
 
 
 def load_dcp(
-    path: str | Path, device: torch.device, dtype: torch.dtype, base: str | Path | None = None
-) -> tuple[LLaDA, Tokenizer]:
-    """Read the DCP folder at `path` into a model on `device` in `dtype`, and the run's tokenizer.
+    path: str | Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    base: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Filled:
+    """Read the DCP folder at `path` into a network on `device` in `dtype`, with the run's tokenizer.
 
     base: folder or hub id of config.json (and of the tokenizer, where the run has none); by default
           the run's own config.json, or what its config.yaml says of the model.
+    settings: of the model's family, beside config.json.
 
     Raises ValueError naming the folder, a few keys, what was found and what was expected.
     """
-    vetted = vet_dcp(path, base)
-    model = empty_model(vetted.config, device, dtype)
-    targets = {vetted.prefix + name: p.data for name, p in model.named_parameters()}
+    vetted = vet_dcp(path, base, settings)
+    names = [name.removeprefix(vetted.prefix) for name in vetted.stored]
+    targets = Targets(vetted.config.architecture, names, device, dtype)
+    stored = {vetted.prefix + name: tensor for name, tensor in targets.by_name.items()}
     if vetted.pickled:
-        _read_distcp(vetted.weights, vetted.stored, targets)
+        _read_distcp(vetted.weights, vetted.stored, stored)
     else:
-        read_chunks(vetted.weights, vetted.stored, targets)
-    model.set_special(vetted.special)
-    return model, vetted.tokenizer
+        read_chunks(vetted.weights, vetted.stored, stored)
+    targets.check_tied(vetted.weights)
+    return Filled(vetted.config.architecture, targets.network, vetted.special, vetted.tokenizer)
 
 
-def read_dcp_config(path: str | Path, base: str | Path | None = None) -> LLaDAConfig:
-    """The model's shapes as `load_dcp` would find them; no weight is read. Raises ValueError."""
+def read_dcp_config(
+    path: str | Path, base: str | Path | None = None, settings: Settings | None = None
+) -> Config:
+    """The model's config as `load_dcp` would find it; no weight is read. Raises ValueError."""
     weights = find_weights(Path(path).expanduser())
-    return _config(weights, _run_folder(weights), base)[0]
+    return _config(weights, _run_folder(weights), base, settings)[0]
 
 
 def find_weights(path: Path) -> Path:
@@ -153,17 +170,19 @@ def _first_with(file: str, *folders: Path) -> Path | None:
     return next((folder for folder in folders if (folder / file).is_file()), None)
 
 
-def _config(weights: Path, run: Path, base: str | Path | None) -> tuple[LLaDAConfig, Path]:
-    """The model's shapes, and the folder that says so. Raises ValueError where none does."""
+def _config(
+    weights: Path, run: Path, base: str | Path | None, settings: Settings | None
+) -> tuple[Config, Path]:
+    """The model's config, and the folder that says so. Raises ValueError where none does."""
     own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
     if base is not None or own is not None:
         folder = resolve_folder(base, SMALL_FILES) if base is not None else own
         assert folder is not None
-        return read_config(folder), folder
+        return read_config(folder, settings), folder
     policy, where = _policy(run), f"{run / 'config.yaml'}: policy"
     overrides = _overrides(policy, where)
     if "model_type" in overrides:  # a whole config: a model that was not made from another
-        return LLaDAConfig.from_dict(overrides, f"{where}.hf_config_overrides"), run
+        return config_of(overrides, f"{where}.hf_config_overrides", settings), run
     name = policy.get("model_name")
     if not isinstance(name, str):
         raise _no_base(run)
@@ -171,7 +190,7 @@ def _config(weights: Path, run: Path, base: str | Path | None) -> tuple[LLaDACon
         folder = resolve_folder(name, SMALL_FILES)
     except ValueError as error:
         raise ValueError(f"{where}.model_name: {error}; give base") from error
-    return LLaDAConfig.from_dict(read_json(folder / "config.json") | overrides, str(folder)), folder
+    return config_of(read_json(folder / "config.json") | overrides, str(folder), settings), folder
 
 
 def _policy(run: Path) -> dict[str, Any]:
@@ -206,9 +225,9 @@ def _no_base(run: Path) -> ValueError:
     )
 
 
-def _prefix(stored: dict[str, Stored]) -> str:
-    nested = any(name.startswith(_OUTER_PREFIX + _OWN_PREFIX) for name in stored)
-    return _OUTER_PREFIX if nested else ""
+def _prefix(stored: dict[str, Stored], expected: Expected) -> str:
+    """The wrapper without which most of the stored names are the network's own."""
+    return max(_WRAPPERS, key=lambda prefix: sum(prefix + name in stored for name in expected.shapes))
 
 
 def check_files(folder: Path, stored: dict[str, Stored]) -> None:

@@ -1,4 +1,4 @@
-"""A Hugging Face folder (config.json, safetensors, tokenizer) into the native LLaDA.
+"""A Hugging Face folder (config.json, safetensors, tokenizer) into the network of its family.
 
 Weights are read tensor by tensor into a model that is already in its place and dtype, so that the
 host needs the resident model and, at most, the pages of one shard. No remote code, no pickle: .bin
@@ -17,19 +17,21 @@ from safetensors import SafetensorError, safe_open
 
 from llada_exp.checkpoints.common import (
     FLOAT_KINDS,
+    Config,
+    Filled,
     Place,
+    Settings,
     Shape,
+    Targets,
     compare_tensors,
-    empty_model,
-    expected_shapes,
+    expected_tensors,
     read_config,
     read_json,
     some,
-    special_ids,
 )
+from llada_exp.checkpoints.special import special_ids
 from llada_exp.checkpoints.sums import SUMS, check_sums
 from llada_exp.models.base import SpecialIds
-from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.text import Tokenizer
 
 SINGLE = "model.safetensors"
@@ -44,41 +46,44 @@ _HUB_FILES = ("*.safetensors", *SMALL_FILES)
 class VettedHf:
     """A folder whose parts were found and compared; no weight of it was read."""
 
-    config: LLaDAConfig
+    config: Config
     tokenizer: Tokenizer
     special: SpecialIds
     places: dict[str, Place]
 
 
-def vet_hf(folder: Path, tokenizer_folder: Path | None = None, sums: bool = True) -> VettedHf:
+def vet_hf(folder: Path, settings: Settings | None = None, sums: bool = True) -> VettedHf:
     """Everything that can be known of a local folder without reading a weight.
 
+    settings: of its family, beside config.json.
     sums: hold the files to the folder's SHA256SUMS, where it has one.
 
     Raises ValueError naming the file, what was found and what was expected.
     """
-    config = read_config(folder)
-    tokenizer = Tokenizer(tokenizer_folder or folder)
-    special = special_ids(config, tokenizer, str(folder))
+    config = read_config(folder, settings)
+    tokenizer = Tokenizer(folder)
+    special = special_ids(config, tokenizer, [folder], str(folder))
     places = locate_tensors(folder)
-    compare_tensors(folder, expected_shapes(config), places)
+    compare_tensors(folder, expected_tensors(config.architecture), places)
     if sums and (folder / SUMS).is_file():
         check_sums(folder, folder)
     return VettedHf(config, tokenizer, special, places)
 
 
 def load_hf(
-    source: str | Path, device: torch.device, dtype: torch.dtype, tokenizer_folder: Path | None = None
-) -> tuple[LLaDA, Tokenizer]:
-    """Read a local folder, or a hub id, into a model on `device` in `dtype`, and its tokenizer.
+    source: str | Path, device: torch.device, dtype: torch.dtype, settings: Settings | None = None
+) -> Filled:
+    """Read a local folder, or a hub id, into a network on `device` in `dtype`.
 
     Raises ValueError naming the file, what was found and what was expected.
     """
-    vetted = vet_hf(resolve_folder(source), tokenizer_folder)
-    model = empty_model(vetted.config, device, dtype)
-    read_tensors(model, vetted.places)
-    model.set_special(vetted.special)
-    return model, vetted.tokenizer
+    folder = resolve_folder(source)
+    vetted = vet_hf(folder, settings)
+    architecture = vetted.config.architecture
+    targets = Targets(architecture, vetted.places, device, dtype)
+    read_tensors(targets.by_name, vetted.places)
+    targets.check_tied(folder)
+    return Filled(architecture, targets.network, vetted.special, vetted.tokenizer)
 
 
 def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Path:
@@ -160,10 +165,9 @@ def read_header(path: Path) -> dict[str, Shape]:
 
 
 @torch.no_grad()
-def read_tensors(model: LLaDA, places: dict[str, Place]) -> None:
-    """Copy every tensor into the model's parameter of that name, file by file, cast on the way."""
-    parameters = dict(model.named_parameters())
+def read_tensors(targets: dict[str, torch.Tensor], places: dict[str, Place]) -> None:
+    """Copy every tensor into the target of its name, file by file, cast on the way."""
     for path in sorted({path for path, _ in places.values()}):
         with safe_open(path, framework="pt") as file:
             for name in (n for n, (p, _) in places.items() if p == path):
-                parameters[name].copy_(file.get_tensor(name))
+                targets[name].copy_(file.get_tensor(name))

@@ -95,8 +95,10 @@ def activation_bytes(
 ) -> int:
     """The largest step. Positions: the budget, or one row that alone exceeds it, or all rows."""
     positions = min(batch_size * max_length, max(max_positions, max_length))
-    width = 6 * shape.d_model + 3 * shape.mlp_hidden  # residual, normed, q, k, v, out; gate, up, product
-    rotary = 4 * shape.d_model * 4  # q and k rotated in float32
+    queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
+    # residual, normed; q, out; k, v; gate, up, product
+    width = 2 * shape.d_model + 2 * queries + 2 * keys + 3 * shape.mlp_hidden
+    rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
     block_length = params.block_length or DEFAULT_BLOCK_LENGTH
     logit_rows = batch_size * block_length
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)

@@ -33,7 +33,6 @@ class Proposal:
     scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
             NaN at decided positions. emittable: bool [V].
     start:  answer position of the block's first (below 0 where the block holds the prompt's end).
-    forced: the only position that may commit, whatever the rule, or None.
     moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
     """
 
@@ -44,7 +43,6 @@ class Proposal:
     num_blocks: int
     step: int
     params: DecodingParams
-    forced: int | None = None
     moves: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
     @property
@@ -72,8 +70,6 @@ class Proposal:
     def commits(self, nudges: Mapping[int, float] | None = None) -> dict[int, int]:
         """Answer position -> token that the rule commits. nudges: by position of the block, how much surer
         than it was (in log-odds, in nats), to ask what would have been."""
-        if self.forced is not None:
-            return {self.start + self.forced: self.best(self.forced)}
         tokens = {i: self.best(i) for i in self.open}
         nudges = dict.fromkeys(tokens, 0.0) | dict(nudges or {})
         odds = {i: self.log_odds(i, token) + nudges[i] for i, token in tokens.items()}
@@ -198,9 +194,8 @@ class Oracle:
         decided = torch.cat([torch.ones(self.num_prompt, dtype=torch.bool), self.decided])
         open_ = ~decided[start:stop]
         # A shifted model's first position of a block hangs on the row before it, which only a cached block's
-        # first pass forwards: it is looked at and commits there, alone.
-        alone = bool(self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0])
-        if alone:
+        # first pass forwards: that pass is for it alone.
+        if self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0]:
             open_[1:] = False
         scores = self._logits(start, stop).double()
         if self.params.rule == "credit":
@@ -213,9 +208,15 @@ class Oracle:
         scores = scores.masked_fill(~open_[:, None], math.nan)
         first_masks = stop - max(start, self.num_prompt)
         return Proposal(
-            scores, emittable, start - self.num_prompt, first_masks, len(self.edges) - 1, self.step,
-            self.params, forced=0 if alone else None, moves={i: list(d) for i, d in self._moves.items()},
-        )  # fmt: skip
+            scores,
+            emittable,
+            start - self.num_prompt,
+            first_masks,
+            len(self.edges) - 1,
+            self.step,
+            self.params,
+            {i: list(divergences) for i, divergences in self._moves.items()},
+        )
 
     def commit(self, tokens: dict[int, int]) -> None:
         """Write tokens at undecided answer positions of the block."""

@@ -63,6 +63,9 @@ class Visibility:
         return None
 
 
+FULL = Visibility()
+
+
 @dataclass(frozen=True)
 class SpecialIds:
     """Ids with a meaning of their own. They live here and nowhere else.
@@ -81,8 +84,14 @@ class SpecialIds:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The numbers a memory plan and a KV cache need. n_kv_heads divides n_heads; head_dim need not be
-    d_model / n_heads."""
+    """The numbers that a memory plan, a KV cache and a count of operations need.
+
+    n_kv_heads:  K; divides n_heads. head_dim: D; need not be d_model / n_heads.
+    mlp_hidden:  width of the MLP that a position passes, of layers that differ the widest; of experts: those
+                 that it passes, together.
+    num_parameters: of all weights, tied ones once. num_active_parameters: of those that a position passes;
+                 fewer where there are experts.
+    """
 
     d_model: int
     n_layers: int
@@ -93,6 +102,7 @@ class ModelShape:
     vocab_size: int
     max_length: int
     num_parameters: int
+    num_active_parameters: int
 
 
 class Model(Protocol):

@@ -1,12 +1,14 @@
 """LLaDA (Nie et al., arXiv 2502.09992), native: a LLaMA-like transformer without a causal mask.
 
 Parameter names are those of the published safetensors (GSAI-ML/LLaDA-8B-Instruct, -Base, 1.5), so
-that a checkpoint loads name by name. The module knows nothing of rows, padding or caches: see
-`models/base.py` for the contract and the letters.
+that a checkpoint loads name by name. `LLaDA` is what they load into and what trains; it becomes a
+`PackedModel` to infer, whose numbers agree to float32 rounding (tests/models). Knows nothing of rows, padding
+or caches: see `models/base.py` for the contract and the letters.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llada_exp.models.base import Attend, ModelShape, SpecialIds
+from llada_exp.models import family
+from llada_exp.models.attention import row_attention
+from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
+from llada_exp.models.packed import PackedModel, check_ids
+from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, rope_tables, rotate, taken
 
 # Switches of the published config, with the only value that this class implements.
 _IMPLEMENTED: dict[str, tuple[Any, ...]] = {
@@ -39,53 +45,74 @@ _IMPLEMENTED: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class LLaDAConfig:
-    """Shapes of a LLaDA checkpoint, read from its config.json."""
+    """Shapes of a LLaDA checkpoint (`models.family.Architecture`), read from its config.json."""
 
     d_model: int
     n_layers: int
     n_heads: int
+    n_kv_heads: int
     mlp_hidden_size: int
     vocab_size: int
     max_sequence_length: int
     rope_theta: float
     rms_norm_eps: float
     mask_token_id: int
-    eos_token_id: int
+    eos_token_id: int  # the first, where config.json has several
+
+    @property
+    def visibility(self) -> Visibility:
+        return FULL
 
     @property
     def head_dim(self) -> int:
         return self.d_model // self.n_heads
 
+    @property
+    def shape(self) -> ModelShape:
+        count = family.num_parameters(self)
+        return ModelShape(
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads,
+            head_dim=self.head_dim,
+            mlp_hidden=self.mlp_hidden_size,
+            vocab_size=self.vocab_size,
+            max_length=self.max_sequence_length,
+            num_parameters=count,
+            num_active_parameters=count,
+        )
+
+    def network(self) -> LLaDA:
+        return LLaDA(self)
+
+    def ready(self, network: LLaDA, special: SpecialIds, release: bool = False) -> PackedModel:
+        """`models.family.Architecture.ready`."""
+        return packed(network, special, release)
+
     @classmethod
-    def from_dict(cls, raw: dict[str, Any], where: str) -> LLaDAConfig:
+    def from_dict(cls, raw: family.RawConfig, where: str) -> LLaDAConfig:
         """Read a config.json. Raises ValueError naming `where`, the key, what stands there and
         what this class implements."""
-        if raw.get("model_type") != "llada":
-            raise ValueError(
-                f"{where}: model_type is {raw.get('model_type')!r}; expected 'llada' "
-                "(LLaDA-8B-Base, LLaDA-8B-Instruct, LLaDA-1.5 and checkpoints of that shape)"
-            )
-        for key, allowed in _IMPLEMENTED.items():
-            if key in raw and raw[key] not in allowed:
-                raise ValueError(f"{where}: {key} is {raw[key]!r}; only {allowed[0]!r} is implemented")
-        n_heads = _positive_int(raw, "n_heads", where)
-        if (raw.get("n_kv_heads") or n_heads) != n_heads:
-            raise ValueError(
-                f"{where}: n_kv_heads is {raw['n_kv_heads']}; only n_kv_heads == n_heads "
-                f"({n_heads}) is implemented"
-            )
-        vocab = _positive_int(raw, "embedding_size" if raw.get("embedding_size") else "vocab_size", where)
+        family.refuse_others(raw, _IMPLEMENTED, where)
+        n_heads, n_kv_heads = family.head_counts(raw, "n_heads", "n_kv_heads", where)
+        vocab = family.positive_int(
+            raw, "embedding_size" if raw.get("embedding_size") else "vocab_size", where
+        )
+        eos = raw.get("eos_token_id")
+        eos = {"eos_token_id": eos[0] if isinstance(eos, list) and eos else eos}
         config = cls(
-            d_model=_positive_int(raw, "d_model", where),
-            n_layers=_positive_int(raw, "n_layers", where),
+            d_model=family.positive_int(raw, "d_model", where),
+            n_layers=family.positive_int(raw, "n_layers", where),
             n_heads=n_heads,
-            mlp_hidden_size=_positive_int(raw, "mlp_hidden_size", where),
+            n_kv_heads=n_kv_heads,
+            mlp_hidden_size=family.positive_int(raw, "mlp_hidden_size", where),
             vocab_size=vocab,
-            max_sequence_length=_positive_int(raw, "max_sequence_length", where),
-            rope_theta=_positive_float(raw, "rope_theta", where),
-            rms_norm_eps=_positive_float(raw, "rms_norm_eps", where),
-            mask_token_id=_token_id(raw, "mask_token_id", vocab, where),
-            eos_token_id=_token_id(raw, "eos_token_id", vocab, where),
+            max_sequence_length=family.positive_int(raw, "max_sequence_length", where),
+            rope_theta=family.positive_float(raw, "rope_theta", where),
+            rms_norm_eps=family.positive_float(raw, "rms_norm_eps", where),
+            mask_token_id=family.token_id(raw, "mask_token_id", vocab, where),
+            eos_token_id=family.token_id(eos, "eos_token_id", vocab, where),
         )
         if config.d_model % n_heads or config.head_dim % 2:
             raise ValueError(
@@ -103,7 +130,7 @@ class LLaDAConfig:
             "d_model": self.d_model,
             "n_layers": self.n_layers,
             "n_heads": self.n_heads,
-            "n_kv_heads": self.n_heads,
+            "n_kv_heads": self.n_kv_heads,
             "mlp_hidden_size": self.mlp_hidden_size,
             "vocab_size": self.vocab_size,
             "embedding_size": self.vocab_size,
@@ -116,59 +143,19 @@ class LLaDAConfig:
         }
 
 
-def _positive_int(raw: dict[str, Any], key: str, where: str) -> int:
-    value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{where}: {key} is {value!r}; expected a positive integer")
-    return value
-
-
-def _positive_float(raw: dict[str, Any], key: str, where: str) -> float:
-    value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError(f"{where}: {key} is {value!r}; expected a positive number")
-    return float(value)
-
-
-def _token_id(raw: dict[str, Any], key: str, vocab: int, where: str) -> int:
-    value = raw.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < vocab:
-        raise ValueError(f"{where}: {key} is {value!r}; expected an id from 0 to {vocab - 1}")
-    return value
-
-
-class RMSNorm(nn.Module):
-    """Computed in float32, cast back, then scaled: the published order, which bf16 bits depend on."""
-
-    def __init__(self, d_model: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(d_model))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Half-split rotary embedding in float32. x [M, H, D]; cos, sin float32 [M, 1, D // 2]."""
-    low, high = x.float().chunk(2, dim=-1)
-    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1).to(x.dtype)
-
-
 class Block(nn.Module):
     """One pre-norm layer: bidirectional attention, then SwiGLU (`ff_proj` is the gate)."""
 
     def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
         d, hidden = config.d_model, config.mlp_hidden_size
-        self.n_heads = config.n_heads
+        keys = config.n_kv_heads * config.head_dim
+        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
         self.attn_norm = RMSNorm(d, config.rms_norm_eps)
         self.ff_norm = RMSNorm(d, config.rms_norm_eps)
         self.q_proj = nn.Linear(d, d, bias=False)
-        self.k_proj = nn.Linear(d, d, bias=False)
-        self.v_proj = nn.Linear(d, d, bias=False)
+        self.k_proj = nn.Linear(d, keys, bias=False)
+        self.v_proj = nn.Linear(d, keys, bias=False)
         self.attn_out = nn.Linear(d, d, bias=False)
         self.ff_proj = nn.Linear(d, hidden, bias=False)
         self.up_proj = nn.Linear(d, hidden, bias=False)
@@ -176,24 +163,22 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend) -> Tensor:
         """x [M, d] -> [M, d]."""
-        heads = (x.shape[0], self.n_heads, -1)
+        heads, keys = (x.shape[0], self.n_heads, -1), (x.shape[0], self.n_kv_heads, -1)
         normed = self.attn_norm(x)
         q = rotate(self.q_proj(normed).view(heads), cos, sin)
-        k = rotate(self.k_proj(normed).view(heads), cos, sin)
-        v = self.v_proj(normed).view(heads)
+        k = rotate(self.k_proj(normed).view(keys), cos, sin)
+        v = self.v_proj(normed).view(keys)
         x = x + self.attn_out(attend(layer, q, k, v).reshape(x.shape))
         normed = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
 
 
 class LLaDA(nn.Module):
-    """The network as checkpoints hold it and as it trains; `models/packed.py` is what infers. Build on
-    the meta device, then assign weights."""
+    """The network as checkpoints hold it and as it trains. Build on the meta device, then assign weights."""
 
-    def __init__(self, config: LLaDAConfig, special: SpecialIds | None = None) -> None:
+    def __init__(self, config: LLaDAConfig) -> None:
         super().__init__()
         self.config = config
-        self._special = special
         transformer = nn.ModuleDict(
             {
                 "wte": nn.Embedding(config.vocab_size, config.d_model),
@@ -210,40 +195,13 @@ class LLaDA(nn.Module):
         return self.model["transformer"]  # type: ignore[return-value]
 
     @property
-    def shape(self) -> ModelShape:
-        c = self.config
-        return ModelShape(
-            d_model=c.d_model,
-            n_layers=c.n_layers,
-            n_heads=c.n_heads,
-            n_kv_heads=c.n_heads,
-            head_dim=c.head_dim,
-            mlp_hidden=c.mlp_hidden_size,
-            vocab_size=c.vocab_size,
-            max_length=c.max_sequence_length,
-            num_parameters=sum(p.numel() for p in self.parameters()),
-        )
-
-    @property
-    def special(self) -> SpecialIds:
-        assert self._special is not None, "special ids are set by the checkpoint loader"
-        return self._special
-
-    def set_special(self, special: SpecialIds) -> None:
-        self._special = special
-
-    @property
     def device(self) -> torch.device:
         return self.transformer["wte"].weight.device  # type: ignore[return-value]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.transformer["wte"].weight.dtype  # type: ignore[return-value]
 
     def rope(self) -> tuple[Tensor, Tensor]:
         """`rope_tables`, kept."""
         if self._rope is None or self._rope[0].device != self.device:
-            self._rope = rope_tables(self.config, self.device)
+            self._rope = _tables(self.config, self.device)
         return self._rope
 
     def hidden(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
@@ -266,42 +224,65 @@ class LLaDA(nn.Module):
 
         Raises ValueError where T exceeds the model's maximum length or an id its vocabulary.
         """
-        n_rows, length = check_ids(ids, self.config)
+        n_rows, length = check_ids(ids, self.config.max_sequence_length, self.config.vocab_size)
         ids = ids.to(self.device)
         positions = torch.arange(length, device=self.device).repeat(n_rows)
-        hidden = self.hidden(ids.reshape(-1), positions, uniform_attention(n_rows))
+        hidden = self.hidden(ids.reshape(-1), positions, row_attention(n_rows, length))
         return self.head(hidden).view(n_rows, length, -1)
 
 
-def rope_tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos, sin float32 [max_length, D // 2]. A table is no parameter, so a meta-device build has none,
-    and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
-    computed beside it."""
-    steps = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32)
-    frequencies = 1.0 / (config.rope_theta ** (steps / config.head_dim))
-    places = torch.arange(config.max_sequence_length, device=device, dtype=torch.float32)
-    angles = places[:, None] * frequencies[None, :]
-    return angles.cos(), angles.sin()
+def _tables(config: LLaDAConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    return rope_tables(config.head_dim, config.rope_theta, config.max_sequence_length, device)
 
 
-def check_ids(ids: Tensor, config: LLaDAConfig) -> tuple[int, int]:
-    """(N, T) of ids [N, T]. Raises ValueError where the model cannot take them."""
-    if ids.dim() != 2:
-        raise ValueError(f"ids has shape {tuple(ids.shape)}; expected two dimensions [N, T]")
-    n_rows, length = ids.shape
-    if length > config.max_sequence_length:
-        raise ValueError(f"T is {length}; the model's maximum is {config.max_sequence_length}")
-    if ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= config.vocab_size):
-        raise ValueError(f"ids must be from 0 to {config.vocab_size - 1}")
-    return n_rows, length
+class _PackedBlock:
+    """A `Block` as inference runs it: q, k and v are one product."""
+
+    def __init__(self, block: Block, release: bool) -> None:
+        self._attn_norm, self._ff_norm = block.attn_norm, block.ff_norm
+        projections = (block.q_proj, block.k_proj, block.v_proj)
+        self._n_heads = block.n_heads
+        self._qkv = FusedQKV(projections, block.n_heads, block.n_kv_heads, release)
+        self._attn_out = taken(block.attn_out, release)
+        self._mlp = GatedMLP(block.ff_proj, block.up_proj, block.ff_out, release)
+
+    def __call__(
+        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, wanted: Tensor | None
+    ) -> Tensor:
+        """`models.packed.Layer`."""
+        qk, v = self._qkv(self._attn_norm(x))
+        qk = Rotary.turn(qk, at)
+        mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
+        if wanted is not None:
+            x, mixed = x.index_select(0, wanted), mixed.index_select(0, wanted)
+        x = self._attn_out.plus(mixed, x)
+        return self._mlp.plus(self._ff_norm(x), x)
 
 
-def uniform_attention(n_rows: int) -> Attend:
-    """Full attention within each of `n_rows` rows of equal length, packed one after the other."""
+@torch.no_grad()
+def packed(network: LLaDA, special: SpecialIds, release: bool = False) -> PackedModel:
+    """A LLaDA for inference. release: take the weights away from `network`, part by part, so that memory
+    holds them once; it cannot be used afterwards."""
+    shape = network.config.shape
+    transformer: dict[str, Any] = dict(network.transformer.items())
+    final_norm: Callable[[Tensor], Tensor] = transformer["ln_f"]
+    return PackedModel(
+        shape=shape,
+        special=special,
+        embedding=transformer["wte"].weight.detach(),
+        place=Rotary(*_tables(network.config, network.device)),
+        layers=[_PackedBlock(block, release) for block in transformer["blocks"]],
+        final_norm=final_norm,
+        to_logits=taken(transformer["ff_out"], release),
+    )
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        split = (n_rows, -1, *q.shape[1:])
-        q, k, v = (x.view(split).transpose(1, 2) for x in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(0, 1)
 
-    return attend
+FAMILY = family.Family(
+    name="llada",
+    published="LLaDA-8B-Base, LLaDA-8B-Instruct, LLaDA-1.5 and checkpoints of that shape",
+    # LLaDA-MoE is of the same model_type.
+    recognises=lambda raw: raw.get("model_type") == "llada" and not raw.get("num_experts"),
+    read=LLaDAConfig.from_dict,
+    settings=("mask_token_id",),
+    end_tokens=("<|eot_id|>",),
+)

@@ -48,6 +48,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         device=device,
         dtype=settings.dtype,
         name=model.name,
+        **model.settings,
     )
     own = settings.engine
     engine = Engine(

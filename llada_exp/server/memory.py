@@ -5,7 +5,9 @@ Reads configuration, never weights.
 
 from __future__ import annotations
 
-from llada_exp.checkpoints import read_shape, target
+from dataclasses import replace
+
+from llada_exp.checkpoints import read_model_config, target
 from llada_exp.engine.memory import MemoryPlan, device_bytes
 from llada_exp.settings import ServeSettings
 
@@ -14,12 +16,16 @@ def memory_plan(settings: ServeSettings, device: str | None = None) -> MemoryPla
     """The plan of one worker, on `device` or the configured one. Raises ValueError for a model whose
     configuration is not there."""
     place, dtype = target(device or settings.device, settings.dtype)
-    shape = read_shape(settings.model.source, settings.model.path, settings.model.base)
+    model, params = settings.model, settings.decoding
+    architecture = read_model_config(model.source, model.path, model.base, **model.settings)
+    if params.block_length is None:
+        params = replace(params, block_length=architecture.visibility.block_length)
+    shape = architecture.shape
     total = device_bytes(place)
     return MemoryPlan(
         shape=shape,
         dtype=dtype,
-        params=settings.decoding,
+        params=params,
         batch_size=settings.batch_size,
         max_length=settings.engine.max_length or shape.max_length,
         max_positions=settings.engine.max_positions,

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llada_exp.models.llada import LLaDA, LLaDAConfig, uniform_attention
+from llada_exp.models.attention import row_attention
+from llada_exp.models.llada import LLaDA, LLaDAConfig
 from llada_exp.tiny.data import Batch, BatchMaker
 from llada_exp.tiny.muon import Muon
 
@@ -110,7 +111,7 @@ class Learner:
         torch.set_num_threads(1)  # of this thread
         n_rows, length = batch.ids.shape
         positions = torch.arange(length).repeat(n_rows)
-        hidden = self.model.hidden(batch.ids.view(-1), positions, uniform_attention(n_rows))
+        hidden = self.model.hidden(batch.ids.view(-1), positions, row_attention(n_rows, length))
         weights = batch.weights.view(-1)
         asked = weights > 0
         weights, targets = weights[asked], batch.targets.view(-1)[asked]

@@ -86,7 +86,8 @@ class Run:
         self.maker = BatchMaker(self.tokenizer, args.seed, args.batch_tokens)
         vocab = -(-self.tokenizer.get_vocab_size() // 32) * 32
         self.config = LLaDAConfig(
-            d_model=args.d_model, n_layers=args.layers, n_heads=args.heads, mlp_hidden_size=args.mlp,
+            d_model=args.d_model, n_layers=args.layers, n_heads=args.heads, n_kv_heads=args.heads,
+            mlp_hidden_size=args.mlp,
             vocab_size=vocab, max_sequence_length=4096, rope_theta=500000.0, rms_norm_eps=1e-5,
             mask_token_id=token_id(self.tokenizer, MASK), eos_token_id=token_id(self.tokenizer, EOS),
         )  # fmt: skip

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1] / "reference" / "llada-random-a"
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 def test_ids_and_passes_equal_the_reference(cache):
     # A slow or wrong straw man would make any comparison with it worthless.
-    model = load_hf(FOLDER, torch.device("cpu"), torch.float32)[0]
+    model = load_hf(FOLDER, torch.device("cpu"), torch.float32).network
     expected = load_file(FOLDER / "expected.safetensors")
     cases = [
         c
@@ -35,7 +35,7 @@ def test_ids_and_passes_equal_the_reference(cache):
 
 
 def test_the_padded_batch_gives_each_row_its_own_answer():
-    model = load_hf(FOLDER, torch.device("cpu"), torch.float32)[0]
+    model = load_hf(FOLDER, torch.device("cpu"), torch.float32).network
     expected = load_file(FOLDER / "expected.safetensors")
     prompts = [expected[f"prompt_{i}"].tolist() for i in range(3)]
     assert len({len(p) for p in prompts}) > 1

@@ -40,5 +40,5 @@ if __name__ == "__main__":
         probe.bind(("127.0.0.1", 0))
         free_port = probe.getsockname()[1]
     torch.set_num_threads(1)  # no thread may live when the processes fork
-    source, _ = load_hf(sys.argv[1], torch.device("cpu"), torch.float32)
+    source = load_hf(sys.argv[1], torch.device("cpu"), torch.float32).network
     mp.start_processes(save, (free_port, source, sys.argv[2]), nprocs=WORLD, start_method="fork")

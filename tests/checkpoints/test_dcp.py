@@ -78,10 +78,10 @@ def test_the_embedded_models_own_trainer_is_read_without_a_base(tmp_path):
     """Prevents the trainer's step folders and this loader from drifting apart."""
     tiny = load_model(source="tiny")
     backend = tokenizers.Tokenizer.from_file(str(Path(tiny.path) / "tokenizer.json"))
-    state = load_hf(tiny_folder(), torch.device("cpu"), torch.float32)[0].state_dict()
+    state = load_hf(tiny_folder(), torch.device("cpu"), torch.float32).network.state_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        step = write_step(tmp_path, tiny.model.config, backend, state, {"step": 7})
+        step = write_step(tmp_path, tiny.architecture, backend, state, {"step": 7})
     loaded = load_model(source="dcp", path=step)
     same_answers(loaded, tiny)
     messages = [{"role": "user", "content": "2 + 2"}]
@@ -92,7 +92,7 @@ def test_the_runs_overrides_change_its_bases_config(run):
     """Prevents a model that was trained with another setting from running with its base's."""
     with (run / "config.yaml").open("a") as file:
         file.write("  hf_config_overrides: {rope_theta: 1234, rms_norm_eps: 1e-3}\n")
-    config = load_model(source="dcp", path=run).model.config
+    config = load_model(source="dcp", path=run).architecture
     assert (config.rope_theta, config.rms_norm_eps) == (1234, 1e-3)
 
 

@@ -44,7 +44,7 @@ def test_a_loaded_model_is_ready_for_inference(single):
     assert (loaded.name, loaded.source, loaded.path) == (single.name, "hf", str(single))
     tensors = load_file(single / WHOLE)
     assert loaded.shape.num_parameters == sum(t.numel() for t in tensors.values())
-    module, _ = load_hf(single, torch.device("cpu"), torch.float32)
+    module = load_hf(single, torch.device("cpu"), torch.float32).network
     assert not module.training
     assert not any(p.requires_grad for p in module.parameters())
     for name, parameter in module.named_parameters():
@@ -54,7 +54,7 @@ def test_a_loaded_model_is_ready_for_inference(single):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_dtype_is_cast_on_the_way(single, dtype):
     """Prevents a model that stays in the file's dtype, or is rounded twice."""
-    module, _ = load_hf(single, torch.device("cpu"), getattr(torch, dtype))
+    module = load_hf(single, torch.device("cpu"), getattr(torch, dtype)).network
     for name, tensor in load_file(single / WHOLE).items():
         parameter = module.get_parameter(name)
         assert parameter.dtype == getattr(torch, dtype)
@@ -83,7 +83,7 @@ def test_special_ids_come_from_config_and_tokenizer(copy_of):
         ({"model_type": "llama"}, ["model_type is 'llama'", "expected 'llada'"]),
         ({"alibi": True}, ["alibi is True", "False"]),
         ({"layer_norm_type": "low_precision"}, ["layer_norm_type", "'rms'"]),
-        ({"n_kv_heads": 2}, ["n_kv_heads is 2"]),
+        ({"n_kv_heads": 3}, ["n_kv_heads is 3", "divisor of n_heads (4)"]),
         ({"vocab_size": 290, "embedding_size": 290, "mask_token_id": 280}, ["294 tokens", "290 embeddings"]),
     ],
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llada_exp.engine import Engine
@@ -21,7 +21,12 @@ MODELS = {
     "block_causal": toy_block_causal(),
     "causal_context": toy_causal_context(),
 }
-QUICK = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.generate],
+)
 every_model = pytest.mark.parametrize("name", MODELS)
 
 prompts = st.lists(st.integers(0, 59), min_size=0, max_size=40).map(lambda ids: [BOS, *ids])

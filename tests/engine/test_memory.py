@@ -12,6 +12,7 @@ from tests.toys import toy_model
 LLADA_8B = ModelShape(
     d_model=4096, n_layers=32, n_heads=32, n_kv_heads=32, head_dim=128, mlp_hidden=12288, vocab_size=126464,
     max_length=4096, num_parameters=8_015_581_184,
+ num_active_parameters=8_015_581_184,
 )  # fmt: skip
 
 

@@ -136,6 +136,7 @@ def test_overrides_compose_to_the_checkpoint_whatever_its_name_holds(trained_run
         "path": str(run / "step_1"),
         "base": "/b, c",
         "name": "it's, a [run]=x\\-step_1",
+        "settings": {},
     }
     assert plain.model.base is None
 

@@ -34,7 +34,7 @@ def learning(run: Path, noise: dict[int, float]) -> Path:
     """A run whose steps hold the embedded model with noise of these shares of each weight's deviation. Of
     short problems, 0 has nearly all right, 0.3 three in four, 0.5 one in eight, 1 none."""
     tiny = tiny_folder()
-    model, _ = load_hf(tiny, torch.device("cpu"), torch.float32)
+    model = load_hf(tiny, torch.device("cpu"), torch.float32).network
     backend = tokenizers.Tokenizer.from_file(str(tiny / "tokenizer.json"))
     random = torch.Generator().manual_seed(0)
     for step, share in noise.items():

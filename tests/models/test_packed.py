@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from llada_exp.models.attention import row_attention
 from llada_exp.models.linear import linear
-from llada_exp.models.llada import uniform_attention
-from llada_exp.models.packed import PackedLLaDA
-from tests.toys import toy_module
+from llada_exp.models.llada import packed
+from tests.toys import SPECIAL, toy_model, toy_module
 
 IDS = torch.randint(0, 60, (3, 37), generator=torch.Generator().manual_seed(0))
 
@@ -14,14 +14,14 @@ IDS = torch.randint(0, 60, (3, 37), generator=torch.Generator().manual_seed(0))
 def test_packed_logits_are_the_modules():
     """Prevents q, k and v, or gate and up, fused in the wrong order."""
     module = toy_module()
-    torch.testing.assert_close(PackedLLaDA(module).logits(IDS), module.logits(IDS), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(packed(module, SPECIAL).logits(IDS), module.logits(IDS), rtol=1e-4, atol=1e-5)
 
 
 def test_bfloat16_stays_near_float32():
     """Prevents a fused product that accumulates in bfloat16."""
     module = toy_module()
     exact = module.logits(IDS)
-    rough = PackedLLaDA(module.bfloat16()).logits(IDS)
+    rough = packed(module.bfloat16(), SPECIAL).logits(IDS)
     assert rough.dtype == torch.float32
     assert (rough - exact).abs().mean() < 0.02 * exact.abs().mean()
 
@@ -29,10 +29,10 @@ def test_bfloat16_stays_near_float32():
 @torch.inference_mode()
 def test_wanted_rows_are_the_full_forwards():
     """Prevents a narrowed last layer whose queries, residual or attention mix up rows."""
-    model = PackedLLaDA(toy_module())
+    model = toy_model()
     ids, positions = IDS[:1].flatten(), torch.arange(37)
     wanted = torch.tensor([3, 3, 20, 36])
-    attend = uniform_attention(1)
+    attend = row_attention(1, 37)
     narrow = model.hidden(ids, positions, attend, wanted)
     torch.testing.assert_close(narrow, model.hidden(ids, positions, attend)[wanted])
 
@@ -40,7 +40,7 @@ def test_wanted_rows_are_the_full_forwards():
 def test_release_holds_the_weights_once():
     """Prevents a model whose memory is doubled for as long as it serves."""
     module = toy_module()
-    PackedLLaDA(module, release=True)
+    packed(module, SPECIAL, release=True)
     left = {name.split(".")[-2] for name, _ in module.named_parameters()}
     assert left == {"wte", "ln_f", "attn_norm", "ff_norm"}
 

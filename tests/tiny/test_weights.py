@@ -27,7 +27,7 @@ def test_package_is_small_and_has_its_card():
 
 
 def test_config_and_tokenizer_agree(packaged):
-    config, tokenizer = packaged.model.config, packaged.tokenizer
+    config, tokenizer = packaged.architecture, packaged.tokenizer
     loaded = AutoTokenizer.from_pretrained(FOLDER)
     assert config.max_sequence_length >= 4096
     assert [tokenizer.token_id(t) for t in (MASK, EOS)] == [config.mask_token_id, config.eos_token_id]

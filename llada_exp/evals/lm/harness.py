@@ -54,6 +54,7 @@ def run(settings: EvalSettings, folder: Path) -> Found:
         server.device,
         server.dtype,
         server.model.name,
+        **server.model.settings,
     )
     outcome = tasks.run_lm_eval(
         **_common(settings, folder),

@@ -1,0 +1,116 @@
+"""Parts that families are made of: norm, rotary tables, and fused projections as inference runs them.
+
+A family's module for checkpoints and its layers for inference use them; none knows a family. Letters are
+those of models/base.py; R: rows wanted of the M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llada_exp.models.linear import Linear, linear
+
+
+class RMSNorm(nn.Module):
+    """Computed in float32, cast back, then scaled: the published order, which bf16 bits depend on."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def rope_tables(width: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos, sin float32 [length, width // 2]. A table is no parameter, so a meta-device build has none,
+    and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
+    computed beside it."""
+    steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    frequencies = 1.0 / (theta ** (steps / width))
+    places = torch.arange(length, device=device, dtype=torch.float32)
+    angles = places[:, None] * frequencies[None, :]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Half-split rotary embedding in float32. x [M, H, D]; cos, sin float32 [M, 1, D // 2]."""
+    low, high = x.float().chunk(2, dim=-1)
+    return torch.cat((low * cos - high * sin, high * cos + low * sin), dim=-1).to(x.dtype)
+
+
+class Rotary:
+    """Half-split rotary embedding in float32, for inference: `rotate` with fewer kernels.
+
+    cos, sin: of `rope_tables`.
+    """
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self._cos = torch.cat((cos, cos), dim=-1)[:, None]
+        self._sin = torch.cat((-sin, sin), dim=-1)[:, None]
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """positions int64 [M] -> the tables' rows [M, 1, D], for `turn`."""
+        return self._cos.index_select(0, positions), self._sin.index_select(0, positions)
+
+    @staticmethod
+    def turn(x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
+        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`."""
+        cos, sin = at
+        wide = x.float()
+        half = x.shape[-1] // 2
+        swapped = torch.cat((wide[..., half:], wide[..., :half]), dim=-1)
+        return (wide * cos).add_(swapped.mul_(sin)).to(x.dtype)
+
+
+class FusedQKV:
+    """Query, key and value projections as one product."""
+
+    def __init__(self, parts: Sequence[nn.Linear], n_heads: int, n_kv_heads: int, release: bool) -> None:
+        self._product = linear(torch.cat([part.weight for part in parts]))
+        if release:
+            let_go(*parts)
+        self._heads = n_heads, n_kv_heads
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x [M, d] -> q and k [M, H + K, D], v [M, K, D]."""
+        n_heads, n_kv_heads = self._heads
+        heads = self._product(x).view(len(x), n_heads + 2 * n_kv_heads, -1)
+        return heads[:, : n_heads + n_kv_heads], heads[:, n_heads + n_kv_heads :]
+
+
+class GatedMLP:
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Linear, release: bool) -> None:
+        self._gate, self._up, self._down = (taken(part, release) for part in (gate, up, down))
+
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x, residual [M, d] -> the layer's output added to `residual`."""
+        return self._down.plus(self._up.times(x, self._gate.silu(x)), residual)
+
+
+def tied_head(embedding: Tensor) -> Callable[[Tensor], Tensor]:
+    """Products with the embedding [V, d] itself: laid out anew, it would be held twice."""
+    return lambda hidden: F.linear(hidden, embedding)
+
+
+def taken(part: nn.Linear, release: bool) -> Linear:
+    """The module's weight, laid out for products; release: and taken from it."""
+    packed = linear(part.weight.detach())
+    if release:
+        let_go(part)
+    return packed
+
+
+def let_go(*parts: nn.Linear) -> None:
+    """Take the weights away from their modules."""
+    for part in parts:
+        part.weight = None  # type: ignore[assignment]
