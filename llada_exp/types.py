@@ -15,7 +15,7 @@ EosConfidence = Literal["allow", "last", "forbid"]
 Canvas = Literal["whole", "grow"]
 FinishReason = Literal["stop", "length", "abort"]
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical")
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
 CACHES = ("none", "prefix", "dual")
 REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "random")
@@ -142,11 +142,13 @@ RULES_WITH = {n: d.rules for n, d in DECLARATIONS.items() if d.rules and not d.y
 
 @dataclass(frozen=True)
 class BlockCommit:
-    """What one step committed for one request.
+    """What one step committed for one request; nothing, where its rule let the pass go by.
 
-    positions: indices into the answer (0 = first generated position), ascending.
+    positions: indices into the answer (0 = first generated position), ascending. One that an earlier step
+               committed, too, is overwritten: only by a rule that revises, inside its block.
     token_ids, confidences: one per position; confidence is the candidate's probability.
     step: the request's own step number (its NFE before this step).
+    remasked:  indices, ascending, of tokens that such a rule took back: masks again after this step.
     """
 
     request_id: str
@@ -154,6 +156,7 @@ class BlockCommit:
     positions: tuple[int, ...]
     token_ids: tuple[int, ...]
     confidences: tuple[float, ...]
+    remasked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

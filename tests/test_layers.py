@@ -30,8 +30,8 @@ MAY_IMPORT = {
     "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"clients", "settings", "jobs"},
-    "bench": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs", "jobs",
-              "tiny", "evals", "engine", "models", "checkpoints"},
+    "bench": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs",
+              "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
     "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
@@ -40,8 +40,8 @@ MAY_IMPORT = {
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs", "jobs",
-              "tiny", "offline", "engine", "checkpoints"},
+    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs",
+              "jobs", "tiny", "offline", "engine", "checkpoints"},
 }  # fmt: skip
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]

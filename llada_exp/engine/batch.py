@@ -5,7 +5,8 @@ Tokens of all rows stand one after the other; token rows and head rows are padde
 attention over each row's own keys, a row's logits are bit-equal to running alone (measured in
 tests/engine/test_invariance.py).
 
-Letters: M packed tokens (padded), m masked positions of the current blocks, n requests, B block.
+Letters: M packed tokens (padded), m wanted positions of the current blocks (the masked ones, unless a
+rule revises), n requests, B block.
 """
 
 from __future__ import annotations
@@ -65,13 +66,22 @@ class Guidance:
     blind: Tensor
 
 
+@dataclass(frozen=True)
+class Revision:
+    """What stands at the wanted positions: ids int64 [m], masked bool [m]."""
+
+    ids: Tensor
+    masked: Tensor
+
+
 @dataclass
 class Batch:
     """One step's tensors.
 
     ids, positions: int64 [M]. segments: one per row, guided requests have two.
     wanted: int64 [R padded], packed indices where logits are wanted, row after row.
-    place: int64 [2, m], (request, position in block) of each masked position.
+    place: int64 [2, m], (request, position in block) of each wanted position.
+    revision: of a step in which some rule revises.
     """
 
     requests: list[Request]
@@ -86,6 +96,7 @@ class Batch:
     sampling: PositionParams
     rank_uniform: Tensor | None
     rows: list[RowState]
+    revision: Revision | None
 
     @property
     def num_positions(self) -> int:
@@ -132,12 +143,27 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
         sampling=_sampling(requests, round_up(pack.num_masked), device),
         rank_uniform=_rank_uniforms(requests, device),
         rows=[_row_state(r) for r in requests],
+        revision=_revision(requests, device),
     )
 
 
 def _row_state(request: Request) -> RowState:
     layout = request.layout
-    return RowState(request.params, layout.num_open(request.block), request.block_step, layout.num_blocks)
+    return RowState(
+        params=request.params,
+        block_masks=layout.num_open(request.block),
+        block_step=request.block_step,
+        num_blocks=layout.num_blocks,
+        block_length=request.block_end - request.block_start,
+    )
+
+
+def _revision(requests: Sequence[Request], device: torch.device) -> Revision | None:
+    if not any(r.revises for r in requests):
+        return None
+    ids = np.concatenate([r.answer[r.wanted_positions] for r in requests])
+    masked = np.concatenate([r.masked[r.wanted_positions] for r in requests])
+    return Revision(torch.from_numpy(ids).to(device), torch.from_numpy(masked).to(device))
 
 
 class _Packer:
@@ -158,17 +184,17 @@ class _Packer:
 
     def add(self, work: Work) -> None:
         request, own = work.request, work.row_pass
-        open_positions = request.prompt_length + request.open_positions - own.start
-        speaking = np.maximum(open_positions - request.layout.shift, 0)  # row 0 speaks of position 0, too
+        wanted = request.prompt_length + request.wanted_positions - own.start
+        speaking = np.maximum(wanted - request.layout.shift, 0)  # row 0 speaks of position 0, too
         slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
         self.own.append(self._row(request, request.canvas, own, slots[0], speaking))
         if request.params.cfg_scale > 0:
             canvas = request.canvas.copy()
             canvas[: request.prompt_length] = self.mask
             self.blind.append(self._row(request, canvas, own, slots[1], speaking))
-            self.guided.append(self.num_masked + np.arange(len(open_positions)))
-            self.scales.append(np.full(len(open_positions), request.params.cfg_scale, dtype=np.float32))
-        self.num_masked += len(open_positions)
+            self.guided.append(self.num_masked + np.arange(len(wanted)))
+            self.scales.append(np.full(len(wanted), request.params.cfg_scale, dtype=np.float32))
+        self.num_masked += len(wanted)
 
     def _row(
         self, request: Request, canvas: np.ndarray, own: Pass, slot: int | None, speaking: np.ndarray
@@ -207,14 +233,14 @@ def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
 
 
 def _places(requests: Sequence[Request]) -> np.ndarray:
-    rows = [np.full(len(r.open_positions), i) for i, r in enumerate(requests)]
-    columns = [r.open_positions - r.block_start for r in requests]
+    rows = [np.full(len(r.wanted_positions), i) for i, r in enumerate(requests)]
+    columns = [r.wanted_positions - r.block_start for r in requests]
     return np.stack([np.concatenate(rows), np.concatenate(columns)])
 
 
 def _sampling(requests: Sequence[Request], padded: int, device: torch.device) -> PositionParams:
     """Per masked position, padded by repeating the last one's parameters."""
-    counts = np.array([len(r.open_positions) for r in requests])
+    counts = np.array([len(r.wanted_positions) for r in requests])
     source = np.repeat(np.arange(len(requests)), counts)
     source = np.pad(source, (0, padded - len(source)), mode="edge")
     params = [r.params for r in requests]
@@ -226,7 +252,7 @@ def _sampling(requests: Sequence[Request], padded: int, device: torch.device) ->
     is_sampled[counts.sum() :] = False
     uniform = np.full(padded, 0.5)
     if is_sampled.any():
-        draws = [uniforms(r.params.seed, r.open_positions, r.nfe, TOKEN_STREAM) for r in requests]
+        draws = [uniforms(r.params.seed, r.wanted_positions, r.nfe, TOKEN_STREAM) for r in requests]
         uniform[: counts.sum()] = np.concatenate(draws)
     return PositionParams(
         temperature=column([p.temperature or 1.0 for p in params], np.float32),
@@ -247,9 +273,9 @@ def _rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor 
     if all(r.params.remasking == "low_confidence" for r in requests):
         return None
     draws = [
-        uniforms(r.params.seed, r.open_positions, r.nfe, RANK_STREAM)
+        uniforms(r.params.seed, r.wanted_positions, r.nfe, RANK_STREAM)
         if r.params.remasking == "random"
-        else np.full(len(r.open_positions), np.nan)
+        else np.full(len(r.wanted_positions), np.nan)
         for r in requests
     ]
     return torch.from_numpy(np.concatenate(draws).astype(np.float32)).to(device)

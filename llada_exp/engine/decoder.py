@@ -7,7 +7,8 @@ finish. A step that raises may be run again; it has changed nothing that a re-ru
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,21 +16,27 @@ from torch import Tensor
 
 from llada_exp.engine.attention import key_bucket, packed_attention
 from llada_exp.engine.batch import Batch, Work, build
-from llada_exp.engine.request import Request
+from llada_exp.engine.request import Commit, Request
 from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import Model
-from llada_exp.rules import RULES, Candidates
+from llada_exp.rules import RULES, Candidates, Commits
+from llada_exp.rules.base import RowState
 from llada_exp.rules.candidates import choose
-from llada_exp.rules.credit import earn
+
+WRITE, REMASK, STAY = 1, 2, 4
 
 
-@dataclass(frozen=True)
-class Commit:
-    """One request's commits of a step: answer positions ascending, ids int64, confidences."""
+@dataclass
+class Seen:
+    """What rules observed in a step, and what of decided tokens.
 
-    positions: np.ndarray
-    token_ids: np.ndarray
-    confidences: np.ndarray
+    evidence: float32 [m], None where no rule gave any. standing: float32 [m], the probability of the tokens
+    that stand there; None where no rule revises. states: by request, not yet kept.
+    """
+
+    evidence: Tensor | None = None
+    standing: Tensor | None = None
+    states: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Decoder:
         self.model = model
         self.exact = exact
         self.slots = KVSlots(model, num_rows, key_bucket(max_length) if exact else max_length)
-        self._credit: dict[str, Tensor] = {}
+        self._states: dict[str, Any] = {}
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:
@@ -66,18 +73,19 @@ class Decoder:
         work = self._work(requests)
         order = sorted(range(len(work)), key=lambda i: _place(work[i]))
         batch = build([work[i] for i in order], self.model.special, self.model.device)
-        logits, credit = self._with_credit(batch, self._logits(batch))
-        candidates = self._candidates(batch, logits)
+        logits = self._logits(batch)
+        seen = self._observe(batch, logits)
+        candidates = self._candidates(batch, logits, seen)
         taken = _to_host(batch, candidates, self._select(batch, candidates))
         commits = [commit for _, commit in sorted(zip(order, taken, strict=True), key=lambda pair: pair[0])]
-        self._credit.update(credit)
+        self._states.update(seen.states)
         pairs = sum(s.num_pairs for s in batch.segments)
         return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked, pairs)
 
     @torch.inference_mode()
     def forget(self, request: Request) -> None:
         """Free what is kept for a request."""
-        self._credit.pop(request.request_id, None)
+        self._states.pop(request.request_id, None)
         for name in _names(request):
             self.slots.release(name)
 
@@ -105,21 +113,33 @@ class Decoder:
         own[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (own[guidance.guided] - blind)
         return own
 
-    def _with_credit(self, batch: Batch, logits: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Fuse the credit of `rule = credit` rows into their logits; the new state, not yet kept."""
-        fresh: dict[str, Tensor] = {}
-        place = 0
-        for request in batch.requests:
-            rows = slice(place, place := place + len(request.open_positions))
-            if request.params.rule == "credit":
-                old = self._credit.get(request.request_id) if request.block_step else None
-                columns = batch.place[1, rows]
-                fused, state = earn(logits[rows], columns, old, request.block_end - request.block_start)
-                logits[rows] = fused
-                fresh[request.request_id] = state
-        return logits, fresh
+    def _observe(self, batch: Batch, logits: Tensor) -> Seen:
+        """Show each row's logits to its rule, where that looks at them; what it returns takes their place.
 
-    def _candidates(self, batch: Batch, logits: Tensor) -> Candidates:
+        Row by row: so a row's bits depend on its own shape alone."""
+        seen, stop = Seen(), 0
+        for request, row in zip(batch.requests, batch.rows, strict=True):
+            start, stop = stop, stop + len(request.wanted_positions)
+            rule, shown = RULES[request.params.rule], logits[start:stop]
+            if rule.observe is not None:
+                state = self._states.get(request.request_id) if request.block_step else None
+                observed = rule.observe(shown, batch.place[1, start:stop], state, row)
+                seen.states[request.request_id] = observed.state
+                if observed.logits is not shown:
+                    shown.copy_(observed.logits)
+                if observed.evidence is not None:
+                    if seen.evidence is None:
+                        seen.evidence = logits.new_zeros(batch.num_masked)
+                    seen.evidence[start:stop] = observed.evidence
+            if rule.revises:
+                assert batch.revision is not None
+                if seen.standing is None:
+                    seen.standing = logits.new_zeros(batch.num_masked)
+                standing = shown.gather(1, batch.revision.ids[start:stop].unsqueeze(1)).squeeze(1)
+                seen.standing[start:stop] = (standing - shown.logsumexp(dim=-1)).exp()
+        return seen
+
+    def _candidates(self, batch: Batch, logits: Tensor, seen: Seen) -> Candidates:
         tokens, odds = choose(logits, self.model.special, batch.sampling)
         tokens, odds = tokens[: batch.num_masked], odds[: batch.num_masked]
         if batch.rank_uniform is not None:
@@ -129,35 +149,50 @@ class Decoder:
         if any(last):
             held = torch.tensor(last, device=tokens.device)[batch.place[0]]
             odds = odds.masked_fill(held & _is_any(tokens, self.model.special.ends), torch.inf)
-        shape = (len(batch.requests), max(r.block_end - r.block_start for r in batch.requests))
+        shape = (len(batch.requests), max(row.block_length for row in batch.rows))
         at = (batch.place[0], batch.place[1])
+
+        def plane(values: Tensor | None, empty: float = 0) -> Tensor | None:
+            return None if values is None else values.new_full(shape, empty).index_put(at, values)
+
+        revision = batch.revision
+        masked = torch.ones_like(tokens, dtype=torch.bool) if revision is None else revision.masked
         return Candidates(
             token_ids=tokens.new_zeros(shape).index_put(at, tokens),
             confidence=odds.new_zeros(shape).index_put(at, 1 / (1 + odds)),
             odds=odds.new_full(shape, torch.inf).index_put(at, odds),
-            masked=torch.zeros(shape, dtype=torch.bool, device=tokens.device).index_put(
-                at, torch.ones_like(tokens, dtype=torch.bool)
-            ),
+            masked=masked.new_zeros(shape).index_put(at, masked),
+            evidence=plane(seen.evidence),
+            current=plane(None if revision is None else revision.ids),
+            current_confidence=plane(seen.standing),
         )
 
     def _select(self, batch: Batch, candidates: Candidates) -> Tensor:
-        """bool [n, B]: each request's own rule, each rule run once over its requests."""
+        """float64 [n, B], the sum of WRITE, REMASK, STAY: each row's own rule, each rule run once over its
+        rows."""
         names = [row.params.rule for row in batch.rows]
         if len(set(names)) == 1:
-            return self._hold_ends(batch, candidates, RULES[names[0]](candidates, batch.rows))
-        commit = torch.zeros_like(candidates.masked)
+            commits = RULES[names[0]].select(candidates, batch.rows)
+            return _flags(commits, self._hold_ends(batch, candidates, commits.write))
+        write = torch.zeros_like(candidates.masked)
+        revision = None
         for name in dict.fromkeys(names):
             rows = [i for i, other in enumerate(names) if other == name]
-            index = torch.tensor(rows, device=commit.device)
-            commit[index] = RULES[name](candidates.rows(index), [batch.rows[i] for i in rows])
-        return self._hold_ends(batch, candidates, commit)
+            index = torch.tensor(rows, device=write.device)
+            commits = RULES[name].select(candidates.rows(index), [batch.rows[i] for i in rows])
+            write[index] = commits.write
+            if RULES[name].revises:
+                revision = torch.zeros_like(write, dtype=torch.float64) if revision is None else revision
+                revision[index] = _flags(commits, torch.zeros_like(commits.write))
+        write = self._hold_ends(batch, candidates, write)
+        return write.double() if revision is None else write.double() + revision
 
     def _hold_ends(self, batch: Batch, candidates: Candidates, commit: Tensor) -> Tensor:
         """`eos_confidence = last`: ends commit only where no other candidate remains."""
         last = [row.params.eos_confidence == "last" for row in batch.rows]
         if not any(last):
             return commit
-        is_end = _is_any(candidates.token_ids, self.model.special.ends) & candidates.masked
+        is_end = _is_any(candidates.token_ids, self.model.special.ends)
         others = (candidates.masked & ~is_end).any(dim=1, keepdim=True)
         held = torch.tensor(last, device=commit.device).unsqueeze(1)
         return commit & ~(is_end & others & held)
@@ -179,16 +214,45 @@ def _is_any(ids: Tensor, ends: Sequence[int]) -> Tensor:
     return torch.isin(ids, torch.tensor(list(ends), device=ids.device))
 
 
-def _to_host(batch: Batch, candidates: Candidates, commit: Tensor) -> list[Commit]:
+def _flags(commits: Commits, write: Tensor) -> Tensor:
+    """float64 [n, B]: WRITE where `write`, and what else the commits hold."""
+    flags = write.double()
+    if commits.remask is not None:
+        flags = flags + REMASK * commits.remask
+    if commits.stay is not None:
+        flags = flags + STAY * commits.stay.unsqueeze(1)
+    return flags
+
+
+def _to_host(batch: Batch, candidates: Candidates, flags: Tensor) -> list[Commit]:
     """One transfer, then arrays per request."""
     small = torch.stack(
-        [commit.double(), candidates.token_ids.double(), candidates.confidence.double()]
+        [flags, candidates.token_ids.double(), candidates.confidence.double()]
     )  # ids below 2**53 are exact in float64
-    flags, tokens, confidence = small.cpu().numpy()
-    commits = []
-    for i, request in enumerate(batch.requests):
-        places = np.flatnonzero(flags[i])
-        commits.append(
-            Commit(request.block_start + places, tokens[i, places].astype(np.int64), confidence[i, places])
+    every, tokens, confidence = small.cpu().numpy()
+    return [
+        _commit(request, row, *planes)
+        for request, row, *planes in zip(
+            batch.requests, batch.rows, every.astype(np.int64), tokens, confidence, strict=True
         )
-    return commits
+    ]
+
+
+def _commit(
+    request: Request, row: RowState, flags: np.ndarray, tokens: np.ndarray, confidence: np.ndarray
+) -> Commit:
+    """flags, tokens, confidence: [B]. In the last pass that its rule allows a block, all masks commit."""
+    start = request.block_start
+    written, remasked = (flags & WRITE) > 0, (flags & REMASK) > 0
+    stays = bool(flags[0] & STAY)
+    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row):
+        written[request.open_positions - start] = True
+        remasked[:], stays = False, False
+    places = np.flatnonzero(written)
+    return Commit(
+        positions=start + places,
+        token_ids=tokens[places].astype(np.int64),
+        confidences=confidence[places],
+        remasked=start + np.flatnonzero(remasked),
+        stays=stays,
+    )

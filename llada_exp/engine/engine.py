@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from llada_exp.engine.decoder import Commit, Decoder, StepResult
+from llada_exp.engine.decoder import Decoder, StepResult
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.layout import Layout
-from llada_exp.engine.request import FindStop, Request, Status
+from llada_exp.engine.request import Commit, FindStop, Request, Status
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
 from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress, RequestOutput
@@ -234,7 +234,7 @@ class Engine:
         request.num_positions += _need(request).positions
         if request.params.trace:
             request.trace.append(_block_commit(request, commit))
-        request.commit(commit.positions, commit.token_ids)
+        request.commit(commit)
         done = finished(request, self.model.special.ends)
         length = done[0] if done else visible_length(request, self.model.special.ends)[0]
         fresh = tuple(request.answer[request.released : length].tolist())
@@ -286,4 +286,5 @@ def _block_commit(request: Request, commit: Commit) -> BlockCommit:
         positions=tuple(commit.positions.tolist()),
         token_ids=tuple(commit.token_ids.tolist()),
         confidences=tuple(commit.confidences.tolist()),
+        remasked=tuple(commit.remasked.tolist()),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, ModelShape
+from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
 
 RESERVE = 0.06  # of the device: allocator, kernels' workspaces, context
@@ -100,10 +101,11 @@ def activation_bytes(
     rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
     # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
     repeated = 2 * batch_size * max_length * queries * dtype.itemsize if keys < queries else 0
-    logit_rows = batch_size * (params.block_length or DEFAULT_BLOCK_LENGTH)
+    block_length = params.block_length or DEFAULT_BLOCK_LENGTH
+    logit_rows = batch_size * block_length
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
-    credit = 2 * logit_rows * shape.vocab_size * 4 if params.rule == "credit" else 0
-    return positions * (width * dtype.itemsize + rotary) + repeated + logits + credit
+    state = 2 * batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
+    return positions * (width * dtype.itemsize + rotary) + repeated + logits + state
 
 
 def device_bytes(device: torch.device) -> int | None:

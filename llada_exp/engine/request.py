@@ -14,6 +14,7 @@ import numpy as np
 
 from llada_exp.caches import CACHES, Cursor, Pass
 from llada_exp.engine.layout import Layout
+from llada_exp.rules import RULES
 from llada_exp.types import BlockCommit, DecodingParams
 
 FindStop = Callable[[Sequence[int]], int | None]
@@ -26,6 +27,23 @@ class Status(Enum):
     FINISHED = "finished"
 
 
+@dataclass(frozen=True)
+class Commit:
+    """What one pass decided for one request, in answer positions of its current block.
+
+    positions: ascending, where a token is written, over another one where the rule revises;
+    token_ids int64, confidences: one each.
+    remasked:  ascending, decided positions that become masks again.
+    stays:     the block stays open even where it is full.
+    """
+
+    positions: np.ndarray
+    token_ids: np.ndarray
+    confidences: np.ndarray
+    remasked: np.ndarray
+    stays: bool = False
+
+
 @dataclass(eq=False)
 class Request:
     """A row (two, under guidance) from arrival to finish.
@@ -34,7 +52,7 @@ class Request:
     canvas: int64 [T], the prompt, then committed ids or the mask id.
     masked: bool [T - P], which answer positions are undecided.
     block, block_step: the cursor.
-    prefix: committed answer positions without a gap, from 0.
+    prefix: answer positions from 0 without a gap that are committed and can no longer change.
     released: answer ids handed out so far.
     """
 
@@ -123,19 +141,43 @@ class Request:
         return start + np.flatnonzero(self.masked[start : self.block_end])
 
     @property
+    def revises(self) -> bool:
+        """Whether tokens of the current block may still change."""
+        return RULES[self.params.rule].revises
+
+    @property
+    def wanted_positions(self) -> np.ndarray:
+        """Answer positions whose logits the next pass is to give, ascending: the open ones, or for a rule
+        that revises all of the block that the pass has logits of."""
+        if not self.revises or self.opens_shifted:
+            return self.open_positions
+        start = max(0, self.block_start)
+        if self.layout.shift and self.prompt_length + start - 1 < self.next_pass.start:
+            start += 1  # the row that speaks of it is not forwarded
+        return np.arange(start, self.block_end)
+
+    @property
     def answer(self) -> np.ndarray:
         return self.canvas[self.prompt_length :]
 
-    def commit(self, positions: np.ndarray, token_ids: np.ndarray) -> None:
-        """Write tokens at answer positions of the current block; close the block when it is full."""
-        assert len(positions), "a step commits at least one position of every row in it"
-        assert self.masked[positions].all(), "a committed token never changes"
-        self.answer[positions] = token_ids
-        self.masked[positions] = False
+    def commit(self, commit: Commit) -> None:
+        """Take what a pass decided of the current block; close it when it is full and not held open."""
+        start, end = max(0, self.block_start), self.block_end
+        is_final = not self.revises
+        assert not is_final or self.masked[commit.positions].all(), "a committed token never changes"
+        assert not is_final or (not len(commit.remasked) and not commit.stays)
+        touched = np.concatenate([commit.positions, commit.remasked])
+        assert ((start <= touched) & (touched < end)).all(), "other blocks never change"
+        self.answer[commit.remasked] = self.mask_id
+        self.masked[commit.remasked] = True
+        self.answer[commit.positions] = commit.token_ids
+        self.masked[commit.positions] = False
         self.nfe += 1
         self.block_step += 1
-        while self.prefix < len(self.masked) and not self.masked[self.prefix]:
-            self.prefix += 1
-        if not self.masked[max(0, self.block_start) : self.block_end].any():
+        is_closed = not commit.stays and not self.masked[start:end].any()
+        if is_closed:
             self.block += 1
             self.block_step = 0
+        if is_closed or is_final:
+            while self.prefix < len(self.masked) and not self.masked[self.prefix]:
+                self.prefix += 1

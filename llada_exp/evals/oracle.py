@@ -11,14 +11,17 @@ Letters: P prompt, G canvas, B block length, T = P + G, V vocabulary, H heads, D
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from llada_exp.types import DecodingParams
+
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
+"""Rules that are defined here. None of them revises a token."""
 
 DECAY, POWER, WEIGHT = 0.8, 0.2, 0.7  # of `credit`
 
@@ -30,6 +33,7 @@ class Proposal:
     scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
             NaN at decided positions. emittable: bool [V].
     start:  answer position of the block's first (below 0 where the block holds the prompt's end).
+    moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
     """
 
     scores: Tensor
@@ -39,6 +43,7 @@ class Proposal:
     num_blocks: int
     step: int
     params: DecodingParams
+    moves: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
     @property
     def open(self) -> list[int]:
@@ -55,15 +60,25 @@ class Proposal:
         others[token] = -math.inf
         return float(self.scores[position, token] - others.logsumexp(0))
 
-    def commits(self, nudges: dict[int, float] | None = None) -> dict[int, int]:
-        """Answer position -> token that the rule commits. nudges: by position of the block, added to the
-        log-odds, to ask what would have been."""
-        tokens = {i: self.best(i) for i in self.open}
-        odds = {i: self.log_odds(i, token) + (nudges or {}).get(i, 0.0) for i, token in tokens.items()}
-        return {self.start + i: tokens[i] for i in sorted(self._rule(odds))}
+    def entropy(self, position: int) -> float:
+        """In nats: log Z - E[l], logits counted from the largest one, which so loses no digits near 0."""
+        behind, best = self.scores[position] - self.scores[position].max(), self.scores[position].argmax()
+        behind = behind[torch.arange(len(behind)) != best]
+        log_z = behind.exp().sum().log1p()
+        return float(log_z - ((behind - log_z).exp() * behind).sum())
 
-    def _rule(self, odds: dict[int, float]) -> set[int]:
+    def commits(self, nudges: Mapping[int, float] | None = None) -> dict[int, int]:
+        """Answer position -> token that the rule commits. nudges: by position of the block, how much surer
+        than it was (in log-odds, in nats), to ask what would have been."""
+        tokens = {i: self.best(i) for i in self.open}
+        nudges = dict.fromkeys(tokens, 0.0) | dict(nudges or {})
+        odds = {i: self.log_odds(i, token) + nudges[i] for i, token in tokens.items()}
+        return {self.start + i: tokens[i] for i in sorted(self._rule(odds, nudges))}
+
+    def _rule(self, odds: dict[int, float], nudges: Mapping[int, float]) -> set[int]:
         own = self.params
+        if own.rule == "entropy":
+            return self._entropy_bounded(nudges)
         order = sorted(odds, key=lambda i: (-odds[i], i))  # ties go to the lower position
         p = {i: probability(odds[i]) for i in order}
         sure = [p[i] for i in order]
@@ -80,10 +95,31 @@ class Proposal:
             counts = range(1, len(sure) + 1)
             enough = [n for n in counts if sum(sure[:n]) - (n - 1) - (1 - sure[n - 1]) >= own.delta]
             return set(order[: max([1, *enough])])
+        if own.rule == "klass":
+            return {i for i in order if p[i] > own.threshold and self._settled(i, nudges[i])} or {order[0]}
         assert own.rule == "hierarchical", own.rule
         best_of_runs = {min(run, key=order.index) for run in _runs(sorted(odds))}
         low = {i for i in best_of_runs if p[i] >= own.low_threshold}
         return {order[0]} | low | {i for i in order if p[i] >= own.threshold}
+
+    def _entropy_bounded(self, nudges: Mapping[int, float]) -> set[int]:
+        """EB-Sampler, arXiv 2505.24857: sum of entropies less the largest of them <= gamma."""
+        entropy = {i: self.entropy(i) for i in self.open}
+        order = sorted(entropy, key=lambda i: (entropy[i] - nudges[i], i))
+        count = 1
+        while count < len(order):
+            first = [entropy[i] for i in order[: count + 1]]
+            if sum(first) - max(first) - count * nudges[order[count]] > self.params.gamma:
+                break
+            count += 1
+        return set(order[:count])
+
+    def _settled(self, position: int, nudge: float) -> bool:
+        """KLASS, arXiv 2511.05664. Logits moved by a nudge move a divergence d by sqrt(8 d) of it at most, to
+        first order."""
+        last = self.moves.get(position, ())[-self.params.history :]
+        small = [d - nudge * math.sqrt(8 * d) < self.params.kl_threshold for d in last]
+        return len(small) == self.params.history and all(small)
 
     def _quota(self) -> int:
         own = self.params
@@ -130,6 +166,8 @@ class Oracle:
         self.step = 0  # of the block
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._credit = torch.zeros(0)
+        self._before: dict[int, Tensor] = {}
+        self._moves: dict[int, list[float]] = {}
 
     @property
     def done(self) -> bool:
@@ -150,7 +188,8 @@ class Oracle:
 
     @torch.inference_mode()
     def propose(self) -> Proposal:
-        """One pass. Pure but for the K/V and the credit that belong to it: call it once, then `commit`."""
+        """One pass. Pure but for the K/V, the credit and the moves that belong to it: call it once, then
+        `commit`."""
         start, stop = self.edges[self._block : self._block + 2]
         decided = torch.cat([torch.ones(self.num_prompt, dtype=torch.bool), self.decided])
         open_ = ~decided[start:stop]
@@ -161,6 +200,7 @@ class Oracle:
         scores = self._logits(start, stop).double()
         if self.params.rule == "credit":
             scores = self._with_credit(scores, open_)
+        self._move(scores, open_)
         emittable = torch.ones(scores.shape[1], dtype=torch.bool)
         if self.params.ban_ids:
             emittable[self.model.special.num_emittable :] = False
@@ -175,6 +215,7 @@ class Oracle:
             len(self.edges) - 1,
             self.step,
             self.params,
+            {i: list(divergences) for i, divergences in self._moves.items()},
         )
 
     def commit(self, tokens: dict[int, int]) -> None:
@@ -203,6 +244,17 @@ class Oracle:
             p = logits[i].softmax(0)
             self._credit[i, p.argmax()] += p.max() ** POWER
         return logits + WEIGHT * torch.log1p(self._credit)
+
+    def _move(self, logits: Tensor, open_: Tensor) -> None:
+        """Add D(p_t || p_{t-1}) of every open position to those of the block (KLASS, arXiv 2511.05664)."""
+        if self.step == 0:
+            self._before, self._moves = {}, {}
+        for i in torch.nonzero(open_).flatten().tolist():
+            now = logits[i].log_softmax(0)
+            if i in self._before:
+                divergence = float((now.exp() * (now - self._before[i])).sum())
+                self._moves.setdefault(i, []).append(max(0.0, divergence))
+            self._before[i] = now
 
     def _logits(self, start: int, stop: int) -> Tensor:
         """float32 [B, V] of row positions [start, stop), the block."""
@@ -260,6 +312,8 @@ class Oracle:
 
 def undefined(params: DecodingParams) -> str | None:
     """Why the oracle does not decode such a request, or None."""
+    if params.rule not in RULES:
+        return f"rule={params.rule}"
     if params.temperature > 0:
         return "temperature > 0"
     if params.remasking != "low_confidence":

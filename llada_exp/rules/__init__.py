@@ -1,20 +1,11 @@
-"""Commit rules: which candidates of a step become tokens. One file each, named in `RULES`."""
+"""Commit rules: which candidates of a pass become tokens. One file each, found by its name in
+`types.RULES`."""
 
-from llada_exp.rules.base import Candidates, RowState, Rule
-from llada_exp.rules.credit import credit_select
-from llada_exp.rules.factor import factor
-from llada_exp.rules.fixed import fixed
-from llada_exp.rules.frechet import frechet
-from llada_exp.rules.hierarchical import hierarchical
-from llada_exp.rules.threshold import threshold
+from importlib import import_module
 
-RULES: dict[str, Rule] = {
-    "fixed": fixed,
-    "threshold": threshold,
-    "factor": factor,
-    "frechet": frechet,
-    "credit": credit_select,
-    "hierarchical": hierarchical,
-}
+from llada_exp import types
+from llada_exp.rules.base import Candidates, Commits, Observation, RowState, Rule
 
-__all__ = ["RULES", "Candidates", "RowState", "Rule"]
+RULES: dict[str, Rule] = {name: import_module(f"{__name__}.{name}").RULE for name in types.RULES}
+
+__all__ = ["RULES", "Candidates", "Commits", "Observation", "RowState", "Rule"]

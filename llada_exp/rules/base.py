@@ -1,16 +1,16 @@
-"""What every commit rule shares: candidates, their confidence, their order, their randomness.
+"""What a commit rule is, and what rules share: candidates, their order, their randomness.
 
-A rule sees one step of n rows as `Candidates` and answers which of them become tokens. It knows
-neither the model, the cache, nor which request a row belongs to.
+A rule sees one pass of n rows as `Candidates` and answers which of them become tokens. It knows neither
+the model, the cache, nor which request a row belongs to. docs/extending.md writes one.
 
-Letters: n rows, B block length, m masked positions of all rows together, V vocabulary.
+Letters: n rows, B block length, k wanted positions of one row, m of all rows together, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,30 +24,50 @@ RANK_STREAM = 1  # random numbers that rank positions (remasking = random)
 
 @dataclass
 class Candidates:
-    """One step of n rows, dense over the block; entries where `masked` is False mean nothing.
+    """One pass of n rows, dense over the block. An entry means something where `masked`, and for a rule
+    that revises at every position of the block that was forwarded.
 
-    token_ids:  int64 [n, B], the token each masked position would become.
-    confidence: float32 [n, B], its probability (or a uniform number), 0 where not masked.
+    token_ids:  int64 [n, B], the token each position would become.
+    confidence: float32 [n, B], its probability (or a uniform number), else 0.
     odds:       float32 [n, B], (1 - p) / p of it: the order by confidence that does not collapse
-                near 1, where float32 probabilities do. Infinite where not masked.
-    masked:     bool [n, B].
+                near 1, where float32 probabilities do. Infinite elsewhere, and at ends that
+                `eos_confidence = last` holds back.
+    masked:     bool [n, B], undecided.
+    evidence:   float32 [n, B], what the rule's `observe` said of each position; None where no rule of the
+                pass says anything.
+    current:    int64 [n, B] and current_confidence float32 [n, B]: the token that stands at a decided
+                position and its probability by now. Only for rules that revise.
     """
 
     token_ids: Tensor
     confidence: Tensor
     odds: Tensor
     masked: Tensor
+    evidence: Tensor | None = None
+    current: Tensor | None = None
+    current_confidence: Tensor | None = None
 
     def rows(self, index: Tensor) -> Candidates:
         """Those rows only; index int64 [k]."""
-        return Candidates(self.token_ids[index], self.confidence[index], self.odds[index], self.masked[index])
+        optional = (self.evidence, self.current, self.current_confidence)
+        return Candidates(
+            self.token_ids[index],
+            self.confidence[index],
+            self.odds[index],
+            self.masked[index],
+            *(None if plane is None else plane[index] for plane in optional),
+        )
 
-    def ranks(self) -> Tensor:
-        """int64 [n, B]: 0 for the most confident masked position; ties go to the lower position,
-        and what is not masked comes last."""
+    def ranks(self, key: Tensor | None = None) -> Tensor:
+        """int64 [n, B]: 0 for the masked position with the smallest key [n, B], which is `odds` where none
+        is given: the most confident one. Ties go to the lower position; ends held back come after all
+        others, and what is not masked comes last."""
         largest = torch.finfo(self.odds.dtype).max
-        key = torch.where(self.masked, self.odds.clamp(max=largest), torch.inf)
-        order = key.argsort(dim=-1, stable=True)
+        if key is None:
+            key = self.odds.clamp(max=largest)
+        else:
+            key = key.clamp(max=largest).masked_fill(self.odds.isinf(), largest)
+        order = torch.where(self.masked, key, torch.inf).argsort(dim=-1, stable=True)
         return order.argsort(dim=-1)
 
     def sorted_confidence(self) -> Tensor:
@@ -60,19 +80,80 @@ class Candidates:
 class RowState:
     """Where a row stands in its block, as far as rules may know.
 
-    block_masks: masks with which the block began; num_blocks: of the row.
+    block_masks: masks with which the block began; num_blocks: of the row; block_length: of this block.
     """
 
     params: DecodingParams
     block_masks: int
     block_step: int
     num_blocks: int
+    block_length: int
 
 
-class Rule(Protocol):
-    """`select(candidates, rows) -> commit bool [n, B]`: pure, at least one per row, masked only."""
+@dataclass(frozen=True)
+class Commits:
+    """What a rule decides in one pass of n rows.
 
-    def __call__(self, candidates: Candidates, rows: Sequence[RowState]) -> Tensor: ...
+    write:  bool [n, B], where the candidate becomes the token: masked positions, and of a rule that revises
+            decided ones, too (they are overwritten).
+    remask: bool [n, B], decided positions that become masks again. Only of a rule that revises.
+    stay:   bool [n], rows whose block stays open although it holds no mask. Only of a rule that revises.
+    """
+
+    write: Tensor
+    remask: Tensor | None = None
+    stay: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What `observe` makes of one row's pass.
+
+    logits:   float32 [k, V] that candidates and confidences are taken from: those it was shown, or others.
+    evidence: float32 [k], one number a position for `select`, or None.
+    state:    for the next pass of the block: tensors of its own, not the logits it was shown.
+    """
+
+    logits: Tensor
+    evidence: Tensor | None = None
+    state: Any = None
+
+
+Select = Callable[[Candidates, Sequence[RowState]], Commits]
+Observe = Callable[[Tensor, Tensor, Any, RowState], Observation]
+
+
+def as_many_as_masks(row: RowState) -> int:
+    """Passes of a block in which each commits at least one position."""
+    return row.block_masks
+
+
+def no_state(block_length: int, vocab_size: int) -> int:
+    """Bytes of a rule that remembers nothing."""
+    return 0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A commit rule: a file of this folder exports one as `RULE`. Its decoding fields are those whose
+    declaration in `llada_exp.types` names it.
+
+    select:  pure; which positions become tokens. A rule that does not revise writes masked positions only.
+    observe: `observe(logits, columns, state, row)`, for a rule that needs the distributions: one row's
+             logits float32 [k, V] at block positions `columns` int64 [k], and its state after the block's
+             last pass (None in its first). Changes nothing in place; called once for each row and pass.
+    state_bytes: `state_bytes(block_length, vocab_size)` that a request's state takes between passes.
+    revises: whether `select` may overwrite or re-mask decided positions of the current block. Its blocks'
+             logits cost all positions, and its text is released by whole blocks.
+    max_passes: most passes of a block, at least 1; in the last of them all masks that are left commit.
+             By default one for each mask, which a rule that commits one a pass never exceeds.
+    """
+
+    select: Select
+    observe: Observe | None = None
+    state_bytes: Callable[[int, int], int] = no_state
+    revises: bool = False
+    max_passes: Callable[[RowState], int] = as_many_as_masks
 
 
 def uniforms(seed: int, positions: np.ndarray, step: int, stream: int) -> np.ndarray:

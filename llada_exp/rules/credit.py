@@ -10,20 +10,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llada_exp.rules.threshold import threshold as credit_select
+from llada_exp.rules.base import Observation, RowState, Rule
+from llada_exp.rules.threshold import select
 
 DECAY, POWER, WEIGHT = 0.8, 0.2, 0.7
 
-__all__ = ["credit_select", "earn"]
 
-
-def earn(logits: Tensor, columns: Tensor, state: Tensor | None, block_length: int) -> tuple[Tensor, Tensor]:
-    """logits float32 [k, V] at block positions `columns` int64 [k]; state float32 [B, V] or None at
-    the block's start -> (fused logits [k, V], new state). Nothing is changed in place."""
+def observe(logits: Tensor, columns: Tensor, state: Tensor | None, row: RowState) -> Observation:
+    """state: float32 [B, V], the credit. The logits become the fused ones."""
     if state is None:
-        state = logits.new_zeros(block_length, logits.shape[1])
+        state = logits.new_zeros(row.block_length, logits.shape[1])
     state = state * DECAY
     best, token = logits.max(dim=-1)
     probability = torch.exp(best - logits.logsumexp(dim=-1))
     state[columns, token] += probability**POWER
-    return logits + WEIGHT * torch.log1p(state[columns]), state
+    return Observation(logits + WEIGHT * torch.log1p(state[columns]), state=state)
+
+
+def state_bytes(block_length: int, vocab_size: int) -> int:
+    return 4 * block_length * vocab_size
+
+
+RULE = Rule(select, observe=observe, state_bytes=state_bytes)

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from llada_exp.rules.base import Candidates, RowState, column
+from llada_exp.rules.base import Candidates, Commits, RowState, Rule, column
 
 
-def factor(candidates: Candidates, rows: Sequence[RowState]) -> Tensor:
-    """Returns bool [n, B]."""
+def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     ranks = candidates.ranks()
     ordered = candidates.sorted_confidence()
     n = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
     passes = ordered >= 1 - column([row.params.factor for row in rows], ordered) / (n + 1)
     passes[:, 0] = True
     count = passes.long().cumprod(dim=1).sum(dim=1, keepdim=True)
-    return candidates.masked & (ranks < count)
+    return Commits(candidates.masked & (ranks < count))
+
+
+RULE = Rule(select)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from llada_exp.rules.base import Candidates, RowState
+from llada_exp.rules.base import Candidates, Commits, RowState, Rule
 
 
 def quota(row: RowState) -> int:
@@ -27,7 +26,10 @@ def quota(row: RowState) -> int:
     return max(1, whole + (row.block_step < rest))
 
 
-def fixed(candidates: Candidates, rows: Sequence[RowState]) -> Tensor:
-    """Commit the quota's most confident candidates. Returns bool [n, B]."""
+def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
+    """Commit the quota's most confident candidates."""
     quotas = torch.tensor([quota(row) for row in rows], device=candidates.odds.device)
-    return candidates.masked & (candidates.ranks() < quotas.unsqueeze(1))
+    return Commits(candidates.masked & (candidates.ranks() < quotas.unsqueeze(1)))
+
+
+RULE = Rule(select)

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from llada_exp.rules.base import Candidates, RowState, column
+from llada_exp.rules.base import Candidates, Commits, RowState, Rule, column
 
 
-def frechet(candidates: Candidates, rows: Sequence[RowState]) -> Tensor:
-    """Returns bool [n, B]."""
+def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     ordered = candidates.sorted_confidence().double()
     n = torch.arange(1, ordered.shape[1] + 1, device=ordered.device)
     bound = ordered.cumsum(dim=1) - (n - 1) - (1 - ordered)
     enough = bound >= column([row.params.delta for row in rows], bound)
     count = (enough * n).amax(dim=1, keepdim=True).clamp(min=1)
-    return candidates.masked & (candidates.ranks() < count)
+    return Commits(candidates.masked & (candidates.ranks() < count))
+
+
+RULE = Rule(select)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from llada_exp.rules.base import Candidates, RowState, column
+from llada_exp.rules.base import Candidates, Commits, RowState, Rule, column
 
 
-def hierarchical(candidates: Candidates, rows: Sequence[RowState]) -> Tensor:
-    """Returns bool [n, B]."""
+def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     confidence, masked, ranks = candidates.confidence, candidates.masked, candidates.ranks()
     high = column([row.params.threshold for row in rows], confidence)
     low = column([row.params.low_threshold for row in rows], confidence)
@@ -23,4 +20,7 @@ def hierarchical(candidates: Candidates, rows: Sequence[RowState]) -> Tensor:
     first = ranks.new_full((len(rows), width + 1), width)
     first = first.scatter_reduce(1, run, ranks.masked_fill(~masked, width), "amin")
     best_of_run = ranks == first.gather(1, run)
-    return masked & ((confidence >= high) | (best_of_run & (confidence >= low)) | (ranks == 0))
+    return Commits(masked & ((confidence >= high) | (best_of_run & (confidence >= low)) | (ranks == 0)))
+
+
+RULE = Rule(select)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from llada_exp.rules.base import Candidates, RowState, column
+from llada_exp.rules.base import Candidates, Commits, RowState, Rule, column
 
 
-def threshold(candidates: Candidates, rows: Sequence[RowState]) -> Tensor:
-    """Returns bool [n, B]."""
+def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     least = column([row.params.threshold for row in rows], candidates.confidence)
-    return candidates.masked & ((candidates.confidence >= least) | (candidates.ranks() == 0))
+    return Commits(candidates.masked & ((candidates.confidence >= least) | (candidates.ranks() == 0)))
+
+
+RULE = Rule(select)

@@ -3,19 +3,19 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llada_exp.caches import CACHES
 from llada_exp.caches.dual import dual
-from llada_exp.engine import Engine, decoder
+from llada_exp.engine import Engine
 from llada_exp.engine import engine as engine_module
 from llada_exp.engine.finish import finished
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import TIE, Exactness, check, is_tie
 from llada_exp.evals.oracle import Oracle, undefined
-from llada_exp.rules import RULES
-from llada_exp.rules.credit import earn
+from llada_exp.rules import RULES, Commits
 from llada_exp.types import DecodingParams
 from tests.engine.test_invariance import params, prompts
 from tests.toys import BOS, EOS, toy_model
@@ -62,12 +62,34 @@ def refreshed_one_too_late(cursor):
 
 
 def three_a_step(candidates, rows):
-    return candidates.masked & (candidates.ranks() < 3)
+    return Commits(candidates.masked & (candidates.ranks() < 3))
 
 
-def undecayed(logits, columns, state, block_length):
-    fused, state = earn(logits, columns, state, block_length)
-    return fused, state / 0.8
+def undecayed(logits, columns, state, row, observe=RULES["credit"].observe):
+    seen = observe(logits, columns, state, row)
+    return replace(seen, state=seen.state / 0.8)
+
+
+def bounded_with_the_largest(candidates, rows):
+    """The sum of all entropies, their maximum not left out."""
+    rest = candidates.evidence.masked_fill(~candidates.masked, torch.inf).sort(dim=1)
+    count = (rest.values.cumsum(dim=1) <= rows[0].params.gamma).sum(dim=1, keepdim=True).clamp(min=1)
+    return Commits(candidates.masked & (candidates.ranks(candidates.evidence) < count))
+
+
+def the_other_divergence(logits, columns, state, row, observe=RULES["klass"].observe):
+    """D(p_{t-1} || p_t)."""
+    seen = observe(logits, columns, state, row)
+    if state is None:
+        return seen
+    now, before = logits.log_softmax(-1), state[0][columns]
+    moved = (before.exp() * (before - now)).sum(-1)
+    settled = torch.where(moved < row.params.kl_threshold, state[1][columns] + 1, 0.0)
+    return replace(seen, evidence=settled, state=(seen.state[0], state[1].index_copy(0, columns, settled)))
+
+
+def whatever_has_settled(candidates, rows, select=RULES["klass"].select):
+    return select(replace(candidates, evidence=candidates.evidence + 1), rows)
 
 
 def cut_one_early(request, ends):
@@ -75,17 +97,31 @@ def cut_one_early(request, ends):
     return done and (done[0] - 1, done[1])
 
 
+def slip(name, **changes):
+    return replace(RULES[name], **changes)
+
+
+KLASS = {"rule": "klass", "threshold": 0.1, "kl_threshold": 0.15, "history": 1}
 SLIPS = {
     "one key too few": (CACHES, "dual", one_key_too_few, {"cache": "dual"}),
     "never refreshed": (CACHES, "dual", never_refreshed, {"cache": "dual"}),
     "refreshed one position too late": (
         CACHES, "dual", refreshed_one_too_late, {"cache": "dual", "refresh": "window", "refresh_window": 4}
     ),
-    "more tokens than the quota": (RULES, "fixed", three_a_step, {}),
-    "more tokens than are sure enough": (RULES, "threshold", three_a_step, {"rule": "threshold"}),
-    "credit that does not decay": (
-        vars(decoder), "earn", undecayed, {"rule": "credit", "threshold": 0.6}
+    "more tokens than the quota": (RULES, "fixed", slip("fixed", select=three_a_step), {}),
+    "more tokens than are sure enough": (
+        RULES, "threshold", slip("threshold", select=three_a_step), {"rule": "threshold"}
     ),
+    "credit that does not decay": (
+        RULES, "credit", slip("credit", observe=undecayed), {"rule": "credit", "threshold": 0.6}
+    ),
+    "entropies bounded with their largest": (
+        RULES, "entropy", slip("entropy", select=bounded_with_the_largest), {"rule": "entropy", "gamma": 3.0}
+    ),
+    "divergence the other way round": (
+        RULES, "klass", slip("klass", observe=the_other_divergence), KLASS
+    ),
+    "settled without a history": (RULES, "klass", slip("klass", select=whatever_has_settled), KLASS),
     "an answer cut too early": (vars(engine_module), "finished", cut_one_early, {}),
 }  # fmt: skip
 

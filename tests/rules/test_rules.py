@@ -1,30 +1,20 @@
 """Commit rules against the arithmetic of their papers."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llada_exp.rules import RULES, Candidates, RowState
-from llada_exp.rules.credit import earn
+from llada_exp.rules import RULES
 from llada_exp.rules.fixed import quota
-from llada_exp.types import DecodingParams
-
-
-def candidates(confidences, masked=None):
-    confidence = torch.tensor(confidences)
-    masked = torch.ones_like(confidence).bool() if masked is None else torch.tensor(masked)
-    return Candidates(torch.zeros_like(confidence).long(), confidence, 1 / confidence - 1, masked)
-
-
-def commit(rule, confidences, masked=None, block_masks=4, block_step=0, **params):
-    own = DecodingParams(rule=rule, max_tokens=4, block_length=4, **params)
-    states = [RowState(own, block_masks, block_step, 1)] * len(confidences)
-    return RULES[rule](candidates(confidences, masked), states).tolist()
+from llada_exp.types import DECLARATIONS, DecodingParams
+from tests.rules.shown import candidates, commit, row_state
 
 
 def test_fixed_commits_the_quota_of_the_most_confident():
     assert commit("fixed", [[0.1, 0.9, 0.5, 0.2]], steps=2) == [[False, True, True, False]]
-    assert commit("fixed", [[0.1, 0.9, 0.5, 0.2]], steps_per_block=2) == [[False, True, True, False]]
 
 
 def test_threshold_is_inclusive_and_never_empty():
@@ -35,10 +25,10 @@ def test_threshold_is_inclusive_and_never_empty():
 
 def test_each_row_keeps_its_own_parameters():
     rows = [
-        RowState(DecodingParams(rule="threshold", threshold=t, max_tokens=2, block_length=2), 2, 0, 1)
+        row_state(DecodingParams(rule="threshold", threshold=t, max_tokens=2, block_length=2), 2)
         for t in (0.3, 0.99)
     ]
-    both = RULES["threshold"](candidates([[0.5, 0.6], [0.5, 0.6]]), rows)
+    both = RULES["threshold"].select(candidates([[0.5, 0.6], [0.5, 0.6]]), rows).write
     assert both.tolist() == [[True, True], [False, True]]
 
 
@@ -47,10 +37,39 @@ def test_quotas_of_a_block_add_up_to_it(masks, steps, blocks):
     own = DecodingParams(max_tokens=masks * blocks, block_length=masks, steps=steps)
     left, step, per_block = masks, 0, -(-steps // blocks)
     while left > 0:
-        left -= quota(RowState(own, masks, step, blocks))
+        left -= quota(row_state(own, masks, step))
         step += 1
     assert left == 0
     assert step == min(masks, per_block)
+
+
+def evidence_of(rows, width):
+    numbers = st.lists(st.floats(0, 20, width=32), min_size=width, max_size=width)
+    return st.lists(numbers, min_size=rows, max_size=rows)
+
+
+class Reads:
+    """Decoding parameters that remember which fields were read."""
+
+    def __init__(self, params):
+        self.params, self.names = params, set()
+
+    def __getattr__(self, name):
+        self.names.add(name)
+        return getattr(self.params, name)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_reads_the_fields_that_are_declared_as_its_parameters(name):
+    """One more would be refused beside it, and one less would do nothing."""
+    reads = Reads(DecodingParams(rule=name, max_tokens=4, block_length=4))
+    row = replace(row_state(reads.params), params=reads)
+    shown = candidates([[0.5, 0.6, 0.7, 0.8]], evidence=[[1.0, 1.0, 1.0, 1.0]])
+    if RULES[name].observe:
+        RULES[name].observe(torch.zeros(1, 8), torch.tensor([0]), None, row)
+    RULES[name].select(shown, [row])
+    shared = {"remasking", "block_length"}
+    assert reads.names - shared == {field for field, d in DECLARATIONS.items() if name in d.rules}
 
 
 @given(st.data(), st.sampled_from(sorted(RULES)), st.integers(1, 4), st.integers(1, 8))
@@ -64,7 +83,8 @@ def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, r
                  min_size=rows, max_size=rows)
     )  # fmt: skip
     own = DecodingParams(rule=rule, max_tokens=width, block_length=width)
-    chosen = RULES[rule](candidates(confidence, masked), [RowState(own, width, 0, 1)] * rows)
+    shown = candidates(confidence, masked, data.draw(evidence_of(rows, width)))
+    chosen = RULES[rule].select(shown, [row_state(own, width)] * rows).write
     allowed = torch.tensor(masked)
     assert not (chosen & ~allowed).any()
     assert (chosen & allowed).any(dim=1).all()
@@ -93,22 +113,25 @@ def test_hierarchical_takes_the_best_of_each_run_and_all_above_the_threshold():
     masked = [[True, True, False, True, True, True]]
     confidence = [[0.65, 0.7, 0.99, 0.5, 0.95, 0.91]]
     own = DecodingParams(rule="hierarchical", max_tokens=6, block_length=6)
-    chosen = RULES["hierarchical"](candidates(confidence, masked), [RowState(own, 6, 0, 1)]).tolist()
+    chosen = RULES["hierarchical"].select(candidates(confidence, masked), [row_state(own, 6)]).write.tolist()
     assert chosen == [[False, True, False, False, True, True]]
     low = [[0.3, 0.2, 0.9, 0.5, 0.4, 0.1]]
-    chosen = RULES["hierarchical"](candidates(low, masked), [RowState(own, 6, 0, 1)]).tolist()
+    chosen = RULES["hierarchical"].select(candidates(low, masked), [row_state(own, 6)]).write.tolist()
     assert chosen == [[False, False, False, True, False, False]], "never none"
 
 
 def test_credit_rewards_what_was_wanted_before():
     logits = torch.tensor([[2.0, 1.9, 0.0], [0.0, 3.0, 0.0]])
     columns = torch.tensor([0, 2])
-    first, state = earn(logits, columns, None, block_length=4)
+    row = row_state(DecodingParams(max_tokens=4, block_length=4), 4)
+    seen = RULES["credit"].observe(logits, columns, None, row)
+    first, state = seen.logits, seen.state
     p_max = logits.softmax(-1).max(-1).values
     expected = torch.log1p(p_max**0.2) * 0.7
     assert torch.allclose(first - logits, torch.stack([torch.tensor([expected[0], 0, 0]),
                                                        torch.tensor([0, expected[1], 0])]))  # fmt: skip
-    second, later = earn(logits[:1], columns[:1], state, block_length=4)
+    seen = RULES["credit"].observe(logits[:1], columns[:1], state, row)
+    second, later = seen.logits, seen.state
     assert second[0, 0] > first[0, 0], "credit adds up"
     assert torch.allclose(later[2], state[2] * 0.8), "and decays where nothing is earned"
     assert state[1].sum() == 0
