@@ -22,10 +22,7 @@ MODELS = {
     "causal_context": toy_causal_context(),
 }
 QUICK = settings(
-    max_examples=15,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
+    max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
 )
 every_model = pytest.mark.parametrize("name", MODELS)
 
