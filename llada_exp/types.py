@@ -38,11 +38,9 @@ class DecodingParams:
 
     max_tokens: int = integer(128, 1, None, "answer tokens at most")
     block_length: int | None = integer(
-        None,
-        1,
-        None,
+        None, 1, MAX_COUNT,
         "positions decoded together, blocks left to right; null = the checkpoint's own, else 32",
-    )
+    )  # fmt: skip
     canvas: Canvas = choice(
         "whole", CANVAS, "whole: all masks of the answer are there; grow: none beyond the current block"
     )
