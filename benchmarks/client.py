@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from llada_exp.clients.http import bearer, environment_key
+
 CHAT = "/v1/chat/completions"
 
 
@@ -47,6 +49,7 @@ async def send(url: str, body: bytes, path: str = CHAT) -> tuple[asyncio.StreamR
     place = urlsplit(url)
     reader, writer = await asyncio.open_connection(place.hostname, place.port, limit=2**24)
     head = f"POST {path} HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in bearer(environment_key()).items())
     writer.write(f"{head}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     return reader, writer
 

@@ -28,8 +28,8 @@ import torch
 
 from benchmarks.client import post
 from benchmarks.random_checkpoint import write
+from llada_exp.clients.http import health
 from llada_exp.jobs import running_server, stop
-from llada_exp.server.info import own_health
 
 LAUNCHER = Path(__file__).with_name("dlmserve_launcher.py")
 
@@ -49,7 +49,7 @@ def dlmserve(python: str, folder: Path, clients: int) -> Iterator[str]:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=out, start_new_session=True)
     try:
         until = time.monotonic() + 120
-        while not own_health(url):
+        while not health(url):
             if process.poll() is not None or time.monotonic() > until:
                 raise ValueError(f"dlmserve does not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.2)

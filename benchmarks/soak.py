@@ -25,8 +25,8 @@ from typing import Any
 import psutil
 
 from benchmarks.client import Answer, post, send
+from llada_exp.clients.http import environment_key, get_json, health
 from llada_exp.jobs import ServerHandle, running_server
-from llada_exp.server.info import own_health
 
 HUNG_S = 180.0
 SAMPLE_S = 0.5
@@ -162,12 +162,12 @@ async def killer(server: ServerHandle, options: argparse.Namespace, soak: Soak) 
         os.kill(draw.choice(workers)["pid"], signal.SIGKILL)
         soak.kills += 1
         killed = time.monotonic()
-        health: dict[str, Any] = {"status": "ready"}
-        while health.get("status") == "ready" and time.monotonic() - killed < 2:
-            health = await asyncio.to_thread(own_health, server.url)
-        while health.get("status") != "ready":
+        state = "ready"
+        while state == "ready" and time.monotonic() - killed < 2:
+            state = (await asyncio.to_thread(health, server.url)).get("status")
+        while state != "ready":
             await asyncio.sleep(0.1)
-            health = await asyncio.to_thread(own_health, server.url)
+            state = (await asyncio.to_thread(health, server.url)).get("status")
         soak.ready_after_s.append(time.monotonic() - killed)
 
 
@@ -176,10 +176,8 @@ async def stats(url: str) -> list[dict[str, Any]]:
 
 
 def read_stats(url: str) -> dict[str, Any]:
-    import urllib.request
-
-    with urllib.request.urlopen(f"{url}/batch/stats", timeout=HUNG_S) as answer:
-        return json.load(answer)
+    tree: dict[str, Any] = get_json(f"{url}/batch/stats", key=environment_key(), timeout_s=HUNG_S)
+    return tree
 
 
 async def sampler(server: ServerHandle, soak: Soak) -> None:

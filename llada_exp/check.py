@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from llada_exp.clients.http import (
+    KEY_VARIABLE,
+    RequestFailed,
+    base_url,
+    environment_key,
+    open_url,
+    read_json,
+)
 
 CHAT = "/v1/chat/completions"
 MIXED: tuple[dict[str, Any], ...] = (
@@ -50,34 +56,29 @@ class Endpoint:
     """url: with or without /v1; key: sent as a Bearer token."""
 
     def __init__(self, url: str, key: str | None, timeout_s: float, max_tokens: int) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = base_url(url)
         self.key = key
         self.timeout_s = timeout_s
         self.max_tokens = max_tokens
 
     def open(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The open response. Raises CheckFailed with what the server said."""
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, headers)
         try:
-            return urllib.request.urlopen(request, timeout=self.timeout_s)
-        except urllib.error.HTTPError as error:
-            said = error.read(2000).decode(errors="replace")
-            raise CheckFailed(f"{path} answers {error.code}: {said}") from None
-        except (OSError, ValueError) as error:
-            raise CheckFailed(f"{path} does not answer: {getattr(error, 'reason', error)}") from None
+            return open_url(self.url + path, key=self.key, body=body, timeout_s=self.timeout_s)
+        except RequestFailed as error:
+            raise CheckFailed(f"{path} {error.reason}") from None
 
-    def get(self, path: str) -> Any:
-        with self.open(path) as answer:
-            return _read_json(path, answer.read())
+    def read(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The JSON of a whole response. Raises CheckFailed."""
+        with self.open(path, body) as response:
+            try:
+                return read_json(response, self.url + path)
+            except RequestFailed as error:
+                raise CheckFailed(f"{path} {error.reason}") from None
 
     def ask(self, question: str, **fields: Any) -> Answer:
         began = time.monotonic()
-        with self.open(CHAT, self._body(question, fields)) as answer:
-            told = _read_json(CHAT, answer.read())
+        told = self.read(CHAT, self._body(question, fields))
         try:
             text, tokens = told["choices"][0]["message"]["content"], told["usage"]["completion_tokens"]
         except (KeyError, IndexError, TypeError):
@@ -98,14 +99,14 @@ class Endpoint:
 
 
 def check_health(endpoint: Endpoint) -> str:
-    told = endpoint.get("/health")
+    told = endpoint.read("/health")
     if not isinstance(told, dict) or told.get("status") not in (None, "ready"):
         raise CheckFailed(f"/health says {told}")
     return " ".join(f"{name}={told[name]}" for name in ("status", "model", "device", "mode") if name in told)
 
 
 def check_models(endpoint: Endpoint) -> str:
-    names = [model["id"] for model in endpoint.get("/v1/models")["data"]]
+    names = [model["id"] for model in endpoint.read("/v1/models")["data"]]
     if not names:
         raise CheckFailed("/v1/models lists none")
     return ", ".join(names)
@@ -170,7 +171,7 @@ def question(i: int) -> str:
 def _histogram(endpoint: Endpoint) -> dict[int, int] | None:
     """Steps by batch size so far; None where the server does not count them."""
     try:
-        told = endpoint.get("/batch/stats")
+        told = endpoint.read("/batch/stats")
         return {int(size): count for size, count in told["batch_size_histogram"].items()}
     except (CheckFailed, KeyError, TypeError, AttributeError):
         return None
@@ -233,17 +234,19 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16, help="requests at once (%(default)s)")
     parser.add_argument("--max-tokens", type=int, default=64, help="of each answer (%(default)s)")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer (%(default)g)")
-    parser.add_argument("--api-key-file", help="file with the key (else the environment's LLADA_API_KEY)")
+    parser.add_argument("--api-key-file", help=f"file with the key (else the environment's {KEY_VARIABLE})")
     own = parser.parse_args()
     if own.concurrency < 1 or own.max_tokens < 1:
         parser.error("--concurrency and --max-tokens must be at least 1")
-    if not own.url.startswith(("http://", "https://")):
-        parser.error(f"url is {own.url!r}; expected http://HOST:PORT")
+    try:
+        base_url(own.url)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         key = Path(own.api_key_file).read_text().strip() if own.api_key_file else None
     except OSError as error:
         parser.error(f"--api-key-file: {error}")
-    key = key or os.environ.get("LLADA_API_KEY")
+    key = key or environment_key()
     sys.exit(1 if run(Endpoint(own.url, key, own.timeout, own.max_tokens), own.concurrency) else 0)
 
 

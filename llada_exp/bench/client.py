@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -18,9 +17,11 @@ import aiohttp
 
 from llada_exp.bench.arrivals import arrivals
 from llada_exp.bench.settings import Load
-from llada_exp.bench.workload import Prompt, is_right
+from llada_exp.bench.workload import Prompt
+from llada_exp.clients.http import environment_key
+from llada_exp.clients.session import new_session
+from llada_exp.scoring import Scorer, decide_response
 
-KEY_VARIABLE = "LLADA_API_KEY"
 TICK_S = 0.01
 MAX_ERROR = 300
 
@@ -28,7 +29,8 @@ MAX_ERROR = 300
 @dataclass
 class Record:
     """One request. Times in seconds from the load's start, durations in ms; None where not measurable:
-    ttft, tpot and itl without streaming, tokens without the server's usage."""
+    ttft, tpot and itl without streaming, tokens without the server's usage. correct: None also while only
+    mathematics can tell (`judge`)."""
 
     index: int
     scheduled_s: float
@@ -44,6 +46,7 @@ class Record:
     tpot_ms: float | None = None
     e2el_ms: float | None = None
     itl_ms: list[float] = field(default_factory=list)
+    expected: str | None = None
     correct: bool | None = None
     prompt: str = ""
     text: str = ""
@@ -96,12 +99,8 @@ class _Run:
         self.session: aiohttp.ClientSession
 
     async def all(self, prompts: Iterator[Prompt]) -> LoadResult:
-        key = os.environ.get(KEY_VARIABLE)
-        async with aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=self.load.timeout),
-            read_bufsize=2**20,
+        async with new_session(
+            key=environment_key(), timeout_s=self.load.timeout, read_bufsize=2**20
         ) as self.session:
             self.start = perf_counter()
             ticker = asyncio.create_task(self._tick())
@@ -179,7 +178,8 @@ class _Run:
             assert record.output_tokens is not None
             record.tpot_ms = (record.e2el_ms - record.ttft_ms) / (record.output_tokens - 1)
         if prompt.expected is not None:
-            record.correct = is_right(prompt.expected, record.text)
+            record.expected = prompt.expected
+            record.correct = decide_response(record.text, prompt.expected)
 
     async def _talk(self, record: Record, path: str, body: Mapping[str, Any]) -> None:
         """One exchange, into the record. Raises what the library raises for a broken connection."""
@@ -223,6 +223,16 @@ class _Run:
         if own := tree.get("llada"):
             record.decoding, record.cost = own["decoding"], own["choices"][0]
         return bool(text)
+
+
+def judge(records: Sequence[Record], scorer: Scorer) -> list[Record]:
+    """Decide what was not while the load ran: math-verify would have taken time from the generator, and from
+    a server on this host. The records that it was decided for."""
+    undecided = [r for r in records if r.ok and r.expected is not None and r.correct is None]
+    for record in undecided:
+        assert record.expected is not None
+        record.correct = scorer.is_right(record.text, record.expected)
+    return undecided
 
 
 async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:

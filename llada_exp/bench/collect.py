@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.bench.foreign import read_foreign
 from llada_exp.bench.schema import ROW, VERSION
-from llada_exp.runs.files import read_jsonl, to_parquet
+from llada_exp.runs.files import to_parquet
 
 
 def collect(sources: Sequence[Path]) -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def collect(sources: Sequence[Path]) -> list[dict[str, Any]]:
 def _folder(folder: Path) -> list[dict[str, Any]]:
     for name in ("summary.jsonl", "row.jsonl"):
         if (folder / name).is_file():
-            rows = read_jsonl(folder / name)
+            rows = jsonl.read(folder / name)
             if any(row["schema_version"] != VERSION for row in rows):
                 raise ValueError(f"{folder / name}: rows of another version than {VERSION}")
             return rows

@@ -14,20 +14,22 @@ from typing import Any
 
 import yaml
 
+from llada_exp import jsonl
 from llada_exp.bench import report, tracking
-from llada_exp.bench.client import LoadResult, Record, run_load
+from llada_exp.bench.client import LoadResult, Record, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
 from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.settings import BenchSettings, Load, validate_bench
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
+from llada_exp.clients.http import base_url
 from llada_exp.runs import status
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.probe import Probe, batch_stats
 from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
 from llada_exp.runs.servers import Endpoint, endpoint
 from llada_exp.runs.tracking import check
+from llada_exp.scoring import Scorer
 
 
 def run_point(cfg: Any) -> int:
@@ -55,10 +57,18 @@ def run_point(cfg: Any) -> int:
                 f"name is {settings.name!r}; {folder} holds results: resume=true goes on with them"
             )
     if status.finished(folder, settings.config_hash):  # a requeued job, or resume
-        print(report.table(read_jsonl(folder / "row.jsonl")))
+        print(report.table(jsonl.read(folder / "row.jsonl")))
+        if (url := _url_of(folder)) != settings.url:
+            print(f"measured before, at {url}: another server wants another name")
         return 0
     with terminable():
         return _recorded(settings, folder, overrides, tree, not in_sweep)
+
+
+def _url_of(folder: Path) -> str | None:
+    """Whom a finished point measured; the hash is not of it. None: a server of our own."""
+    url = yaml.safe_load((folder / "config.yaml").read_text())["url"]
+    return None if url is None else base_url(url)
 
 
 def _recorded(
@@ -91,6 +101,7 @@ def measure(
     results: list[LoadResult] = []
     with (
         contextlib.closing(point),
+        Scorer() as scorer,
         turn(settings.exclusive) as presence,
         endpoint(settings.url, settings.server_tree, point.folder) as target,
         report.progress(settings.load.num_requests * settings.load.repeats) as tick,
@@ -104,7 +115,10 @@ def measure(
 
             probe = Probe(target.url, target.local)
             result = _load(settings, target, settings.load, done)
-            measures = {**summarise(result, settings.goodput), **probe.measures()}
+            server_measures = probe.measures()
+            if late := judge(result.records, scorer):
+                point.add_verdicts(late, repeat)
+            measures = {**summarise(result, settings.goodput), **server_measures}
             measures["overlapped"] = presence.overlapped()
             point.add_repeat(measures, result.records, repeat)
             _check(result)

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from llada_exp import jsonl
 from llada_exp.bench.client import Record
 from llada_exp.bench.schema import COMMIT, REQUEST, ROW, VERSION, describe
 from llada_exp.runs import files
-from llada_exp.runs.files import append, read_jsonl, to_parquet, write_whole
+from llada_exp.runs.files import append, to_parquet, write_whole
 
 SUMMARY = "summary"
 
@@ -64,6 +65,17 @@ class PointFolder:
             self._requests = (self.folder / "requests.jsonl").open("a", buffering=1)
         self._requests.write(json.dumps(request_row(record, repeat)) + "\n")
 
+    def add_verdicts(self, records: Sequence[Record], repeat: int) -> None:
+        """Of requests that are written already, and could not be judged then."""
+        self.close()
+        late = {record.index: record.correct for record in records}
+        path = self.folder / "requests.jsonl"
+        rows = [
+            row | {"correct": late[row["index"]]} if row["repeat"] == repeat and row["index"] in late else row
+            for row in jsonl.read(path)
+        ]
+        write_whole(path, files.to_jsonl(rows))
+
     def add_repeat(self, measures: Mapping[str, Any], records: Sequence[Record], repeat: int) -> None:
         append(self.folder / "repeats.jsonl", [{"repeat": repeat, **measures}])
         append(self.folder / "commits.jsonl", [c for r in records for c in commit_rows(r, repeat)])
@@ -76,7 +88,7 @@ class PointFolder:
         to_parquet(self.folder / "row.parquet", [whole], ROW, VERSION)
         for name, columns in (("requests", REQUEST), ("commits", COMMIT)):
             if (self.folder / f"{name}.jsonl").is_file():
-                lines = read_jsonl(self.folder / f"{name}.jsonl")
+                lines = jsonl.read(self.folder / f"{name}.jsonl")
                 to_parquet(self.folder / f"{name}.parquet", lines, columns, VERSION)
         return whole
 

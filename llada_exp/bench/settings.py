@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llada_exp.clients.http import KEY_VARIABLE, base_url
+from llada_exp.runs.identity import config_hash
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     Tracking,
-    check_url,
-    config_hash,
     read_flag,
     read_name,
     read_tracking,
@@ -40,8 +40,6 @@ WORKLOADS = {
               "vocab", "seed"),
     "jsonl": ("path", "seed"),
 }  # fmt: skip
-NOT_MEASURED = ("name", "resume", "dry_run", "tracking", "exclusive", "vllm_json")
-"""Keys that change nothing of what is measured."""
 ENDLESS = 2**31
 
 
@@ -103,9 +101,9 @@ def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
             raise ValueError(unknown_key_message(str(key), [*SERVER_KEYS, *own]))
     tree = Node(cfg, "", (*SERVER_KEYS, *own))
     own_server = {key: tree[key] for key in SERVER_KEYS}
-    url = None if tree["url"] is None else check_url(tree["url"])
+    url = None if tree["url"] is None else base_url(tree["url"])
     if tree["api_key_file"] is not None:  # or every request of the load would be a 401
-        raise ValueError("api_key_file is set; a benchmark and its server take the key from LLADA_API_KEY")
+        raise ValueError(f"api_key_file is set; a benchmark and its server take the key from {KEY_VARIABLE}")
     server = validate(own_server) if url is None else None
     workload = _workload(tree["workload"])
     request = _request(tree.child("request", REQUEST_FIELDS))
@@ -121,7 +119,7 @@ def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
         goodput=_goodput(tree.child("goodput", GOODPUT_FIELDS)),
         tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
         **{flag: read_flag(tree, flag) for flag in FLAGS},
-        config_hash=config_hash(tree.tree, NOT_MEASURED),
+        config_hash=config_hash(tree.tree, remote=url is not None),
     )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.bench import report
 from llada_exp.bench.rows import write_summary
 from llada_exp.bench.settings import BenchSettings, validate_bench
 from llada_exp.runs import sweep
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.servers import tree_key
 
 
@@ -28,7 +28,7 @@ class Sweep(sweep.Sweep):
         return report.header()
 
     def report(self, good: Sequence[str]) -> None:
-        rows = [row for name in good for row in read_jsonl(self.root / name / "row.jsonl")]
+        rows = [row for name in good for row in jsonl.read(self.root / name / "row.jsonl")]
         print("\n" + report.table(rows))
         if rows:
             print(f"rows: {write_summary(self.root, rows)}", flush=True)

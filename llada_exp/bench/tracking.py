@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.bench.client import LoadResult
 from llada_exp.bench.rows import request_row
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.settings import Tracking
 from llada_exp.runs.tracking import mirror
 
@@ -50,7 +50,7 @@ def _image(folder: Path, row: Mapping[str, Any]) -> Path:
     """Throughput against latency: this point among those of its sweep that are finished."""
     from llada_exp.bench.plot import throughput_latency
 
-    near = [r for path in folder.parent.glob("*/row.jsonl") for r in read_jsonl(path)]
+    near = [r for path in folder.parent.glob("*/row.jsonl") for r in jsonl.read(path)]
     others = [r for r in near if r["sweep"] == row["sweep"] and r["point"] != row["point"]]
     path = folder / "throughput_latency.png"
     throughput_latency(others, row).savefig(path, dpi=150)

@@ -7,19 +7,17 @@ endpoint takes as they are.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import random
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llada_exp.problems import FileProblem, read_problems
 from llada_exp.tiny import tasks
 
 NUM_TINY_PROBLEMS = 500
-_ANSWER = re.compile(r"####\s*([^\s]+)|\\boxed\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Prompt:
     """One request's content. messages or ids, one of them; fields: of the body, as the workload wants
     them; expected: the right answer, where one is known."""
 
-    messages: tuple[Mapping[str, str], ...] = ()
+    messages: tuple[Mapping[str, Any], ...] = ()
     ids: tuple[int, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
     expected: str | None = None
@@ -55,20 +53,6 @@ def build(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:
     return itertools.islice(makers[workload["kind"]](workload, num), num)
 
 
-def is_right(expected: str, text: str) -> bool:
-    """Whether a reply's last `#### X` or `\\boxed{X}` is the expected answer, numbers by value."""
-    found = _ANSWER.findall(text)
-    return bool(found) and _same(found[-1][0] or found[-1][1], expected)
-
-
-def _same(given: str, expected: str) -> bool:
-    left, right = (s.strip().strip("$").replace(",", "").rstrip(".") for s in (given, expected))
-    try:
-        return math.isclose(float(left), float(right), rel_tol=1e-9)
-    except ValueError:
-        return left == right
-
-
 def _tiny(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:
     kind = workload["problems"]
     problems = tasks.held_out(kind, min(num, NUM_TINY_PROBLEMS))
@@ -82,29 +66,17 @@ def _tiny(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:
 
 
 def _jsonl(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:
-    path = Path(workload["path"])
-    lines = [(n, t) for n, t in enumerate(path.read_text().splitlines(), 1) if t.strip()]
-    prompts = [_from_line(text, f"{path}, line {number}") for number, text in lines]
+    prompts = [_of_file(problem) for problem in read_problems(Path(workload["path"]))]
     if not prompts:
-        raise ValueError(f"workload.path is {str(path)!r}; it holds no line")
+        raise ValueError(f"workload.path is {workload['path']!r}; it holds no line")
     random.Random(workload["seed"]).shuffle(prompts)
     return itertools.cycle(prompts)
 
 
-def _from_line(text: str, place: str) -> Prompt:
-    try:
-        tree = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{place}: not JSON ({error})") from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"{place}: expected an object with prompt, problem or messages")
-    prompt = next((tree[k] for k in ("prompt", "problem", "question") if isinstance(tree.get(k), str)), None)
-    messages = tree.get("messages") or (prompt and [{"role": "user", "content": prompt}])
-    if not messages:
-        raise ValueError(f"{place}: expected prompt, problem or messages; found {', '.join(tree)}")
-    expected = tree.get("expected_answer")
-    wanted = {"max_tokens": tree["max_tokens"]} if tree.get("max_tokens") else {}
-    return Prompt(tuple(messages), fields=wanted, expected=None if expected is None else str(expected))
+def _of_file(problem: FileProblem) -> Prompt:
+    messages = problem.messages or ({"role": "user", "content": problem.question},)
+    fields = {} if problem.max_tokens is None else {"max_tokens": problem.max_tokens}
+    return Prompt(messages, fields=fields, expected=problem.expected)
 
 
 def _fixed(workload: Mapping[str, Any], num: int) -> Iterator[Prompt]:

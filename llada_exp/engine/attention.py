@@ -34,6 +34,9 @@ KV = tuple[Tensor, Tensor]
 """K and V of the slots, each [L, S, T, K, D]."""
 
 BUCKET = 64  # keys
+MIN_JOINED = 4
+"""Queries of a BLOCK pass from which on it shares an exact call: with 1 and 3, torch's CPU kernel gives other
+bits joined than alone (tests/engine/test_attention.py)."""
 
 
 def key_bucket(keys: int) -> int:
@@ -121,10 +124,11 @@ def _groups(
 
 
 def _side_by_side(members: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Runs of neighbouring slots; members are in the order of their slots."""
+    """Runs of neighbouring slots that may share a call; members are in the order of their slots."""
     run = [members[0]]
+    may_join = run[0].stop - run[0].start >= MIN_JOINED
     for segment in members[1:]:
-        if _slot(segment) != _slot(run[-1]) + 1:
+        if not may_join or _slot(segment) != _slot(run[-1]) + 1:
             yield run
             run = []
         run.append(segment)

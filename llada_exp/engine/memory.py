@@ -99,11 +99,13 @@ def activation_bytes(
     # residual, normed; q, out; k, v; gate, up, product
     width = 2 * shape.d_model + 2 * queries + 2 * keys + 3 * shape.mlp_hidden
     rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
+    # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
+    repeated = 2 * batch_size * max_length * queries * dtype.itemsize if keys < queries else 0
     block_length = params.block_length or DEFAULT_BLOCK_LENGTH
     logit_rows = batch_size * block_length
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
-    state = batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)
-    return positions * (width * dtype.itemsize + rotary) + logits + 2 * state  # the last pass's and the next
+    state = 2 * batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
+    return positions * (width * dtype.itemsize + rotary) + repeated + logits + state
 
 
 def device_bytes(device: torch.device) -> int | None:

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.runs.files import write_whole
+from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
-CORRECT, WRONG, NO_ANSWER, FAILED = "correct", "wrong", "no_answer", "failed"
+FAILED = "failed"
 VERDICTS = (CORRECT, WRONG, NO_ANSWER, FAILED)
 FILE = "answers.jsonl"
 Key = tuple[str, str, int]
@@ -85,26 +87,22 @@ def read(path: Path) -> list[Answer]:
     """The answers of a file; of a problem's sample that was asked again, the last one. A last line that
     was cut off with its process is passed over. Raises ValueError naming file and line for anything else.
     """
+    answers: dict[Key, Answer] = {}
     try:
-        texts = path.read_text().split("\n")
+        for line in jsonl.lines(path, jsonl.LAST):
+            answer = _answer(line)
+            answers[answer.key] = answer
     except OSError as error:
         raise ValueError(f"{path}: expected an evaluation's answers ({error.strerror})") from None
-    found: dict[Key, Answer] = {}
-    for number, text in enumerate(texts, 1):
-        try:
-            if text.strip():
-                answer = _answer(json.loads(text))
-                found[answer.key] = answer
-        except ValueError as error:
-            if number == len(texts):  # whole lines end in a line end
-                continue
-            raise ValueError(f"{path}, line {number}: no answer of an evaluation ({error})") from None
-    return list(found.values())
+    return list(answers.values())
 
 
-def _answer(tree: Any) -> Answer:
-    if not isinstance(tree, dict) or not tree.keys() >= _NEEDED:
-        raise ValueError(f"expected an object with {', '.join(sorted(_NEEDED))}")
+def _answer(line: jsonl.Line) -> Answer:
+    tree = line.tree
+    if missing := _NEEDED - tree.keys():
+        raise ValueError(f"{line.place}: no answer of an evaluation: without {', '.join(sorted(missing))}")
     if tree["verdict"] not in VERDICTS:
-        raise ValueError(f"verdict is {tree['verdict']!r}; expected one of {', '.join(VERDICTS)}")
+        raise ValueError(
+            f"{line.place}: verdict is {tree['verdict']!r}; expected one of {', '.join(VERDICTS)}"
+        )
     return Answer(**{name: value for name, value in tree.items() if name in _NAMES})

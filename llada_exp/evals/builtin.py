@@ -17,9 +17,9 @@ from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
 from llada_exp.evals.asking.pool import Exchange, Pool
 from llada_exp.evals.problems import Problem
-from llada_exp.evals.scoring import Scorer, extract
 from llada_exp.evals.settings import EvalSettings
 from llada_exp.evals.target import Target
+from llada_exp.scoring import Scorer, extract
 
 
 @dataclass(frozen=True)

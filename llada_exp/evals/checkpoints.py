@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from llada_exp.settings import override_value
 
@@ -42,6 +43,7 @@ def find(
     steps: Sequence[int] | None = None,
     base: str | None = None,
     sums: bool = False,
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Checkpoint]:
     """The run's checkpoints in the order of their steps, each inspected without reading a weight.
 
@@ -51,6 +53,7 @@ def find(
     steps:   only these; all by default.
     base:    as `model.base`, of DCP folders that have no configuration of their own.
     sums:    compare files with their SHA256SUMS now too; a load does in any case.
+    settings: of the model's family, beside config.json.
 
     Raises ValueError naming the configuration's key, and what is there, for a folder without a match, a
     step that is not there, and two folders of one step.
@@ -64,7 +67,7 @@ def find(
                 f"checkpoint_steps holds {_told(missing)}; {run} has {_told(found)} (by {pattern!r})"
             )
         matches = [(step, path) for step, path in matches if step in set(steps)]
-    return [_inspected(run, step, path, base, sums) for step, path in matches]
+    return [_inspected(run, step, path, base, sums, settings) for step, path in matches]
 
 
 def _matches(run: Path, pattern: str) -> list[tuple[int, Path]]:
@@ -113,12 +116,14 @@ def _told(names: Iterable[object]) -> str:
     return ", ".join(words[:_NUM_NAMED]) + more
 
 
-def _inspected(run: Path, step: int, path: Path, base: str | None, sums: bool) -> Checkpoint:
+def _inspected(
+    run: Path, step: int, path: Path, base: str | None, sums: bool, settings: Mapping[str, Any] | None
+) -> Checkpoint:
     from llada_exp.checkpoints.inspect import inspect, kind_of
 
     problem = None
     try:
-        inspect(path, base, sums)
+        inspect(path, base, sums, settings)
     except (ValueError, OSError) as error:
         problem = str(error)
     name = "-".join((run.name, *path.relative_to(run).parts))

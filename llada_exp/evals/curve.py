@@ -117,7 +117,8 @@ def draw(axis: Axes, rows: Sequence[Row], problems: Mapping[int, str] | None = N
     for i, (name, own) in enumerate(lines(rows).items()):
         _draw_line(axis, own, name, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
     unscored = {_step(row) for row in rows if row["accuracy"] is None and row["checkpoint_step"] is not None}
-    lost = sorted({*(problems or {}), *unscored})
+    scored = {_step(row) for row in rows if row["accuracy"] is not None}
+    lost = sorted({*(problems or {}), *unscored} - scored)  # perplexities stand beside scores
     if lost:
         crosses = axis.plot(lost, [0.0] * len(lost), "kx", label="no score", zorder=3)
         crosses[0].set_clip_on(False)  # they stand on the frame

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.checkpoints import load_model
+from llada_exp.decoding import DecodingError
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import Exactness, exactness
 from llada_exp.evals.outcome import (
@@ -39,10 +40,11 @@ from llada_exp.evals.outcome import (
     outcome,
     row,
 )
-from llada_exp.offline import Engine
+from llada_exp.offline import Engine, as_params
+from llada_exp.scoring import Scorer
 from llada_exp.settings import unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
-from llada_exp.tiny.tasks import Problem, held_out, is_correct
+from llada_exp.tiny.tasks import Problem, held_out
 from llada_exp.types import DecodingParams
 
 VANILLA = "vanilla"
@@ -56,7 +58,8 @@ def measure(
     chats = [[{"role": "user", "content": problem.question}] for problem in problems]
     outputs = engine.chat(chats, params, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - started
-    correct = tuple(is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True))
+    with Scorer() as scorer:
+        correct = tuple(scorer.is_right(o.text, p.answer) for p, o in zip(problems, outputs, strict=True))
     return outcome(setting, kind, outputs, correct, seconds)
 
 
@@ -68,9 +71,10 @@ def run(
     report: Callable[[Outcome], None] = lambda outcome: None,
     known: Mapping[tuple[str, str], Outcome] | None = None,
 ) -> list[Outcome]:
-    """Vanilla first, then every setting, per kind. `settings` are DecodingParams by name; each
-    starts from the kind's canvas. `known`: what an earlier run measured of the first problems, by kind and
-    setting, which is not decoded again. Raises ValueError naming a bad setting before anything runs."""
+    """Vanilla first, then every setting, per kind. `settings` are decoding fields by name, as a request names
+    them; what they do not name is vanilla's, and the canvas is the kind's. `known`: what an earlier run
+    measured of the first problems, by kind and setting, which is not decoded again. Raises ValueError naming
+    a bad setting before anything runs."""
     known = known or {}
     outcomes: list[Outcome] = []
     for kind, plan in plans(kinds, settings).items():
@@ -119,8 +123,8 @@ def _params(kind: str, name: str, own: Mapping[str, Any]) -> DecodingParams:
     if kind not in CANVAS:
         raise ValueError(f"kinds holds {kind!r}; expected {', '.join(CANVAS)}")
     try:
-        return DecodingParams(**{"max_tokens": CANVAS[kind], **own})
-    except (TypeError, ValueError) as error:
+        return as_params(own, DecodingParams(max_tokens=CANVAS[kind]))
+    except DecodingError as error:
         raise ValueError(f"settings.{name}: {error}") from None
 
 

@@ -5,11 +5,11 @@ Knows answers that are right or wrong, and no engine.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from llada_exp import jsonl
 from llada_exp.evals import verdict
 from llada_exp.evals.stats import Paired, Proportion, paired, proportion
 from llada_exp.types import RequestOutput
@@ -98,7 +98,7 @@ def known_outcomes(path: Path, num_problems: int) -> dict[tuple[str, str], Outco
     ValueError naming a file that holds none."""
     found = {}
     try:
-        for row in map(json.loads, path.read_text().splitlines()):
+        for row in jsonl.read(path):
             if len(row["correct"]) <= num_problems:
                 versus = None if row["versus"] is None else Paired(**row["versus"])
                 answers = {key: tuple(row[key]) for key in ("correct", "texts")}

@@ -8,12 +8,13 @@ Knows files and the embedded model's tasks; no server and no scoring.
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llada_exp.problems import FileProblem, read_problems
 from llada_exp.tiny import tasks
 
 NUM_TINY = 500
@@ -62,14 +63,11 @@ def load(name: str, num: int | None = None) -> list[Problem]:
     if not path.is_file():
         raise ValueError(f"benchmark is {name!r}; there is no such file")
     problems: dict[str, Problem] = {}
-    for number, text in enumerate(path.read_text().splitlines(), 1):
-        if text.strip():
-            problem = _from_line(benchmark_name(name), text, len(problems), f"{path}, line {number}")
-            if problem.id in problems:
-                raise ValueError(f"{path}, line {number}: id {problem.id!r} was there before")
-            problems[problem.id] = problem
-        if num is not None and len(problems) >= num:
-            break
+    for line in itertools.islice(read_problems(path), num):
+        problem = _from_file(benchmark_name(name), line, len(problems))
+        if problem.id in problems:
+            raise ValueError(f'{line.place}: "id" {problem.id!r} was there before')
+        problems[problem.id] = problem
     if not problems:
         raise ValueError(f"benchmark is {name!r}; the file holds no problem")
     return list(problems.values())
@@ -88,15 +86,11 @@ def check_prompt(prompt: Any) -> str:
     return prompt
 
 
-def _from_line(benchmark: str, text: str, place: int, where: str) -> Problem:
-    try:
-        tree = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error})") from None
-    if not isinstance(tree, dict) or not isinstance(tree.get("problem"), str):
-        raise ValueError(f'{where}: expected an object with "problem", a text, and "expected_answer"')
-    expected = tree.get("expected_answer")
-    if expected is None or isinstance(expected, dict | list):
-        raise ValueError(f'{where}: expected "expected_answer", a text or a number')
-    fields = {"max_tokens": tree["max_tokens"]} if tree.get("max_tokens") else {}
-    return Problem(benchmark, str(tree.get("id", place)), tree["problem"], str(expected), fields)
+def _from_file(benchmark: str, line: FileProblem, place: int) -> Problem:
+    if line.question is None:
+        raise ValueError(f'{line.place}: "messages" are for llada_exp.bench; expected "problem", a text')
+    if line.expected is None:
+        raise ValueError(f'{line.place}: "expected_answer" is missing; expected a text or a number')
+    fields = {} if line.max_tokens is None else {"max_tokens": line.max_tokens}
+    own = str(place) if line.id is None else line.id
+    return Problem(benchmark, own, line.question, line.expected, fields)

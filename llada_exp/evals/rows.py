@@ -23,9 +23,9 @@ THRESHOLD_RULES = ("threshold", "credit", "hierarchical")
 def benchmark_rows(
     settings: EvalSettings, folder: Path, found: Found, shared: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Scores]]:
-    """Rows and scores, in the order of the answers; a benchmark that has metrics of its own and no right
-    and wrong (perplexities) is a row without scores. shared: columns that all rows have: model, versions,
-    times."""
+    """Rows and scores, in the order of the answers, then of the metrics: a benchmark that has metrics of its
+    own and no right and wrong (perplexities) is a row without scores. shared: columns that all rows have:
+    model, versions, times."""
     rows, scores = [], []
     pooled = found.pooled()
     for name in dict.fromkeys(a.benchmark for a in pooled):
@@ -45,7 +45,8 @@ def benchmark_rows(
         rows.append(complete(row))
         scores.append(told)
     bare = {**configured(settings, []), "point": folder.name, **shared}
-    rows += [complete({**bare, "benchmark": name}) for name in found.metrics if not rows]
+    scored = {row["benchmark"] for row in rows}
+    rows += [complete({**bare, "benchmark": name}) for name in found.metrics if name not in scored]
     return rows, scores
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
+from llada_exp import jsonl
 from llada_exp.evals import answers, harnesses, report, rows, tracking
 from llada_exp.evals.checkpoints import point_latest
 from llada_exp.evals.settings import EvalSettings, validate_eval
 from llada_exp.runs import status
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
 from llada_exp.runs.tracking import check
@@ -55,7 +55,7 @@ def run_evaluation(cfg: Any) -> int:
         check(settings.tracking)
     check_folder(folder, settings, must_resume=alone)
     if status.finished(folder, settings.config_hash):  # a requeued job, or resume
-        print(report.table(read_jsonl(folder / f"{rows.ROW}.jsonl")))
+        print(report.table(jsonl.read(folder / f"{rows.ROW}.jsonl")))
         return 0
     with terminable():
         return _recorded(settings, folder, overrides, tree, alone)

@@ -13,8 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, Answer
+from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.stats import bootstrap, proportion
+from llada_exp.scoring import CORRECT, NO_ANSWER, vote
 
 CUT_OFF = "length"
 
@@ -117,19 +118,10 @@ def majority(samples: Sequence[Answer]) -> float:
     votes: dict[str, list[Answer]] = defaultdict(list)
     for answer in samples:
         if answer.predicted is not None:
-            votes[normal(answer.predicted)].append(answer)
+            votes[vote(answer.predicted)].append(answer)
     most = max(map(len, votes.values()), default=0)
     first = [own for own in votes.values() if len(own) == most]
     return sum(any(a.correct for a in own) for own in first) / len(first) if first else 0.0
-
-
-def normal(text: str) -> str:
-    """A prediction as votes are counted: numbers by value."""
-    plain = text.strip().strip("$").replace(",", "").rstrip(".")
-    try:
-        return repr(float(plain))
-    except ValueError:
-        return plain
 
 
 def pass_at(k: int, n: int, num_right: int) -> float:

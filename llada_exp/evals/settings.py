@@ -12,18 +12,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llada_exp.clients.http import KEY_VARIABLE, base_url
 from llada_exp.evals import problems
-from llada_exp.evals.scoring import SCORERS
+from llada_exp.runs.identity import config_hash
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     Tracking,
-    check_url,
-    config_hash,
     read_flag,
     read_name,
     read_tracking,
 )
+from llada_exp.scoring import SCORERS
 from llada_exp.settings import Node, ServeSettings, known_keys, unknown_key_message, validate
 from llada_exp.types import DECODING_FIELDS, DecodingParams
 
@@ -44,10 +44,6 @@ OWN = (
     "patience", "tracking", "dry_run", "resume", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
     "checkpoint_step", "nemo_skills", "lm_eval",
 )  # fmt: skip
-NOT_MEASURED = ("expname", "output_dir", "resume", "dry_run", "tracking", "url", "concurrency", "timeout",
-                "max_retries", "patience", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
-                "log_level")  # fmt: skip
-"""Keys that change no answer: a run may be gone on with under others."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,9 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     tree = Node(cfg, "", (*SERVER_KEYS, *OWN))
     own_server = {key: tree[key] for key in SERVER_KEYS}
     if tree["api_key_file"] is not None:  # or every request would be a 401
-        raise ValueError("api_key_file is set; an evaluation and its server take the key from LLADA_API_KEY")
+        raise ValueError(
+            f"api_key_file is set; an evaluation and its server take the key from {KEY_VARIABLE}"
+        )
     urls = _urls(tree["url"])
     quick = read_flag(tree, "quick_test")
     benchmarks = tuple(_benchmark(word, quick) for word in _words(tree["benchmark"], "benchmark"))
@@ -151,14 +149,8 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
         tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
         dry_run=read_flag(tree, "dry_run"),
         resume=read_flag(tree, "resume"),
-        config_hash=config_hash(_measured(tree, bool(urls)), NOT_MEASURED),
+        config_hash=config_hash(tree.tree, remote=bool(urls), of_answers=True),
     )
-
-
-def _measured(tree: Node, remote: bool) -> dict[str, Any]:
-    """What the answers depend on. Of a remote server nothing is ours to say: neither are its keys."""
-    left_out = SERVER_KEYS if remote else NOT_THE_SERVERS
-    return {key: value for key, value in tree.tree.items() if key not in left_out} | {"seed": tree["seed"]}
 
 
 def _words(value: Any, key: str) -> list[str]:
@@ -204,7 +196,7 @@ def _urls(value: Any) -> tuple[str, ...]:
         value = os.environ.get(URL_VARIABLE) or None
     if value is None:
         return ()
-    urls = tuple(word if word.startswith(JOB) else check_url(word) for word in _words(value, "url"))
+    urls = tuple(word if word.startswith(JOB) else base_url(word) for word in _words(value, "url"))
     if len(set(urls)) < len(urls):
         raise ValueError(f"url names {max(urls, key=urls.count)} twice")
     return urls

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.evals import checkpoints, curve, harnesses, report
 from llada_exp.evals.run import check_folder
 from llada_exp.evals.schema import write_rows
 from llada_exp.evals.settings import EvalSettings, validate_eval
 from llada_exp.runs import status, sweep
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.servers import tree_key
 from llada_exp.runs.sweep import Point, Variant
 
@@ -40,7 +40,11 @@ class Sweep(sweep.Sweep):
             raise ValueError("url is set; each checkpoint is served by a server of its own")
         base = tree["model"]["base"]
         found = checkpoints.find(
-            settings.checkpoints, settings.checkpoint_pattern, settings.checkpoint_steps, base
+            settings.checkpoints,
+            settings.checkpoint_pattern,
+            settings.checkpoint_steps,
+            base,
+            settings=settings.server.model.settings if settings.server else None,
         )
         return [
             Variant(
@@ -70,7 +74,7 @@ class Sweep(sweep.Sweep):
 
     def report(self, good: Sequence[str]) -> None:
         checkpoints.point_latest(self.root.parent, self.root.name)
-        rows = [row for name in good for row in read_jsonl(self.root / name / "row.jsonl")]
+        rows = [row for name in good for row in jsonl.read(self.root / name / "row.jsonl")]
         lost = self._lost()
         if any(row["checkpoint_step"] is not None for row in rows) or lost:
             rows.sort(key=lambda row: (row["checkpoint_step"] is None, row["checkpoint_step"], row["point"]))

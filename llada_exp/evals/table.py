@@ -10,11 +10,11 @@ is the gate's (evals/verdict.py); a setting passes where it does so on every kin
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.evals import verdict
 from llada_exp.evals.stats import Paired
 from llada_exp.evals.verdict import Limits
@@ -31,7 +31,7 @@ def read(paths: Iterable[Path]) -> list[Row]:
     rows: dict[tuple[str, str], Row] = {}
     for path in paths:
         try:
-            found = [json.loads(text) for text in path.read_text().splitlines()]
+            found = jsonl.read(path)
             rows |= {(row["kind"], row["setting"]): row for row in found}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: expected rows of llada_exp.evals.gate ({error})") from None

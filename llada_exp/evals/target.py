@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llada_exp.clients.http import environment_key
 from llada_exp.evals.asking.pool import to_stderr
 from llada_exp.evals.settings import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
@@ -18,7 +18,6 @@ from llada_exp.jobs.endpoint import Endpoint, find, folder
 from llada_exp.runs.files import write_whole
 from llada_exp.runs.servers import endpoint, served_model
 
-KEY_VARIABLE = "LLADA_API_KEY"
 MODEL = "model.json"
 LOOK_S = 10.0
 """Between looks at SLURM's queue."""
@@ -47,7 +46,7 @@ class Target:
 def target(settings: EvalSettings, place: Path) -> Iterator[Target]:
     """Raises RuntimeError where no URL answers or a job is over, ValueError where they serve different
     models or there is no such endpoint."""
-    key = os.environ.get(KEY_VARIABLE)
+    key = environment_key()
     if not settings.urls:
         with endpoint(None, settings.server_tree, place) as own:
             assert own.model is not None

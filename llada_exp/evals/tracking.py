@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
 from llada_exp.evals import answers
-from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.settings import Tracking
 from llada_exp.runs.tracking import mirror
 
@@ -43,7 +43,7 @@ def _curve(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path | None:
         return None
     from llada_exp.evals.curve import plot
 
-    near = [r for path in sorted(folder.parent.glob("*/row.jsonl")) for r in read_jsonl(path)]
+    near = [r for path in sorted(folder.parent.glob("*/row.jsonl")) for r in jsonl.read(path)]
     path = folder / "accuracy_by_step.png"
     plot([r for r in near if r["sweep"] == rows[0]["sweep"]]).savefig(path, dpi=150)
     return path

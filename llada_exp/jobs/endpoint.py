@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llada_exp.server.info import job_id_of, own_health
+from llada_exp.clients.http import HEALTH_S, health
+from llada_exp.server.info import job_id_of
 from llada_exp.settings import ServeSettings
 
 FOLDER_VARIABLE = "LLADA_ENDPOINTS"
 DEFAULT_FOLDER = "~/.llada_exp/endpoints"
 NODE = "node"
-HEALTH_S = 5.0
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -100,7 +100,7 @@ class Endpoint:
         """Its own /health's status; "stopped" by its own account; "no answer"; or "another server"."""
         if self.info["status"] == "stopped":
             return "stopped"
-        told = own_health(self.info["url"], HEALTH_S)
+        told = health(self.info["url"], HEALTH_S)
         if not told:
             return "no answer"
         return told["status"] if told.get("instance_id") == self.info["instance_id"] else "another server"

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llada_exp.server.info import own_health
+from llada_exp.clients.http import health
 from llada_exp.settings import override_value
 
 POLL_S = 0.05
@@ -108,7 +108,7 @@ def _wait_ready(process: subprocess.Popen[bytes], info: Path, log: Path, timeout
             raise ServerFailed(f"the server ended with exit code {process.returncode}:\n{_tail(log)}")
         if info.is_file():  # written at once, by rename, after the server saw its own /health
             told = json.loads(info.read_text())
-            if own_health(told["url"]).get("instance_id") == told["instance_id"]:
+            if health(told["url"]).get("instance_id") == told["instance_id"]:
                 return ServerHandle(told["url"], told, process.pid, log, process)
         time.sleep(POLL_S)
     raise ServerFailed(f"the server was not ready within {timeout_s:g} s:\n{_tail(log)}")

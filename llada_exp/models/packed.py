@@ -25,7 +25,7 @@ class Layer(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PackedModel:
     """A model for inference (`models/base.py` is the contract).
 

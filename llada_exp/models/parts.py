@@ -71,10 +71,13 @@ class Rotary:
 
 
 class FusedQKV:
-    """Query, key and value projections as one product."""
+    """Query, key and value projections as one product; with biases, where all three have one."""
 
     def __init__(self, parts: Sequence[nn.Linear], n_heads: int, n_kv_heads: int, release: bool) -> None:
         self._product = linear(torch.cat([part.weight for part in parts]))
+        biases = [part.bias.detach() for part in parts if part.bias is not None]
+        assert len(biases) in (0, len(parts))
+        self._bias = torch.cat(biases) if biases else None
         if release:
             let_go(*parts)
         self._heads = n_heads, n_kv_heads
@@ -82,7 +85,10 @@ class FusedQKV:
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [M, d] -> q and k [M, H + K, D], v [M, K, D]."""
         n_heads, n_kv_heads = self._heads
-        heads = self._product(x).view(len(x), n_heads + 2 * n_kv_heads, -1)
+        product = self._product(x)
+        if self._bias is not None:
+            product.add_(self._bias)
+        heads = product.view(len(x), n_heads + 2 * n_kv_heads, -1)
         return heads[:, : n_heads + n_kv_heads], heads[:, n_heads + n_kv_heads :]
 
 
@@ -103,7 +109,8 @@ def tied_head(embedding: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def taken(part: nn.Linear, release: bool) -> Linear:
-    """The module's weight, laid out for products; release: and taken from it."""
+    """The weight of a module without bias, laid out for products; release: and taken from it."""
+    assert part.bias is None
     packed = linear(part.weight.detach())
     if release:
         let_go(part)

@@ -59,10 +59,6 @@ def write_rows(stem: Path, rows: Sequence[Mapping[str, Any]], table: Sequence[Co
     return parquet
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-
-
 def to_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
     return "".join(json.dumps(dict(row)) + "\n" for row in rows)
 

@@ -7,16 +7,16 @@ Every figure is None where it cannot be had, as for a server of another make.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pynvml
 
+from llada_exp.clients.http import RequestFailed, environment_key, get_json
+
 MIB = 2**20
+STATS_S = 10.0
 
 
 class Probe:
@@ -47,17 +47,11 @@ class Probe:
 
 def batch_stats(url: str) -> dict[str, Any]:
     """{} where there is no such route."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    key = os.environ.get("LLADA_API_KEY")
-    request = urllib.request.Request(
-        f"{url}/batch/stats", headers={"Authorization": f"Bearer {key}"} if key else {}
-    )
     try:
-        with opener.open(request, timeout=10) as answer:
-            tree = json.load(answer)
-            return tree if isinstance(tree, dict) else {}
-    except (OSError, ValueError):
+        tree = get_json(f"{url}/batch/stats", key=environment_key(), timeout_s=STATS_S)
+    except RequestFailed:
         return {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def server_measures(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -16,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llada_exp.clients.http import RequestFailed, environment_key, get_json
 from llada_exp.jobs import ServerHandle, running_server
 from llada_exp.settings import ServeSettings, override_value
 
@@ -77,7 +76,7 @@ def endpoint(url: str | None, tree: ServerTree, folder: Path) -> Iterator[Endpoi
     """What a run asks: `url`, or without one a server started with `tree`. A failure in the block stops a
     shared server too, so that the next run starts from a clean one."""
     if url is not None:
-        yield Endpoint(url, False, served_model(url, os.environ.get("LLADA_API_KEY")))
+        yield Endpoint(url, False, served_model(url, environment_key()))
         return
     shared = _shared.get()
     if shared is None:
@@ -103,13 +102,13 @@ def _of(handle: ServerHandle) -> Endpoint:
 
 def served_model(url: str, key: str | None) -> str | None:
     """The first model that an endpoint lists. Raises RuntimeError where nothing answers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with opener.open(urllib.request.Request(f"{url}/v1/models", headers=headers), timeout=30) as answer:
-            return json.load(answer)["data"][0]["id"]
-    except (OSError, ValueError, LookupError) as error:
+        name: str | None = get_json(f"{url}/v1/models", key=key)["data"][0]["id"]
+    except RequestFailed as error:
         raise RuntimeError(f"url is {url}; no list of models came from there ({error})") from None
+    except (LookupError, TypeError):
+        raise RuntimeError(f"url is {url}; /v1/models there lists no model") from None
+    return name
 
 
 def server_tree(cfg: Mapping[str, Any]) -> dict[str, Any]:

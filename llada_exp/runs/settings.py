@@ -1,16 +1,11 @@
-"""Keys that every run has, read and checked: where results go, whom W&B tells, which server is asked.
+"""Keys that every run has, read and checked: where results go, whom W&B tells.
 
 Every error is a ValueError that names the key, the value and what is allowed.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
-from urllib.parse import urlsplit
 
 from llada_exp.settings import Node
 
@@ -50,19 +45,3 @@ def read_name(tree: Node, key: str) -> str:
     if not name or name.startswith(".") or any(c in name for c in "/\\ \n"):
         raise ValueError(f"{key} is {name!r}; expected the name of a folder, without spaces and slashes")
     return name
-
-
-def check_url(url: Any, key: str = "url") -> str:
-    """Without /v1 and slashes at its end."""
-    parts = urlsplit(url if isinstance(url, str) else "")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{key} is {url!r}; expected http://HOST:PORT")
-    if parts.username or parts.password:
-        raise ValueError(f"{key} holds a user name or password; the key belongs in LLADA_API_KEY")
-    return str(url).rstrip("/").removesuffix("/v1")
-
-
-def config_hash(tree: Mapping[str, Any], without: Collection[str]) -> str:
-    """Of every key that changes what is measured: all but those named."""
-    measured = {key: value for key, value in tree.items() if key not in without}
-    return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fastapi import Request
 
+from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.server.errors import ApiError
 
-KEY_VARIABLE = "LLADA_API_KEY"
 OPEN_PATHS = ("/health",)
 """Asked by launchers and probes that have no key; they tell nothing of requests."""
 

@@ -10,8 +10,6 @@ import shlex
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,20 +31,6 @@ def local_url(host: str, port: int) -> str:
     """The URL by which this process reaches itself."""
     loopback = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     return public_url(loopback.get(host, host), port)
-
-
-def own_health(url: str, timeout_s: float = 5.0) -> dict[str, Any]:
-    """What /health there says, ready or not; {} where nothing answers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{url}/health", timeout=timeout_s) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        with contextlib.suppress(ValueError):
-            return json.load(error)
-    except (OSError, ValueError):
-        pass
-    return {}
 
 
 def write_info(path: str | Path, info: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from llada_exp.checkpoints import LoadedModel, load_model
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.offline import Engine
+from llada_exp.scoring import EXACT, Scorer
 from llada_exp.tiny import tasks
-from llada_exp.types import DecodingParams
 
 CANVAS = tasks.CANVAS
 
@@ -30,10 +30,10 @@ def evaluate(
         [{"role": "user", "content": tasks.prompt_text(problem, style, number)}]
         for number, problem in enumerate(problems)
     ]
-    rule = {"rule": "fixed"} if threshold is None else {"rule": "threshold", "threshold": threshold}
     began = time.monotonic()
-    outputs = Engine(loaded, batch_size=16).chat(chats, DecodingParams(max_tokens=CANVAS[kind], **rule))
-    right = sum(tasks.is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True))
+    outputs = Engine(loaded, batch_size=16).chat(chats, {"max_tokens": CANVAS[kind], "threshold": threshold})
+    with Scorer(EXACT) as scorer:  # the answers are whole numbers, and training may lack math-verify
+        right = sum(scorer.is_right(o.text, p.answer) for p, o in zip(problems, outputs, strict=True))
     return {
         "kind": kind,
         "rule": "one token a step" if threshold is None else f"threshold {threshold:g}",

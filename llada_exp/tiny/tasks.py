@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import re
 from dataclasses import dataclass
 
 KINDS = ("short", "long")
@@ -185,14 +184,3 @@ def held_out(kind: str, n: int) -> list[Problem]:
         if is_held_out(problem.question):
             found.setdefault(problem.question, problem)
     return list(found.values())
-
-
-def extract_answer(text: str) -> str | None:
-    """The last `#### N` or `\\boxed{N}` of a reply, in decimal without padding; None if there is none."""
-    found = re.findall(r"####\s*(-?\d+)|\\boxed\{\s*(-?\d+)\s*\}", text)
-    return str(int(found[-1][0] or found[-1][1])) if found else None
-
-
-def is_correct(problem: Problem, text: str) -> bool:
-    """Whether a reply ends in the problem's answer."""
-    return extract_answer(text) == problem.answer

@@ -48,6 +48,25 @@ def test_flops_of_a_known_pass():
     assert bench.num_flops(shape, {**stats, "num_logit_rows": 1}) == 2 * (inner + qkv + out_and_mlp + head)
 
 
+def test_flops_of_grouped_key_heads():
+    """Prevents products counted by d_model where heads are H * D wide, and key heads fewer."""
+    shape = ModelShape(
+        d_model=2,
+        n_layers=1,
+        n_heads=4,
+        n_kv_heads=2,
+        head_dim=3,
+        mlp_hidden=0,
+        vocab_size=5,
+        max_length=8,
+        num_parameters=0,
+        num_active_parameters=0,
+    )
+    stats = {"num_tokens_forwarded": 1, "num_attention_pairs": 1, "num_logit_rows": 1}
+    qkv, pair, out, head = 2 * (12 + 2 * 6), 2 * 12, 12 * 2, 2 * 5
+    assert bench.num_flops(shape, stats) == 2 * (qkv + pair + out + head)
+
+
 def test_the_8b_shape_is_the_published_one():
     # 8,015,581,184 parameters: a wrong shape would make every figure another model's.
     shape = SHAPES["random_8b"]

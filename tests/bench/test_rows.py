@@ -5,6 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from llada_exp import jsonl
 from llada_exp.bench import schema
 from llada_exp.bench.client import Record
 from llada_exp.bench.rows import PointFolder, complete, write_summary
@@ -53,6 +54,19 @@ def test_what_was_measured_before_a_crash_is_on_disk(tmp_path):
     point.add_request(record(0), 0)  # and nothing is closed
     (line,) = (tmp_path / "requests.jsonl").read_text().splitlines()
     assert json.loads(line)["e2el_ms"] == 400.0
+
+
+def test_a_verdict_that_came_after_the_load_reaches_its_request(tmp_path):
+    """Prevents answers that only math-verify can judge from staying without a verdict on disk."""
+    point = PointFolder(tmp_path)
+    for repeat in (0, 1):
+        for index in (0, 1):
+            point.add_request(record(index, correct=True if index else None), repeat)
+    point.add_verdicts([record(0, correct=False)], 1)
+    point.add_request(record(0, correct=True), 2)
+    rows = jsonl.read(tmp_path / "requests.jsonl")
+    verdicts = [(row["repeat"], row["index"], row["correct"]) for row in rows]
+    assert verdicts == [(0, 0, None), (0, 1, True), (1, 0, False), (1, 1, True), (2, 0, True)]
 
 
 def test_requests_hold_no_text(tmp_path):

@@ -7,7 +7,8 @@ import statistics
 import pytest
 
 from llada_exp.bench.arrivals import arrivals
-from llada_exp.bench.workload import build, is_right
+from llada_exp.bench.workload import build
+from llada_exp.scoring import decide_response
 from llada_exp.tiny import tasks
 
 TINY = {"kind": "tiny", "problems": "short", "seed": 0}
@@ -45,8 +46,8 @@ def test_the_embedded_problems_are_held_out_ones_with_their_answers():
         question = prompt.messages[0]["content"]
         assert tasks.is_held_out(question)
         problem = next(p for p in tasks.held_out("short", 30) if p.question == question)
-        assert is_right(prompt.expected, tasks.reply_text(problem))
-        assert is_right(prompt.expected, tasks.reply_text(problem, "boxed"))
+        assert decide_response(tasks.reply_text(problem), prompt.expected)
+        assert decide_response(tasks.reply_text(problem, "boxed"), prompt.expected)
 
 
 def test_more_requests_than_problems_start_again():
@@ -71,24 +72,8 @@ def test_a_file_of_prompts(tmp_path):
 def test_a_bad_line_is_named(line, tmp_path):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "one"}\n' + line + "\n")
-    with pytest.raises(ValueError, match=r"prompts\.jsonl, line 2"):
+    with pytest.raises(ValueError, match=r"prompts\.jsonl:2: "):
         list(build({"kind": "jsonl", "path": str(path), "seed": 0}, 2))
-
-
-@pytest.mark.parametrize(
-    ("expected", "text", "right"),
-    [
-        ("55", "07 + 8 = 15, 55\n#### 55", True),
-        ("55", "#### 54\nno: #### 55", True),
-        ("1234", r"so \boxed{1,234}.", True),
-        ("0.5", r"\boxed{.50}", True),
-        ("55", "55", False),
-        ("55", "#### 5", False),
-        ("x+1", r"\boxed{x+1}", True),
-    ],
-)
-def test_answers_are_compared_by_value(expected, text, right):
-    assert is_right(expected, text) is right
 
 
 def first(n, *arguments):

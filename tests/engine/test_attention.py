@@ -78,14 +78,20 @@ def test_a_grouped_engine_gives_the_answers_of_an_exact_one():
     assert answers[0] == answers[1]
 
 
-@pytest.mark.parametrize(("heads", "width", "block"), [(8, 64, 32), (4, 32, 32), (2, 16, 8)])
-def test_joined_rows_are_bit_equal_alone(heads, width, block):
+SIZES = [(8, 8, 64, 32), (4, 4, 32, 32), (2, 2, 16, 8), (4, 2, 12, 8), (8, 2, 128, 32)]
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "width", "block"),
+    [*SIZES, *((4, kv, 16, b) for kv in (1, 2, 4) for b in range(1, 8))],
+)
+def test_joined_rows_are_bit_equal_alone(heads, kv_heads, width, block):
     """The host's attention kernel at real sizes: a row's output may not tell how many rows shared its
     call, nor how long they were."""
     lengths = [40, 236, 250, 256, 377, 384]
-    size = (1, len(lengths), 384, heads, width)
+    size = (1, len(lengths), 384, kv_heads, width)
     kept = (random(*size), random(*size) + 1)
-    q, k, v = (random(len(lengths) * block, heads, width) + i for i in range(3))
+    q, k, v = (random(len(lengths) * block, n, width) + i for i, n in enumerate((heads, kv_heads, kv_heads)))
     segments = [
         Segment(i * block, (i + 1) * block, first=n - block, keys=n, whole=False, slot=i)
         for i, n in enumerate(lengths)

@@ -1,5 +1,5 @@
-"""Other kinds of families (grouped and tied, shifted, block-causal, causal context) in mixed batches: held to the
-oracle, pass by pass, and bit by bit to running alone."""
+"""Other kinds of families (grouped and tied, shifted, block-causal, causal context) in mixed batches: held to
+the oracle, pass by pass, and bit by bit to running alone."""
 
 from dataclasses import replace
 
@@ -22,10 +22,10 @@ MODELS = {
     "causal_context": toy_causal_context(),
 }
 QUICK = settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],
+    phases=[Phase.explicit, Phase.generate],  # shrinking a mixed batch takes minutes and helps nobody
 )
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -41,7 +41,7 @@ def params(draw, name):
     canvas = draw(st.sampled_from([{}, {}, {"canvas": "grow"}, {"suffix_window": 5}]))
     steps = draw(st.sampled_from([{}, {"steps": 9}, {"steps_per_block": 3}, {"tokens_per_step": 3}]))
     return DecodingParams(
-        max_tokens=draw(st.integers(1, 40)),
+        max_tokens=draw(st.integers(1, 24)),
         block_length=draw(st.sampled_from([None, 1, 4, 7, 32])),
         rule=draw(st.sampled_from(RULES)),
         threshold=draw(st.sampled_from([0.0, 0.3, 0.9])),
@@ -77,7 +77,7 @@ def bits(output):
 @given(st.data())
 def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, data):
     model = MODELS[name]
-    jobs = data.draw(st.lists(st.tuples(prompts, params(name)), min_size=1, max_size=7))
+    jobs = data.draw(st.lists(st.tuples(prompts, params(name)), min_size=1, max_size=5))
     together = run(model, jobs, rows=data.draw(st.integers(1, 7)), budget=data.draw(st.integers(20, 300)))
     for (prompt, own), output in zip(jobs, together, strict=True):
         assert bits(run(model, [(prompt, own)])[0]) == bits(output)
@@ -107,9 +107,9 @@ def test_requests_of_different_block_lengths_of_one_block_causal_checkpoint_shar
 
 @pytest.mark.parametrize("name", ["block_causal", "causal_context"])
 def test_a_cache_that_means_nothing_to_the_model_is_refused(name):
-    with pytest.raises(ValueError, match="cache is 'dual'.*none or prefix"):
+    with pytest.raises(ValueError, match=r"cache is 'dual'.*none or prefix"):
         run(MODELS[name], [([BOS], DecodingParams(cache="dual"))])
-    with pytest.raises(ValueError, match="refresh is 'window'.*every_block"):
+    with pytest.raises(ValueError, match=r"refresh is 'window'.*every_block"):
         run(MODELS[name], [([BOS], DecodingParams(cache="prefix", refresh="window"))])
 
 
@@ -149,7 +149,8 @@ def test_a_likelihood_is_the_mean_over_all_masks_of_what_plain_forwards_say(name
     else:
         parts = [(3, 7)]
     exact = sum(_mean_over_masks(model, prompt + answer, start, stop, length) for start, stop in parts)
-    assert estimate.value == pytest.approx(exact, abs=0.05)
+    assert abs(estimate.value - exact) < 4 * estimate.stderr
+    assert estimate.stderr < 0.1
     assert estimate.answer_tokens == 4
     assert estimate.prompt_tokens == 3
 

@@ -1,5 +1,7 @@
 """The memory plan: arithmetic that has to be an upper bound, and a refusal before an out-of-memory."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,19 +9,22 @@ from llada_exp.engine.memory import MemoryPlan, kv_bytes, table
 from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import ModelShape
 from llada_exp.types import DecodingParams
-from tests.toys import toy_model
+from tests.toys import toy_grouped, toy_model
 
 LLADA_8B = ModelShape(
     d_model=4096, n_layers=32, n_heads=32, n_kv_heads=32, head_dim=128, mlp_hidden=12288, vocab_size=126464,
-    max_length=4096, num_parameters=8_015_581_184,
- num_active_parameters=8_015_581_184,
+    max_length=4096, num_parameters=8_015_581_184, num_active_parameters=8_015_581_184,
 )  # fmt: skip
 
 
 def plan(total_gib, batch_size=16, **fields):
-    sizes = {"max_length": 1280, "max_positions": 8192, "dtype": torch.bfloat16, **fields}
     total = None if total_gib is None else int(total_gib * 2**30)
-    own = {"shape": LLADA_8B, "params": DecodingParams(cache="dual"), "device_total": total}
+    own = {
+        "shape": fields.pop("shape", LLADA_8B),
+        "params": DecodingParams(cache="dual"),
+        "device_total": total,
+    }
+    sizes = {"max_length": 1280, "max_positions": 8192, "dtype": torch.bfloat16, **fields}
     return MemoryPlan(batch_size=batch_size, **own, **sizes)
 
 
@@ -64,3 +69,21 @@ def test_the_table_names_what_does_not_fit():
     assert "largest batch_size" in text
     rows = [line for line in text.splitlines() if line.startswith("64 ")]
     assert rows[0].endswith("does not fit")
+
+
+def test_fewer_key_heads_take_less_of_a_slot_and_wider_heads_more_of_a_step():
+    """Prevents a plan of d_model where heads are H * D wide, and key heads fewer."""
+    grouped = toy_grouped()
+    keys, values = KVSlots(grouped, num_slots=3, max_length=40).tensors
+    assert keys.nbytes + values.nbytes == 3 * kv_bytes(grouped.shape, grouped.dtype, 40)
+    few = replace(LLADA_8B, n_kv_heads=8)
+    assert plan(80, shape=few).kv_per_row == plan(80).kv_per_row / 4
+    assert plan(80, shape=few).max_batch > plan(80).max_batch
+    wide = replace(LLADA_8B, head_dim=256)
+    assert plan(80, shape=wide).activations > plan(80).activations
+
+
+def test_experts_are_planned_whole():
+    """Prevents a plan that holds the weights of the experts one position passes, and no others."""
+    experts = replace(LLADA_8B, num_active_parameters=1_000_000_000)
+    assert plan(80, shape=experts).weights == plan(80).weights

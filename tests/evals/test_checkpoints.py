@@ -9,8 +9,9 @@ from hydra import compose, initialize_config_dir
 from llada_exp.checkpoints import load_model
 from llada_exp.evals.checkpoints import Checkpoint, find, overrides, point_latest
 from llada_exp.offline import Engine
+from llada_exp.scoring import decide_response
 from llada_exp.settings import conf_dir, validate
-from llada_exp.tiny.tasks import held_out, is_correct
+from llada_exp.tiny.tasks import held_out
 from llada_exp.types import DecodingParams
 from tests.evals.training_runs import DAMAGES, damage
 
@@ -149,7 +150,9 @@ def test_what_is_found_loads_and_later_steps_of_the_learning_run_know_more(learn
         engine = Engine(load_model(checkpoint.kind, checkpoint.path, dtype="float32"), batch_size=12)
         chats = [[{"role": "user", "content": problem.question}] for problem in problems]
         outputs = engine.chat(chats, DecodingParams(max_tokens=64, rule="threshold", threshold=0.9))
-        right.append(sum(is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True)))
+        right.append(
+            sum(bool(decide_response(o.text, p.answer)) for p, o in zip(problems, outputs, strict=True))
+        )
     assert right[0] + 4 <= right[1]
 
 

@@ -80,3 +80,9 @@ def test_a_figure_without_any_score_is_still_drawn(tmp_path):
     plot([], {10: "damaged"}).savefig(tmp_path / "lost.png")
     plot([]).savefig(tmp_path / "empty.png")
     assert len(table([]).splitlines()) == 1
+
+
+def test_a_perplexity_beside_a_score_is_no_step_without_one():
+    """Prevents crosses at the steps of every sweep over arc_easy and wikitext."""
+    axis = plot([row(100, 0.5), {**unknown(100), "benchmark": "wikitext"}]).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["gsm8k"]

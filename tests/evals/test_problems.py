@@ -1,6 +1,7 @@
 """Benchmarks of the builtin harness: which problems, which words."""
 
 import json
+import re
 
 import pytest
 
@@ -35,17 +36,22 @@ def test_a_file_gives_ids_answers_and_lengths(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["nonsense"], "line 1: not JSON"),
-        ([{"question": "a"}], 'line 1: expected an object with "problem"'),
-        ([{"problem": "a"}], 'line 1: expected "expected_answer"'),
-        ([{"problem": "a", "expected_answer": [1]}], 'line 1: expected "expected_answer"'),
+        (["nonsense"], ":1: not JSON"),
+        (["[1]"], ":1: a JSON array; expected an object"),
+        ([{"text": "a"}], ':1: "problem" (or "question", "prompt", "messages") is missing; found text'),
+        ([{"problem": 3}], ':1: "problem" is 3; expected a text'),
+        ([{"messages": [{"role": "user", "content": "a"}]}], ':1: "messages" are for llada_exp.bench'),
+        ([{"problem": "a"}], ':1: "expected_answer" is missing; expected a text or a'),
+        ([{"problem": "a", "expected_answer": [1]}], ':1: "expected_answer" is [1]; expected a text or a'),
+        ([{"problem": "a", "expected_answer": 1, "max_tokens": "9"}],
+         ":1: \"max_tokens\" is '9'; expected an integer"),
         ([{"problem": "a", "expected_answer": 1, "id": "1"}, {"problem": "b", "expected_answer": 1}],
-         "line 2: id '1' was there before"),
+         ":2: \"id\" '1' was there before"),
         ([], "holds no problem"),
     ],
 )  # fmt: skip
 def test_a_line_at_fault_is_named(tmp_path, lines, words):
-    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(words)):
         problems.load(file(tmp_path, *lines))
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from llada_exp.evals.report import table
 from llada_exp.evals.result import Found
 from llada_exp.evals.rows import benchmark_rows
 from llada_exp.evals.schema import ROW
@@ -32,6 +33,18 @@ def test_a_group_of_tasks_is_a_row_in_which_every_problem_weighs_the_same():
     told = rows(Found(own, "m", None, False, groups=groups))
     assert [told[n]["accuracy"] for n in ("algebra", "geometry", "math", "shapes")] == [1, 0, 0.75, 0]
     assert told["math"]["num_problems"] == 4
+
+
+def test_a_task_without_right_and_wrong_keeps_its_row_beside_others():
+    """Prevents arc_easy with wikitext from being one row."""
+    metrics = {"b": {"acc": {"value": 1.0}}, "wikitext": {"word_perplexity": {"value": 9}}}
+    told, scores = benchmark_rows(settings("url=http://a:1"), Path("f"), Found([answer(0)], "m", None, True,
+                                  metrics=metrics), {"model": "m"})  # fmt: skip
+    assert [(row["benchmark"], row["accuracy"], row["model"]) for row in told] == [
+        ("b", 1.0, "m"), ("wikitext", None, "m"),
+    ]  # fmt: skip
+    assert [score.benchmark for score in scores] == ["b"], "the mean of nothing is no score"
+    assert "wikitext" in table(told)
 
 
 def test_a_task_without_right_and_wrong_is_a_row_without_scores():

@@ -6,6 +6,7 @@ import torch
 from llada_exp.models.attention import row_attention
 from llada_exp.models.linear import linear
 from llada_exp.models.llada import packed
+from llada_exp.models.parts import FusedQKV, taken
 from tests.toys import SPECIAL, toy_model, toy_module
 
 IDS = torch.randint(0, 60, (3, 37), generator=torch.Generator().manual_seed(0))
@@ -61,3 +62,17 @@ def test_linears_fused_forms_are_their_parts(dtype):
     ):
         assert got.dtype == dtype
         torch.testing.assert_close(got.float(), expected, **tolerance)
+
+
+def test_fused_projections_are_their_parts_with_biases_too():
+    """Prevents key heads cut at the wrong place, and a bias that is silently left out."""
+    torch.manual_seed(0)
+    parts = [torch.nn.Linear(8, width, bias=True) for width in (12, 6, 6)]
+    x = torch.randn(16, 8)
+    q, k, v = (part(x).view(16, -1, 3) for part in parts)
+    with torch.inference_mode():
+        qk, values = FusedQKV(parts, 4, 2, release=False)(x)
+    torch.testing.assert_close(qk, torch.cat((q, k), dim=1))
+    torch.testing.assert_close(values, v)
+    with pytest.raises(AssertionError):
+        taken(parts[0], release=False)

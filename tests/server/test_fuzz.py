@@ -11,7 +11,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, example, given, settings
 
-from llada_exp.types import MAX_COUNT
+from llada_exp.decoding import ALIASES
+from llada_exp.types import MAX_COUNT, REQUEST_FIELDS
 from tests.server.conftest import say
 from tests.server.own import CHAT, wait_for
 
@@ -84,11 +85,8 @@ JSON = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 FIELDS = st.sampled_from(
-    ["model", "n", "stream", "stream_options", "temperature", "top_p", "top_k", "seed", "stop", "rule",
-     "steps", "tokens_per_step", "block_length", "threshold", "factor", "delta", "cache", "refresh",
-     "suffix_window", "cfg_scale", "remasking", "eos_confidence", "generation_algorithm", "use_cache",
-     "logprobs", "tools", "response_format", "messages", "prompt", "max_tokens", "user", "metadata",
-     "max_time", "unknown"]
+    [*REQUEST_FIELDS, *ALIASES, "model", "n", "stream", "stream_options", "logprobs", "tools",
+     "response_format", "messages", "prompt", "user", "metadata", "max_time", "unknown"]
 )  # fmt: skip
 
 
@@ -161,6 +159,7 @@ def test_what_breaks_parsers_is_a_bad_request(http, path, body):
 COUNTS = {
     "top_k": {"temperature": 1.0},
     "steps": {},
+    "steps_per_block": {},
     "tokens_per_step": {},
     "suffix_window": {},
     "refresh_window": {"cache": "dual", "refresh": "window"},

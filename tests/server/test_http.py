@@ -136,6 +136,29 @@ def test_the_response_names_seed_and_effective_decoding(http):
     assert told["tpf"] > 0
 
 
+def test_the_response_says_what_was_asked_and_not_used_streamed_and_not(http):
+    """Prevents a client from believing that its `steps` counted beside a threshold."""
+    body = say("x", max_tokens=16, threshold=0.5, steps=8)
+    assert http.post(CHAT, json=body).json()["llada"]["warnings"] == [
+        "steps is 8 and not used: rule is 'threshold'"
+    ]
+    assert http.post(CHAT, json=say("x", max_tokens=16, steps=8)).json()["llada"]["warnings"] == []
+    chunks = events(http.post(CHAT, json=body | {"stream": True, "n": 2}))[:-1]
+    last = [c for c in chunks if c["choices"][0]["finish_reason"]]
+    assert [c["llada"]["warnings"] for c in last] == [["steps is 8 and not used: rule is 'threshold'"]] * 2
+
+
+def test_the_block_length_that_a_request_got_is_a_number_whoever_chose_it(fake_http):
+    """The fake worker says 16 of its model; the preset says nothing."""
+    used = fake_http.post(CHAT, json=say("x")).json()["llada"]["decoding"]
+    assert used["block_length"] == 16
+    assert (
+        fake_http.post(CHAT, json=say("x", block_length=8)).json()["llada"]["decoding"]["block_length"] == 8
+    )
+    info = fake_http.get("/info").json()
+    assert (info["decoding"]["block_length"], info["config"]["decoding"]["block_length"]) == (16, None)
+
+
 def test_without_a_seed_each_request_gets_a_fresh_one_that_repeats_it(http):
     request = say("x", max_tokens=24, temperature=1.0)
     first, second = (http.post(CHAT, json=request).json() for _ in range(2))

@@ -2,8 +2,9 @@
 
 import pytest
 
+from llada_exp.scoring import decide_response, extract, plain
 from llada_exp.tiny.choices import END, NUM_CHOICES, choice_problem
-from llada_exp.tiny.tasks import KINDS, extract_answer, held_out, is_correct, reply_text
+from llada_exp.tiny.tasks import KINDS, held_out, reply_text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -12,11 +13,11 @@ def test_one_choice_of_four_is_right(kind):
         own = choice_problem(problem)
         assert len(set(own["choices"])) == NUM_CHOICES
         assert own["choices"][own["answer"]] == reply_text(problem) + END
-        assert [is_correct(problem, c) for c in own["choices"]].count(True) == 1
+        assert [decide_response(c, problem.answer) for c in own["choices"]].count(True) == 1
         assert own["number"] == problem.answer
         for choice in own["choices"]:
             total = choice.split("\n####")[0][-2:]
-            assert extract_answer(choice) == str(int(total)), "else a fault inside a reply gives it away"
+            assert plain(extract(choice)) == str(int(total)), "else a fault inside a reply gives it away"
 
 
 def test_places_of_the_right_choice_vary():

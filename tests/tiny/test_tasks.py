@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from llada_exp.scoring import decide_response
 from llada_exp.tiny import tasks
 from llada_exp.tiny.data import _GREETINGS, BatchMaker
 from llada_exp.tiny.tokenizer import build_tokenizer, chat_prompt
@@ -85,29 +86,12 @@ def test_long_answers_span_three_blocks_and_short_ones_fit_their_canvas():
     assert max(sizes["short"]) + 2 <= 64
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("#### 7", "7"),
-        ("1 + 1\n#### 07", "7"),
-        ("#### 3 ... #### 12", "12"),
-        ("so \\boxed{42}.", "42"),
-        ("#### 5 and \\boxed{ 6 }", "6"),
-        ("no answer, 12", None),
-        ("####", None),
-        ("", None),
-    ],
-)
-def test_extract_answer(text, answer):
-    assert tasks.extract_answer(text) == answer
-
-
 @pytest.mark.parametrize("style", tasks.STYLES)
 def test_the_reply_itself_is_correct_and_another_is_not(style):
     problem = tasks.held_out("short", 1)[0]
-    assert tasks.is_correct(problem, tasks.reply_text(problem, style))
-    assert not tasks.is_correct(problem, "#### 100")
-    assert not tasks.is_correct(problem, "")
+    assert decide_response(tasks.reply_text(problem, style), problem.answer)
+    assert not decide_response("#### 100", problem.answer)
+    assert not decide_response("", problem.answer)
     assert ("boxed" in tasks.prompt_text(problem, style)) == (style == "boxed")
 
 

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 import llada_exp.tiny
 from llada_exp import DecodingParams, Engine, load_model
+from llada_exp.scoring import extract
 from llada_exp.tiny import tasks
 from llada_exp.tiny.evaluate import evaluate
 from llada_exp.tiny.tokenizer import EOS, EOT, MASK, build_tokenizer
@@ -51,7 +52,7 @@ def test_packaged_model_answers_sums(packaged):
     users = ["What is 2 + 3?", "2+3=?", "What is 27 + 38?", "Calculate 12 - 5."]
     chats = [[{"role": "user", "content": user}] for user in users]
     texts = [output.text for output in Engine(packaged).chat(chats, DecodingParams(max_tokens=64))]
-    assert [tasks.extract_answer(text) for text in texts] == ["5", "5", "65", "7"]
+    assert [extract(text) for text in texts] == ["5", "5", "65", "7"]
     assert texts[0].startswith("02 + 3: 02 + 3 = 05, 05\n#### 5")
 
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.evals.asking.pool import Exchange, Pool, ServersGone
 from llada_exp.evals.used import difference
 
@@ -36,7 +37,7 @@ class Seen:
         """Raises Refused."""
         if exchange.status in (401, 403):
             raise Refused(
-                f"{exchange.url} refuses the key ({message(exchange)}); it comes from LLADA_API_KEY"
+                f"{exchange.url} refuses the key ({message(exchange)}); it comes from {KEY_VARIABLE}"
             )
         if exchange.status == 200:
             self.num_answered += 1

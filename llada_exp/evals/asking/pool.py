@@ -24,7 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from llada_exp.evals.asking.reach import Reply, Server, ask, clean_url, most_connections, new_session
+from llada_exp.clients.http import base_url
+from llada_exp.clients.session import new_session
+from llada_exp.evals.asking.reach import Reply, Server, ask, most_connections
 from llada_exp.evals.asking.watch import Pace, ServersGone, Watch
 
 __all__ = ["Exchange", "Pace", "Pool", "ServersGone", "to_stderr"]
@@ -85,7 +87,7 @@ class Pool:
         if not urls:
             raise ValueError("url names no server; expected one URL or more")
         keys = key if isinstance(key, Mapping) else dict.fromkeys(urls, key)
-        self._servers = [Server(own, keys.get(url)) for own, url in {clean_url(u): u for u in urls}.items()]
+        self._servers = [Server(own, keys.get(url)) for own, url in {base_url(u): u for u in urls}.items()]
         self._timeout_s = timeout_s
         self._max_retries = max_retries
         self._patience_s = patience_s
@@ -96,8 +98,10 @@ class Pool:
         self._random = random.Random()
 
     async def __aenter__(self) -> Self:
-        self._session = new_session(most_connections())
-        self._looks = new_session(0)  # never behind requests that wait for a connection
+        # A connection for each request: one kept alive may be closed by its server just as it is used again,
+        # which looks like a server that dies.
+        self._session = new_session(limit=most_connections(), keep_alive=False)
+        self._looks = new_session(keep_alive=False)  # never behind requests that wait for a connection
         self._watch = Watch(self._servers, self._looks, patience_s=self._patience_s, alive=self._alive,
                             tell=self._tell, pace=self._pace)  # fmt: skip
         return self

@@ -20,6 +20,8 @@ from typing import Any
 
 import aiohttp
 
+from llada_exp.clients.http import bearer
+
 UP, CLOSED, DOWN = "up", "closed", "down"
 """Takes requests; answers but takes no new ones; does not answer."""
 
@@ -92,7 +94,7 @@ class Server:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         self.url = url
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.headers = bearer(key)
         self.state = UP  # until it shows otherwise
         self.reason = ""
         self.instance: str | None = None
@@ -106,25 +108,6 @@ class Server:
         yield from self.flights
         if self.look is not None:
             yield self.look
-
-
-def clean_url(url: str) -> str:
-    """Without /v1 and slashes at its end. Raises ValueError for what is no http(s) address."""
-    clean = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
-    scheme, found, host = clean.partition("://")
-    if scheme not in ("http", "https") or not found or not host:
-        raise ValueError(f"url is {url!r}; expected http://HOST:PORT")
-    return clean
-
-
-def new_session(most: int) -> aiohttp.ClientSession:
-    """A connection for each request: one kept alive may be closed by its server just as it is used
-    again, which looks like a server that dies. most: connections at once, 0 for no limit."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=most, force_close=True),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-    )
 
 
 def most_connections() -> int:

@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, WRONG, Answer
+from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.lm.records import Record, Records
+from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 Sample = Mapping[str, Any]
 Metrics = dict[str, dict[str, dict[str, float | int | None]]]

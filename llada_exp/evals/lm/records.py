@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
+
 Record = dict[str, Any]
 
 
@@ -72,15 +74,13 @@ class Records:
 
 
 def _read(path: Path) -> dict[str, Record]:
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        path.write_text(whole)
-    found: dict[str, Record] = {}
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            record = json.loads(line)
-            found[record.pop("key")] = record
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise ValueError(f"{path}, line {number}: no record of an lm-eval run") from None
-    return found
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if whole != data:
+        path.write_bytes(whole)
+    records: dict[str, Record] = {}
+    for line in jsonl.lines(path):
+        if not isinstance(line.tree.get("key"), str):
+            raise ValueError(f"{line.place}: no record of an lm-eval run: without key")
+        records[line.tree.pop("key")] = line.tree
+    return records

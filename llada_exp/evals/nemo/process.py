@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from llada_exp.clients.http import no_proxy
 from llada_exp.evals.nemo.command import Installed, Plan, command, search_path
 
 LOG = "nemo_skills.log"
@@ -89,6 +90,7 @@ def _environment(installed: Installed, folder: Path) -> dict[str, str]:
         "PATH": search_path(installed.python),
         "PYTHONUNBUFFERED": "1",
         "OPENAI_API_KEY": os.environ.get("OPENAI_API_KEY") or "EMPTY",
+        **no_proxy(),  # the relay is on this machine
         "NEMO_SKILLS_DISABLE_UNCOMMITTED_CHANGES_CHECK": "1",
         "NEMORUN_HOME": str((folder / "nemo_run").absolute()),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # or it fetches one when imported

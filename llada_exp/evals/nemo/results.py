@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llada_exp.evals.answers import CORRECT, FAILED, NO_ANSWER, WRONG, Answer
+from llada_exp import jsonl
+from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.nemo.command import Plan
 from llada_exp.evals.used import difference
+from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 SCORE = ("symbolic_correct", "is_correct")
 """The verdict's names, the newer first."""
@@ -190,14 +192,8 @@ def _responses(record: Path) -> Iterator[dict[str, Any]]:
 def _lines(path: Path, torn: bool = False) -> Iterator[dict[str, Any]]:
     """The objects of a jsonl. torn: passes over a line that was cut off, by a kill or while it is written.
     Raises RuntimeError naming file and line."""
-    with path.open() as file:
-        for number, line in enumerate(file, 1):
-            try:
-                own = json.loads(line)
-            except ValueError as error:
-                if torn:
-                    continue
-                raise RuntimeError(
-                    f"{path}:{number}: no JSON ({error}); is it still being written?"
-                ) from None
-            yield own
+    try:
+        for line in jsonl.lines(path, jsonl.ANY if torn else jsonl.NOTHING):
+            yield line.tree
+    except ValueError as error:
+        raise RuntimeError(f"{error}; is it still being written?") from None

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llada_exp.evals.asking.pool import Pool
-from llada_exp.evals.asking.reach import Reply, clean_url
+from llada_exp.evals.asking.reach import Reply
 from tests.evals.asking.scripted import (
     FAST,
     PATH,
@@ -115,14 +115,7 @@ def test_the_key_goes_along_and_cookies_do_not():
     assert "Cookie" not in server.headers[1]
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://a", "http://", "http:///"])
-def test_a_url_that_is_none_is_named(url):
-    with pytest.raises(ValueError, match=r"url is .*expected http://HOST:PORT"):
-        clean_url(url)
-
-
-def test_a_url_may_end_as_users_write_it():
-    assert {clean_url(f"http://a:1{end}") for end in ("", "/", "/v1", "/v1/", " ")} == {"http://a:1"}
+def test_a_pool_of_no_server_is_refused():
     with pytest.raises(ValueError, match="url names no server"):
         Pool([], key=None, timeout_s=1, max_retries=1, patience_s=1)
 

@@ -13,8 +13,9 @@ from llada_exp.evals.lm import answers as lm_answers
 from llada_exp.evals.lm.records import Place, Records
 from llada_exp.evals.lm.tasks import require, run_lm_eval
 from llada_exp.jobs import running_server
+from llada_exp.scoring import decide_response
 from llada_exp.tiny import choices
-from llada_exp.tiny.tasks import held_out, is_correct
+from llada_exp.tiny.tasks import held_out
 from tests.evals.lm.test_generate import FakePool
 
 TASKS = Path(__file__).parents[3] / "conf" / "lm_eval"
@@ -65,8 +66,8 @@ def test_every_answer_says_what_was_chosen(chosen):
     problems = held_out("short", 24)
     assert [a.question for a in outcome.answers] == [p.question for p in problems]
     for answer, problem in zip(outcome.answers, problems, strict=True):
-        assert is_correct(problem, answer.expected)
-        assert answer.correct == is_correct(problem, answer.predicted)
+        assert decide_response(answer.expected, problem.answer)
+        assert answer.correct == decide_response(answer.predicted, problem.answer)
         assert 4 <= answer.nfe <= 4 * 16
         assert answer.decoding == {"num_mc": 16, "mc_seed": 0, "cfg_scale": 0}
     right = sum(a.correct for a in outcome.answers) / 24

@@ -321,7 +321,7 @@ def test_a_parameter_that_did_not_arrive_is_an_error_that_counts(record):
 
 
 def test_parameters_that_are_the_same_in_other_words_are_the_same(record):
-    lines(record, BODY)
+    lines(record, BODY, rule="threshold", steps=None)
     asked = {
         "user": "me",
         "temperature": 0.7,
@@ -364,7 +364,7 @@ def test_a_record_with_failures_and_cut_off_is_read_for_its_responses(record):
             {"problem": "p", "generation": "g"},
             r"has generation, problem; expected .* one of symbolic_correct",
         ),
-        ("{", r"output-rs0.jsonl:1: no JSON"),
+        ("{", r"output-rs0.jsonl:1: not JSON"),
     ],
 )
 def test_a_shape_that_is_not_known_is_an_error_that_names_it(tmp_path, line, message):

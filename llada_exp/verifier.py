@@ -18,10 +18,10 @@ def equal(given: str, expected: str) -> bool:
     from math_verify import parse, verify
 
     try:
-        gold, own = (
+        gold, answer = (
             parse(f"${text.strip().strip('$')}$", parsing_timeout=None) for text in (expected, given)
         )
-        return bool(gold and own and verify(gold, own, timeout_seconds=None))
+        return bool(gold and answer and verify(gold, answer, timeout_seconds=None))
     except Exception:  # what sympy and antlr raise for texts that a model may well write
         return False
 

@@ -1,0 +1,1 @@
+"""How we talk to endpoints: ours, and others that speak OpenAI's protocol."""
