@@ -163,6 +163,7 @@ class Decoder:
             odds=odds.new_full(shape, torch.inf).index_put(at, odds),
             masked=masked.new_zeros(shape).index_put(at, masked),
             evidence=plane(seen.evidence),
+            decided=plane(None if revision is None else ~revision.masked),
             current=plane(None if revision is None else revision.ids),
             current_confidence=plane(seen.standing),
         )

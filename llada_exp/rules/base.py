@@ -35,8 +35,9 @@ class Candidates:
     masked:     bool [n, B], undecided.
     evidence:   float32 [n, B], what the rule's `observe` said of each position; None where no rule of the
                 pass says anything.
-    current:    int64 [n, B] and current_confidence float32 [n, B]: the token that stands at a decided
-                position and its probability by now. Only for rules that revise.
+    decided:    bool [n, B], positions whose token the rule may change; None for rules that do not revise,
+                as current: int64 [n, B], the token that stands there, and current_confidence: float32
+                [n, B], its probability by now.
     """
 
     token_ids: Tensor
@@ -44,12 +45,13 @@ class Candidates:
     odds: Tensor
     masked: Tensor
     evidence: Tensor | None = None
+    decided: Tensor | None = None
     current: Tensor | None = None
     current_confidence: Tensor | None = None
 
     def rows(self, index: Tensor) -> Candidates:
         """Those rows only; index int64 [k]."""
-        optional = (self.evidence, self.current, self.current_confidence)
+        optional = (self.evidence, self.decided, self.current, self.current_confidence)
         return Candidates(
             self.token_ids[index],
             self.confidence[index],
