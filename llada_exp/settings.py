@@ -146,7 +146,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return " or ".join(close) if close else None
 
 
-def unknown_key_message(key: str, known: Iterable[str]) -> str:
+def unknown_key_message(key: str, known: Iterable[str], moved: Mapping[str, str] | None = None) -> str:
+    """moved: old spelling of a key -> the new one."""
+    if moved and key in moved:
+        return f"{key} is now {moved[key]}"
     names = sorted(known)
     guess = nearest(key, names)
     hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.evals.answers import FAILED, Answer
+from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.result import Found
 from llada_exp.evals.schema import complete, write_rows
 from llada_exp.evals.scores import Estimate, Scores, score
-from llada_exp.evals.settings import EvalSettings
 from llada_exp.runs.files import write_whole
 
 SCORES = "scores.json"
@@ -84,7 +84,7 @@ def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, A
         **{n: told.get(n) if fixed else None for n in ("steps", "tokens_per_step")},
         "max_tokens": lengths.pop() if len(lengths) == 1 else settings.request.get("max_tokens"),
         "seed": settings.seed,
-        "prompt": settings.prompt,
+        "prompt": settings.harness_keys.get("prompt"),
         "chat_template": settings.chat_template,
         "dtype": server.dtype if server else None,
         "batch_size": server.batch_size if server else None,

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llada_exp.evals import checkpoints, curve, harnesses, report
+from llada_exp.evals import checkpoints, curve, report
+from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.harnesses import harnesses
 from llada_exp.evals.run import check_folder
 from llada_exp.evals.schema import write_rows
-from llada_exp.evals.settings import EvalSettings, validate_eval
+from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import status, sweep
 from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.servers import tree_key
@@ -29,7 +31,7 @@ class Sweep(sweep.Sweep):
 
     def validate(self, tree: dict[str, Any]) -> EvalSettings:
         settings = validate_eval(tree)
-        harnesses.check(settings)
+        harnesses()[settings.harness].check(settings)
         return settings
 
     def variants(self, tree: dict[str, Any]) -> list[Variant]:

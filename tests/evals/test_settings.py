@@ -82,8 +82,8 @@ def test_resuming_asks_whether_an_answer_would_change_and_nothing_else():
     same = ["expname=b", "concurrency=3", "timeout=5", "max_retries=0", "tracking=disabled", "resume=true"]
     for one in same:
         assert settings(one).config_hash == base, one
-    other = ["benchmark=tiny_long", "temperature=0.5", "seed=1", "max_samples=3", "prompt=boxed",
-             "decoding=exact", "scorer=exact", "extra_body={a: 1}"]  # fmt: skip
+    other = ["benchmark=tiny_long", "temperature=0.5", "seed=1", "max_samples=3", "builtin.prompt=boxed",
+             "decoding=exact", "builtin.scorer=exact", "extra_body={a: 1}"]  # fmt: skip
     for one in other:
         assert settings(one).config_hash != base, one
     remote = settings("url=http://a:1")
@@ -93,7 +93,7 @@ def test_resuming_asks_whether_an_answer_would_change_and_nothing_else():
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("harness=nemo", "harness is 'nemo'; expected one of builtin, nemo_skills, lm_eval"),
+        ("harness=nemo", "harness is 'nemo'; expected one of builtin, lm_eval, nemo_skills"),
         ("benchmark=tiny_short:0", "expected NAME or NAME:K"),
         ("benchmark=''", "benchmark is ''; expected a name"),
         ("url=node7", "url is 'node7'; expected http://HOST:PORT"),
@@ -102,8 +102,9 @@ def test_resuming_asks_whether_an_answer_would_change_and_nothing_else():
         ("tokens_to_generate=0", "tokens_to_generate is 0"),
         ("cache=both", "cache is 'both'; expected"),
         ("threshold=2", "threshold is 2"),
-        ("prompt=none", "prompt is 'none'"),
-        ("scorer=none", "scorer is 'none'; expected one of math_verify, exact"),
+        ("builtin.prompt=none", "builtin.prompt is 'none'"),
+        ("+prompt=boxed", "prompt is now builtin.prompt"),
+        ("builtin.scorer=none", "builtin.scorer is 'none'; expected one of math_verify, exact"),
         ("extra_body=3", "extra_body is 3"),
         ("checkpoint_steps=[a]", "checkpoint_steps is "),
         ("nemo_skills.args=x", "nemo_skills.args is 'x'"),

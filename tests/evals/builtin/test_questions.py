@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from llada_exp.evals import answers, builtin
+from llada_exp.evals import answers
 from llada_exp.evals.asking.loop import Refused
 from llada_exp.evals.asking.pool import ServersGone
+from llada_exp.evals.builtin import questions
 from llada_exp.evals.target import Target
 from tests.evals.endpoint import completion, endpoint, failure
 from tests.evals.samples import settings
@@ -28,7 +29,7 @@ def right(body):
 def ask(own, file, folder, *overrides):
     folder.mkdir(exist_ok=True)
     told = settings(f"benchmark='{file}'", f"url={own.url}", "max_retries=1", "patience=0.3", *overrides)
-    return builtin.run(told, Target(told.urls, "toy"), folder)
+    return questions.run(told, Target(told.urls, "toy"), folder)
 
 
 def test_every_sample_is_asked_once_with_its_seed_and_fields(twelve, tmp_path):
@@ -50,7 +51,7 @@ def test_without_a_chat_template_the_prompt_goes_as_it_is(twelve, tmp_path):
         return 200, {"choices": [{"text": f"\\boxed{{{body['prompt'][3:]}}}", "finish_reason": "stop"}]}
 
     with endpoint(reply) as own:
-        found, _ = ask(own, twelve, tmp_path / "a", "chat_template=false", "prompt='Q:{problem}'")
+        found, _ = ask(own, twelve, tmp_path / "a", "chat_template=false", "builtin.prompt='Q:{problem}'")
         assert set(own.paths) == {"/v1/completions"}
     assert all(a.correct and a.output_tokens is None for a in found)
 
@@ -118,7 +119,7 @@ def test_a_server_that_goes_ends_the_run_and_resuming_asks_the_rest_only(twelve,
         gone = Target(told.urls, "toy")
         object.__setattr__(gone, "alive", lambda: "its process ended" if len(stopped) >= 5 else None)
         with pytest.raises(ServersGone, match="its process ended"):
-            builtin.run(told, gone, folder)
+            questions.run(told, gone, folder)
         assert time.monotonic() - began < 20, "noticed while a request was in flight"
     kept = answers.read(folder / answers.FILE)
     assert len(kept) == 5
