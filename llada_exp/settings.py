@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llada_exp.types import DecodingParams
+from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 SOURCES = ("tiny", "hf", "dcp")
 MODES = ("batch", "streaming")
@@ -27,8 +27,6 @@ EXTRA_FIELDS = ("reject", "ignore")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SCHEDULING = ("continuous", "lockstep")
 MAX_TIME_S = 7 * 86400.0
-PER_REQUEST_FIELDS = ("seed", "stop", "ignore_eos", "ban_ids", "trace")
-"""Decoding fields that make no sense as a server's default."""
 Value = TypeVar("Value")
 
 
@@ -129,7 +127,7 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
         api_key_file=tree.text("api_key_file", optional=True),
         endpoint=tree.text("endpoint", optional=True),
         log_level=tree.one_of("log_level", LOG_LEVELS),
-        decoding=_decoding(tree.child("decoding", _preset_fields())),
+        decoding=_decoding(tree.child("decoding", PRESET_FIELDS)),
         engine=_engine(tree.child("engine", _names(EngineSettings))),
         server=_http(tree.child("server", _names(HttpSettings))),
     )
@@ -168,7 +166,7 @@ def known_keys() -> tuple[str, ...]:
     """Every key of the tree, dotted, as one may override it."""
     nested = {
         "model": _names(ModelSettings),
-        "decoding": _preset_fields(),
+        "decoding": PRESET_FIELDS,
         "engine": _names(EngineSettings),
         "server": _names(HttpSettings),
     }
@@ -178,10 +176,6 @@ def known_keys() -> tuple[str, ...]:
 
 def _names(cls: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(cls))
-
-
-def _preset_fields() -> tuple[str, ...]:
-    return tuple(n for n in _names(DecodingParams) if n not in PER_REQUEST_FIELDS)
 
 
 def _model(node: Node) -> ModelSettings:

@@ -5,12 +5,14 @@ Knows no tensor, no tokenizer and no HTTP.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from llada_exp.fields import DecodingError, choice, declarations, flag, integer, number, texts
 
 Remasking = Literal["low_confidence", "random"]
 EosConfidence = Literal["allow", "last", "forbid"]
+Canvas = Literal["whole", "grow"]
 FinishReason = Literal["stop", "length", "abort"]
 
 RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical")
@@ -18,6 +20,7 @@ CACHES = ("none", "prefix", "dual")
 REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "random")
 EOS_CONFIDENCE = ("allow", "last", "forbid")
+CANVAS = ("whole", "grow")
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
 """No count of tokens, steps or positions is larger: tensors hold it, and so do sums of several."""
@@ -27,100 +30,106 @@ MAX_COUNT = 2**31 - 1
 class DecodingParams:
     """How one request is decoded. The defaults are exact: one token a step, no cache, greedy.
 
-    max_tokens:     answer tokens at most; the canvas is this, rounded up to whole blocks.
-    block_length:   positions of a block; blocks are decoded left to right.
-    rule:           which candidates become tokens in a step, see `llada_exp.rules`.
-    steps:          `fixed`: denoising steps over the whole canvas; None = one token a step.
-    tokens_per_step: `fixed`: tokens committed in each step, instead of `steps`.
-    threshold:      `threshold`, `credit`, `hierarchical`: a candidate of at least this confidence
-                    is committed.
-    factor, delta, low_threshold: of the rules `factor`, `frechet` and `hierarchical`.
-    cache:          which K/V are kept between steps, see `llada_exp.caches`.
-    refresh:        what a cached block's first pass recomputes: the whole row (`every_block`),
-                    positions within `refresh_window` of the block (`window`), or all but the
-                    prompt, which only every `refresh_interval` blocks (`prompt_every`).
-    suffix_window:  forward the row only so far beyond the block; None = all of it.
-    remasking:      confidence of a candidate: its probability, or a uniform number.
-    temperature, top_p, top_k: sampling of candidates; temperature 0 is greedy, top_k 0 is off.
-    cfg_scale:      classifier-free guidance; above 0 the request costs two rows.
-    seed:           of this request's own random numbers.
-    stop:           strings that end the answer and are cut from it.
-    ignore_eos:     decode the whole canvas whatever it holds (benchmarks of fixed length).
-    early_eos:      finish inside a block once all before its first EOS is committed (same text).
-    eos_confidence: `last` commits EOS only when nothing else is left, `forbid` never.
-    ban_ids:        never emit the mask or ids without text; False reproduces reference vectors.
-    trace:          keep the commits of every step on the output.
+    Every field is declared here and nowhere else, see `llada_exp.fields`; a new one needs its line and the
+    code that obeys it. Which of them a request gets that names only some is `llada_exp.decoding`'s business.
 
-    Raises ValueError that names the field and what is allowed.
+    Raises DecodingError, a ValueError that names the field and what is allowed.
     """
 
-    max_tokens: int = 128
-    block_length: int = 32
-    rule: str = "fixed"
-    steps: int | None = None
-    tokens_per_step: int | None = None
-    threshold: float = 0.9
-    factor: float = 1.0
-    delta: float = 0.25
-    low_threshold: float = 0.6
-    cache: str = "none"
-    refresh: str = "every_block"
-    refresh_window: int = 32
-    refresh_interval: int = 2
-    suffix_window: int | None = None
-    remasking: Remasking = "low_confidence"
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    cfg_scale: float = 0.0
-    seed: int = 0
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-    early_eos: bool = True
-    eos_confidence: EosConfidence = "allow"
-    ban_ids: bool = True
-    trace: bool = False
+    max_tokens: int = integer(128, 1, None, "answer tokens at most")
+    block_length: int | None = integer(
+        None,
+        1,
+        None,
+        "positions decoded together, blocks left to right; null = the checkpoint's own, else 32",
+    )
+    canvas: Canvas = choice(
+        "whole", CANVAS, "whole: all masks of the answer are there; grow: none beyond the current block"
+    )
+    rule: str = choice("fixed", RULES, "which candidates of a step become tokens")
+    steps: int | None = integer(
+        None, 1, MAX_COUNT, "denoising steps over the whole canvas", rules=("fixed",), yields=True
+    )
+    steps_per_block: int | None = integer(
+        None, 1, MAX_COUNT, "denoising steps over each block", rules=("fixed",), yields=True
+    )
+    tokens_per_step: int | None = integer(
+        None, 1, MAX_COUNT, "tokens committed in each step", rules=("fixed",), yields=True
+    )
+    threshold: float = number(
+        0.9, 0.0, 1.0, "a candidate of at least this confidence is committed",
+        rules=("threshold", "credit", "hierarchical", "klass"),
+    )  # fmt: skip
+    factor: float = number(1.0, 0.0, 1000.0, "how sure candidates must be together", rules=("factor",))
+    delta: float = number(0.25, -1.0, 1.0, "least bound on the joint confidence", rules=("frechet",))
+    low_threshold: float = number(
+        0.6, 0.0, 1.0, "least confidence of the best candidate of a masked run", rules=("hierarchical",)
+    )
+    kl_threshold: float = number(
+        0.01, 0.0, 1000.0, "largest KL divergence between steps of a stable candidate", rules=("klass",)
+    )
+    history: int = integer(2, 1, 64, "steps over which a candidate was stable", rules=("klass",))
+    gamma: float = number(
+        0.1, 0.0, 1000.0, "largest sum of entropies of a step, their maximum left out", rules=("entropy",)
+    )
+    cache: str = choice("none", CACHES, "which keys and values are kept between steps")
+    refresh: str = choice(
+        "every_block",
+        REFRESH,
+        "what a cached block's first pass recomputes: the row, a window, all but the prompt",
+    )
+    refresh_window: int = integer(32, 0, MAX_COUNT, "of refresh=window: positions around the block")
+    refresh_interval: int = integer(
+        2, 1, MAX_COUNT, "of refresh=prompt_every: blocks between two passes that recompute the prompt, too"
+    )
+    suffix_window: int | None = integer(
+        None, 0, MAX_COUNT, "forward the row only so far beyond the block; null = all of it"
+    )
+    remasking: Remasking = choice(
+        "low_confidence", REMASKING, "confidence of a candidate: its probability, or a uniform number"
+    )
+    temperature: float = number(0.0, 0.0, 100.0, "of sampling; 0 is greedy")
+    top_p: float = number(1.0, 0.0, 1.0, "sample from the likeliest tokens of this mass", open_low=True)
+    top_k: int = integer(0, 0, MAX_COUNT, "sample from so many likeliest tokens; 0 and -1 are off", off=-1)
+    cfg_scale: float = number(0.0, 0.0, 1000.0, "classifier-free guidance; above 0 a request takes two rows")
+    seed: int = integer(0, 0, MAX_SEED, "of the request's own random numbers", preset=False)
+    stop: tuple[str, ...] = texts(64, 1024, "strings that end the answer and are cut from it", preset=False)
+    ignore_eos: bool = flag(False, "decode the whole canvas whatever it holds", preset=False)
+    early_eos: bool = flag(
+        True, "finish inside a block once all before its first end of text is committed (same text)"
+    )
+    eos_confidence: EosConfidence = choice(
+        "allow", EOS_CONFIDENCE, "last: commit the end of text only when nothing else is left; forbid: never"
+    )
+    ban_ids: bool = flag(
+        True, "never emit the mask or ids without text; false reproduces reference vectors",
+        preset=False, request=False,
+    )  # fmt: skip
+    trace: bool = flag(False, "the commits of every step, in the response's llada object", preset=False)
 
     def __post_init__(self) -> None:
-        _integer(self, "max_tokens", 1)
-        _integer(self, "block_length", 1)
-        _integer(self, "steps", 1, MAX_COUNT, optional=True)
-        _integer(self, "tokens_per_step", 1, MAX_COUNT, optional=True)
-        _integer(self, "top_k", 0, MAX_COUNT)
-        _integer(self, "seed", 0, MAX_SEED)
-        _integer(self, "refresh_window", 0, MAX_COUNT)
-        _integer(self, "refresh_interval", 1, MAX_COUNT)
-        _integer(self, "suffix_window", 0, MAX_COUNT, optional=True)
-        _number(self, "threshold", 0.0, 1.0)
-        _number(self, "factor", 0.0, 1000.0)
-        _number(self, "delta", -1.0, 1.0)
-        _number(self, "low_threshold", 0.0, 1.0)
-        _number(self, "temperature", 0.0, 100.0)
-        _number(self, "top_p", 0.0, 1.0, open_low=True)
-        _number(self, "cfg_scale", 0.0, 1000.0)
-        _one_of(self, "rule", RULES)
-        _one_of(self, "cache", CACHES)
-        _one_of(self, "refresh", REFRESH)
-        _one_of(self, "remasking", REMASKING)
-        _one_of(self, "eos_confidence", EOS_CONFIDENCE)
-        for name in ("ignore_eos", "early_eos", "ban_ids", "trace"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected true or false")
-        if self.steps is not None and self.tokens_per_step is not None:
-            raise ValueError("steps and tokens_per_step contradict each other: give one of them")
-        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
-            raise ValueError(f"stop is {self.stop!r}; expected non-empty strings")
-        object.__setattr__(self, "stop", tuple(self.stop))
+        for name, declaration in DECLARATIONS.items():
+            object.__setattr__(self, name, declaration.check(name, getattr(self, name)))
+        schedule = [name for name in SCHEDULE if getattr(self, name) is not None]
+        if len(schedule) > 1:
+            names = " and ".join(schedule)
+            message = f"{names} contradict each other: give one of them"
+            raise DecodingError(message, schedule[-1], "contradiction")
+        if self.canvas == "grow" and self.suffix_window:
+            message = (
+                f"suffix_window is {self.suffix_window}, but canvas is 'grow': nothing is beyond the block"
+            )
+            raise DecodingError(message, "suffix_window", "contradiction")
 
     @property
     def canvas_length(self) -> int:
         """G: generated positions, whole blocks."""
-        return self.num_blocks * self.block_length
+        return self.num_blocks * (self.block_length or 32)
 
     @property
     def num_blocks(self) -> int:
         """K."""
-        return -(-self.max_tokens // self.block_length)
+        return -(-self.max_tokens // (self.block_length or 32))
 
     @property
     def num_rows(self) -> int:
@@ -128,30 +137,17 @@ class DecodingParams:
         return 2 if self.cfg_scale > 0 else 1
 
 
-def _integer(obj: Any, name: str, low: int, high: int | None = None, optional: bool = False) -> None:
-    value = getattr(obj, name)
-    if value is None and optional:
-        return
-    bounds = f">= {low}" if high is None else f"from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high and value > high):
-        raise ValueError(f"{name} is {value!r}; expected an integer {bounds}")
-
-
-def _number(obj: Any, name: str, low: float, high: float, open_low: bool = False) -> None:
-    value = getattr(obj, name)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not low <= value <= high or (open_low and value == low):
-        above = "above" if open_low else "from"
-        raise ValueError(f"{name} is {value!r}; expected a number {above} {low:g} to {high:g}")
-
-
-def _one_of(obj: Any, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(obj, name)
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
-
-
-DECODING_FIELDS = tuple(f.name for f in fields(DecodingParams))
+DECLARATIONS = declarations(DecodingParams)
+DECODING_FIELDS = tuple(DECLARATIONS)
+PER_REQUEST_FIELDS = tuple(n for n, d in DECLARATIONS.items() if not d.preset)
+"""Decoding fields that make no sense as a server's default."""
+PRESET_FIELDS = tuple(n for n, d in DECLARATIONS.items() if d.preset)
+REQUEST_FIELDS = tuple(n for n, d in DECLARATIONS.items() if d.request)
+"""Decoding fields that a client may name."""
+SCHEDULE = tuple(n for n, d in DECLARATIONS.items() if d.yields)
+"""Fields that say how many tokens a step commits, whatever they are: one of them at most."""
+RULES_WITH = {n: d.rules for n, d in DECLARATIONS.items() if d.rules and not d.yields}
+"""A rule's parameter: the rules that have it, the one that it implies alone first."""
 
 
 @dataclass(frozen=True)

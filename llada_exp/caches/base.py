@@ -16,21 +16,29 @@ from llada_exp.types import DecodingParams
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a row stands: its block's positions [block_start, block_end) of [0, length), and how
-    many passes the block has had."""
+    """Where a row stands: its block's positions [block_start, block_end) of [0, length), where the block
+    before it began, and how many passes the block has had.
+
+    sees_suffix: whether a block sees what stands beyond it. If not, K/V before the current block are final
+    once their own block was forwarded in its last state.
+    """
 
     prompt_length: int
     length: int
     block: int
+    last_block_start: int
     block_start: int
     block_end: int
     block_step: int
+    sees_suffix: bool
     params: DecodingParams
 
     @property
     def visible(self) -> int:
         """Row positions that take part at all: the whole row, or up to `suffix_window` positions
-        beyond the block (DPad, arXiv 2508.14148)."""
+        beyond the block (DPad, arXiv 2508.14148), or none beyond it (`canvas = grow`)."""
+        if not self.sees_suffix or self.params.canvas == "grow":
+            return self.block_end
         window = self.params.suffix_window
         return self.length if window is None else min(self.length, self.block_end + window)
 
@@ -62,11 +70,16 @@ Policy = Callable[[Cursor], Pass]
 
 
 def refresh(cursor: Cursor) -> Pass:
-    """The pass at a block's start, by the row's `refresh` policy; the first block takes it whole."""
+    """The pass at a block's start, by the row's `refresh` policy; the first block takes it whole.
+
+    Where blocks do not see beyond themselves, it is the last block, now finished, and the new one: exact.
+    """
     params, visible = cursor.params, cursor.visible
     start, stop = 0, visible
     if cursor.block > 0:
-        if params.refresh == "window":
+        if not cursor.sees_suffix:
+            start = cursor.last_block_start
+        elif params.refresh == "window":
             start = max(0, cursor.block_start - params.refresh_window)
             if params.suffix_window is None:  # else the window has moved over positions never seen
                 stop = min(visible, cursor.block_end + params.refresh_window)

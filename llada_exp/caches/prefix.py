@@ -1,7 +1,7 @@
 """`prefix`: K/V before the block are kept from its first pass (Fast-dLLM, arXiv 2505.22618).
 
 Later passes of the block forward the block and everything after it. Approximate: what stands
-before the block no longer sees the block's new tokens.
+before the block no longer sees the block's new tokens. Exact where no block sees beyond itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Packed rows attend over their own keys and nothing else.
 
 A pass over a whole row is one scaled-dot-product call over exactly its fresh keys. BLOCK passes read
-the slots' K/V; those of one width share a call, with a mask of each row's keys.
+the slots' K/V; those of one width share a call, with a mask of each row's keys. Where a model's positions
+do not see all keys of the row (models/base.py, Visibility), each of a pass's has its own line in the mask.
 
 exact: what shares a call has one shape, and each row's shape is a function of the row alone: its keys
 are rounded up to `key_bucket`, and rows are joined only where their buckets are equal. A batched call
@@ -10,7 +11,8 @@ slots that lie side by side are joined, so that K/V are read as views (engine/sl
 Not exact, on a GPU: one call for all rows of a width, up to the longest of them: fewest launches, and
 bits that may depend on the company.
 
-Letters: M packed tokens, H heads, D head width, T keys of a row, n rows of a group, B their width.
+Letters: M packed tokens, H heads, K key/value heads, D head width, T keys of a row
+n rows of a group, B their width.
 """
 
 from __future__ import annotations
@@ -20,15 +22,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from llada_exp.engine.batch import Segment
+from llada_exp.models.attention import sdpa
 from llada_exp.models.base import Attend
 
 KV = tuple[Tensor, Tensor]
-"""K and V of the slots, each [L, S, T, H, D]."""
+"""K and V of the slots, each [L, S, T, K, D]."""
 
 BUCKET = 64  # keys
 
@@ -38,16 +41,19 @@ def key_bucket(keys: int) -> int:
     return -(-keys // BUCKET) * BUCKET
 
 
-def packed_attention(segments: Sequence[Segment], kept: KV | None, exact: bool, dtype: torch.dtype) -> Attend:
+def packed_attention(
+    segments: Sequence[Segment], kept: KV | None, exact: bool, device: torch.device, dtype: torch.dtype
+) -> Attend:
     """Attention of each segment over its own row. Packed tokens of no segment (padding) come out
     zero.
 
-    kept: written and read by segments with a slot. dtype: of the model.
+    kept: written and read by segments with a slot. device, dtype: of the model.
     """
     cached = [s for s in segments if s.slot is not None and not s.whole]
     whole = [s for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
-    groups = [] if kept is None else list(_groups(cached, exact, kept[0].device, dtype))
+    groups = [] if kept is None else list(_groups(cached, exact, device, dtype))
+    masks = [None if s.limits is None else _mask([s], s.keys, device, dtype) for s in whole]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(q)
@@ -55,14 +61,14 @@ def packed_attention(segments: Sequence[Segment], kept: KV | None, exact: bool, 
         for group in groups:
             assert kept is not None
             out[group.rows] = group.attend(kept[0][layer], kept[1][layer], q, k, v)
-        for segment in whole:
+        for segment, mask in zip(whole, masks, strict=True):
             rows = slice(segment.start, segment.stop)
             if segment.slot is not None:
                 assert kept is not None
                 own = slice(segment.first, segment.first + len(k[rows]))
                 kept[0][layer, segment.slot, own] = k[rows]
                 kept[1][layer, segment.slot, own] = v[rows]
-            one = F.scaled_dot_product_attention(_heads(q[rows]), _heads(k[rows]), _heads(v[rows]))
+            one = sdpa(_heads(q[rows]), _heads(k[rows]), _heads(v[rows]), mask)
             out[rows] = one.squeeze(0).transpose(0, 1)
         return out
 
@@ -80,7 +86,8 @@ class _Group:
 
     rows: their packed range, where they lie side by side there, else int64 [n * B].
     slots: theirs, where they lie side by side, as a slice, else int64 [n].
-    seen: [n, 1, 1, T] in the model's dtype, 0 where a row sees the key, else -inf.
+    seen: [n, 1, 1 or B, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
+          -inf.
     """
 
     members: list[Segment]
@@ -96,7 +103,7 @@ class _Group:
             kept_v[s.slot, own] = v[s.start : s.stop]
         keys, values = (x[self.slots, : self.seen.shape[-1]].transpose(1, 2) for x in (kept_k, kept_v))
         queries = q[self.rows].unflatten(0, (len(self.members), -1)).transpose(1, 2)
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self.seen)
+        out = sdpa(queries, keys, values, self.seen)
         return out.transpose(1, 2).flatten(0, 1)
 
 
@@ -104,10 +111,11 @@ def _groups(
     segments: Sequence[Segment], exact: bool, device: torch.device, dtype: torch.dtype
 ) -> Iterator[_Group]:
     """Segments that read slots, joined where they may share a call."""
-    alike: dict[tuple[int, int], list[Segment]] = defaultdict(list)
+    alike: dict[tuple[int, int, bool], list[Segment]] = defaultdict(list)
     for segment in sorted(segments, key=_slot):
-        alike[segment.stop - segment.start, key_bucket(segment.keys) if exact else 0].append(segment)
-    for (_, bucket), members in alike.items():
+        bucket = key_bucket(segment.keys) if exact else 0
+        alike[segment.stop - segment.start, bucket, segment.limits is None].append(segment)
+    for (_, bucket, _), members in alike.items():
         for joined in _side_by_side(members) if exact else [members]:
             yield _group(joined, bucket or max(s.keys for s in joined), device, dtype)
 
@@ -135,11 +143,17 @@ def _group(members: list[Segment], num_keys: int, device: torch.device, dtype: t
     else:
         rows = torch.cat([torch.arange(s.start, s.stop) for s in members]).to(device)
     together = slots[-1] - slots[0] == len(slots) - 1
-    unseen = torch.arange(num_keys) >= torch.tensor([s.keys for s in members])[:, None]
-    seen = torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, -torch.inf)
     return _Group(
         members=members,
         rows=rows,
         slots=slice(slots[0], slots[-1] + 1) if together else torch.tensor(slots).to(device),
-        seen=seen[:, None, None].to(device),
+        seen=_mask(members, num_keys, device, dtype),
     )
+
+
+def _mask(members: Sequence[Segment], num_keys: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[n, 1, 1 or B, T], 0 where the key is seen, else -inf; one line a row where all its positions see
+    alike."""
+    limits = np.stack([np.array([s.keys]) if s.limits is None else s.limits for s in members])
+    unseen = torch.arange(num_keys) >= torch.from_numpy(limits)[:, None, :, None]
+    return torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, -torch.inf).to(device)

@@ -33,6 +33,7 @@ class Segment:
     start, stop: packed [start, stop). first: row position of the first of them.
     keys:  the row's first so many positions are seen. whole: they are all in this segment.
     slot:  where the row's K/V are kept, or None.
+    limits: int64 [stop - start], where a token sees fewer than `keys`: how many; None: all see `keys`.
     """
 
     start: int
@@ -41,6 +42,12 @@ class Segment:
     keys: int = 0
     whole: bool = True
     slot: int | None = None
+    limits: np.ndarray | None = None
+
+    @property
+    def num_pairs(self) -> int:
+        """(query, key) pairs of one attention layer."""
+        return (self.stop - self.start) * self.keys if self.limits is None else int(self.limits.sum())
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,13 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
         num_tokens=pack.offset,
         sampling=_sampling(requests, round_up(pack.num_masked), device),
         rank_uniform=_rank_uniforms(requests, device),
-        rows=[RowState(r.params, r.block_masks, r.block_step) for r in requests],
+        rows=[_row_state(r) for r in requests],
     )
+
+
+def _row_state(request: Request) -> RowState:
+    layout = request.layout
+    return RowState(request.params, layout.num_open(request.block), request.block_step, layout.num_blocks)
 
 
 class _Packer:
@@ -147,22 +159,26 @@ class _Packer:
     def add(self, work: Work) -> None:
         request, own = work.request, work.row_pass
         open_positions = request.prompt_length + request.open_positions - own.start
+        speaking = np.maximum(open_positions - request.layout.shift, 0)  # row 0 speaks of position 0, too
         slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
-        self.own.append(self._row(request.canvas, own, slots[0], open_positions))
+        self.own.append(self._row(request, request.canvas, own, slots[0], speaking))
         if request.params.cfg_scale > 0:
             canvas = request.canvas.copy()
             canvas[: request.prompt_length] = self.mask
-            self.blind.append(self._row(canvas, own, slots[1], open_positions))
+            self.blind.append(self._row(request, canvas, own, slots[1], speaking))
             self.guided.append(self.num_masked + np.arange(len(open_positions)))
             self.scales.append(np.full(len(open_positions), request.params.cfg_scale, dtype=np.float32))
         self.num_masked += len(open_positions)
 
-    def _row(self, canvas: np.ndarray, own: Pass, slot: int | None, open_positions: np.ndarray) -> np.ndarray:
-        """Lay one row; its places among the wanted."""
-        stop, last = self.offset + own.num_positions, self.num_wanted + len(open_positions)
+    def _row(
+        self, request: Request, canvas: np.ndarray, own: Pass, slot: int | None, speaking: np.ndarray
+    ) -> np.ndarray:
+        """Lay one row; its places among the wanted. speaking: of the pass, whose logits are wanted."""
+        stop, last = self.offset + own.num_positions, self.num_wanted + len(speaking)
         self.ids.append(canvas[own.start : own.stop])
-        self.wanted.append(self.offset + open_positions)
-        self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot))
+        self.wanted.append(self.offset + speaking)
+        limits = _limits(request, own)
+        self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot, limits))
         places = np.arange(self.num_wanted, last)
         self.offset, self.num_wanted = stop, last
         return places
@@ -175,6 +191,14 @@ class _Packer:
             for parts in (self.guided, self.scales, self.blind)
         )
         return Guidance(_padded(self.own, device), guided, scale, blind)
+
+
+def _limits(request: Request, own: Pass) -> np.ndarray | None:
+    """None also where every position of the pass sees all its keys."""
+    limits = request.layout.limits(own.start, own.stop, request.block)
+    if limits is None or (limits >= own.keys).all():
+        return None
+    return np.minimum(limits, own.keys)
 
 
 def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:

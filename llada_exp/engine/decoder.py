@@ -71,7 +71,7 @@ class Decoder:
         taken = _to_host(batch, candidates, self._select(batch, candidates))
         commits = [commit for _, commit in sorted(zip(order, taken, strict=True), key=lambda pair: pair[0])]
         self._credit.update(credit)
-        pairs = sum((s.stop - s.start) * s.keys for s in batch.segments)
+        pairs = sum(s.num_pairs for s in batch.segments)
         return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked, pairs)
 
     @torch.inference_mode()
@@ -97,7 +97,7 @@ class Decoder:
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
         kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
-        attend = packed_attention(batch.segments, kept, self.exact, self.model.dtype)
+        attend = packed_attention(batch.segments, kept, self.exact, self.model.device, self.model.dtype)
         logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.wanted))
         if (guidance := batch.guidance) is None:
             return logits
@@ -114,7 +114,7 @@ class Decoder:
             if request.params.rule == "credit":
                 old = self._credit.get(request.request_id) if request.block_step else None
                 columns = batch.place[1, rows]
-                fused, state = earn(logits[rows], columns, old, request.params.block_length)
+                fused, state = earn(logits[rows], columns, old, request.block_end - request.block_start)
                 logits[rows] = fused
                 fresh[request.request_id] = state
         return logits, fresh
@@ -129,7 +129,7 @@ class Decoder:
         if any(last):
             held = torch.tensor(last, device=tokens.device)[batch.place[0]]
             odds = odds.masked_fill(held & _is_any(tokens, self.model.special.ends), torch.inf)
-        shape = (len(batch.requests), max(r.params.block_length for r in batch.requests))
+        shape = (len(batch.requests), max(r.block_end - r.block_start for r in batch.requests))
         at = (batch.place[0], batch.place[1])
         return Candidates(
             token_ids=tokens.new_zeros(shape).index_put(at, tokens),

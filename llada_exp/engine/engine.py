@@ -10,6 +10,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ import torch
 
 from llada_exp.engine.decoder import Commit, Decoder, StepResult
 from llada_exp.engine.finish import finished, visible_length
+from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import FindStop, Request, Status
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
-from llada_exp.models.base import Model
+from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
 from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress, RequestOutput
 
 DEFAULT_MAX_POSITIONS = 8192
@@ -72,7 +74,9 @@ class Engine:
         Raises ValueError for an empty or too long prompt, ids out of range, mask ids in the
         prompt, a request id in use, and guided requests where batch_size is 1.
         """
-        prompt = self._checked_prompt(prompt_ids, params)
+        params = self.effective(params)
+        prompt = self._checked_prompt(prompt_ids)
+        layout = self._layout(len(prompt), params)
         request_id = request_id if request_id is not None else f"request-{next(self._names)}"
         if request_id in self._requests:
             raise ValueError(f"request_id {request_id!r} is in use")
@@ -82,6 +86,7 @@ class Engine:
             prompt=prompt,
             params=params,
             mask_id=self.model.special.mask,
+            layout=layout,
             find_stop=find_stop,
             arrived=time.monotonic(),
         )
@@ -142,22 +147,57 @@ class Engine:
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
         }
 
-    def _checked_prompt(self, prompt_ids: Sequence[int], params: DecodingParams) -> np.ndarray:
+    def longest_prompt(self, params: DecodingParams) -> int:
+        """Tokens of the longest prompt for which such a request's row is held; below 1: none."""
+        block_length = self.effective(params).block_length
+        assert block_length is not None
+        limit = self.max_length
+        if self.model.visibility.anchored:
+            limit -= limit % block_length
+        return limit - params.max_tokens
+
+    def effective(self, params: DecodingParams) -> DecodingParams:
+        """The parameters by which this model decodes such a request: `block_length` None becomes the
+        checkpoint's own. Raises ValueError for what its visibility rules out."""
+        visibility = self.model.visibility
+        if params.block_length is None:
+            params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
+        if not visibility.sees_suffix:
+            if params.cache == "dual":
+                raise ValueError(
+                    "cache is 'dual'; this model's blocks see nothing beyond themselves: expected none or "
+                    "prefix, which is exact here"
+                )
+            if params.refresh != "every_block":
+                raise ValueError(
+                    f"refresh is {params.refresh!r}; this model's K/V of finished blocks never change: "
+                    "expected every_block"
+                )
+        return params
+
+    def _layout(self, prompt_length: int, params: DecodingParams) -> Layout:
+        """Raises ValueError where the row is too long."""
+        assert params.block_length is not None
+        model, limit = self.model, self.max_length
+        layout = Layout(prompt_length, params.max_tokens, params.block_length, model.visibility, model.shift)
+        if layout.length > limit:
+            whole = f" ({layout.length} positions in whole blocks of {params.block_length})"
+            raise ValueError(
+                f"This model's maximum context length is {limit} tokens. However, you requested "
+                f"{params.max_tokens} output tokens{whole * model.visibility.anchored} and your request has "
+                f"{prompt_length} input tokens. Please reduce the length of the messages or max_tokens."
+            )
+        return layout
+
+    def _checked_prompt(self, prompt_ids: Sequence[int]) -> np.ndarray:
         prompt = np.asarray(prompt_ids, dtype=np.int64)
-        vocab, limit = self.model.shape.vocab_size, self.max_length
+        vocab = self.model.shape.vocab_size
         if prompt.ndim != 1 or len(prompt) == 0:
             raise ValueError("the prompt is empty; expected at least one token")
         if prompt.min() < 0 or prompt.max() >= vocab:
             raise ValueError(f"prompt token ids must be from 0 to {vocab - 1}")
         if (prompt == self.model.special.mask).any():
             raise ValueError("the prompt holds the mask token, which only the decoder may place")
-        if len(prompt) + params.canvas_length > limit:
-            raise ValueError(
-                f"This model's maximum context length is {limit} tokens. However, you requested "
-                f"{params.max_tokens} output tokens ({params.canvas_length} positions in blocks of "
-                f"{params.block_length}) and your request has {len(prompt)} input tokens. Please "
-                "reduce the length of the messages or max_tokens."
-            )
         return prompt
 
     def _choose(self) -> list[Request]:

@@ -11,14 +11,18 @@ engine/batch.py; tests/engine). Answers to one prompt, a question's choices, see
 they are equally long. Masks drawn twice are computed once: a one-token answer costs one pass, whatever
 the number of samples. Knows no tokenizer.
 
+Where blocks see nothing beyond themselves, the chain rule holds over them: the estimate is the sum over the
+answer's blocks of the block's own, given all before it whole (BD3-LM, arXiv 2503.09573).
+
 Letters: P prompt, L answer length, T = P + L, S samples, s distinct masks, m masked positions of a pass.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,10 +30,11 @@ from torch import Tensor
 
 from llada_exp.engine.batch import round_up
 from llada_exp.engine.engine import Engine
-from llada_exp.engine.masks import draw_masks, request_seed
-from llada_exp.models.base import Attend, Model
-from llada_exp.models.llada import uniform_attention
-from llada_exp.types import DecodingParams
+from llada_exp.engine.estimate import Estimate, Part, add
+from llada_exp.engine.layout import Layout
+from llada_exp.models.attention import row_attention
+from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Attend, Model
+from llada_exp.types import DecodingParams, RequestOutput
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt (may be empty) and of its answer."""
@@ -38,71 +43,8 @@ NUM_SAMPLES = 128
 _HEAD_ROWS = 512  # logits held at once; a multiple of the padding
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """log p(answer | prompt), natural logarithm.
-
-    value:  the estimate. stderr: its standard error as if samples were independent; stratified as they
-            are, an upper estimate; 0 where every sample is the same.
-    nfe:    forward passes: distinct masks (a guided pair counts once), and those of the greedy check.
-    num_positions: forwarded for them, without padding.
-    prompt_tokens, answer_tokens: scored. num_cut: prompt tokens left out, the first ones, because the
-            model's rows do not hold them.
-    is_greedy: whether greedy decoding gives the answer; None where that was not asked.
-    """
-
-    value: float
-    stderr: float
-    nfe: int
-    num_positions: int
-    prompt_tokens: int
-    answer_tokens: int
-    num_cut: int
-    is_greedy: bool | None = None
-
-
-@dataclass(eq=False)
-class _Request:
-    """prompt int64 [P], answer int64 [L]; masks and counts once its turn comes; values float64 [s] as
-    passes fill them, `num_open` still to come."""
-
-    index: int
-    prompt: np.ndarray
-    answer: np.ndarray
-    num_cut: int
-    masks: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
-    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    values: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    num_open: int = 0
-
-    @property
-    def length(self) -> int:
-        """T."""
-        return len(self.prompt) + len(self.answer)
-
-    def draw(self, num_samples: int, seed: int) -> None:
-        own = request_seed(seed, self.prompt)
-        self.masks, self.counts = draw_masks(len(self.answer), num_samples, own)
-        self.values = np.zeros(len(self.masks))
-        self.num_open = len(self.masks)
-
-    def ids(self, number: int, mask_id: int, blind: bool) -> np.ndarray:
-        """int64 [T]: one row, masked; blind: the prompt too."""
-        prompt = np.full_like(self.prompt, mask_id) if blind else self.prompt
-        return np.concatenate([prompt, np.where(self.masks[number], mask_id, self.answer)])
-
-    def estimate(self, rows_each: int) -> Estimate:
-        num_samples = int(self.counts.sum())
-        value = float((self.counts * self.values).sum() / num_samples)
-        spread = float((self.counts * (self.values - value) ** 2).sum())
-        error = (spread / max(num_samples - 1, 1) / num_samples) ** 0.5
-        positions = len(self.masks) * self.length * rows_each
-        sizes = (len(self.prompt), len(self.answer), self.num_cut)
-        return Estimate(value, error, len(self.masks), positions, *sizes)
-
-
-_Row = tuple[_Request, int]
-"""A request, and which of its masks."""
+_Row = tuple[Part, int]
+"""A part, and which of its masks."""
 
 
 class Likelihood:
@@ -110,6 +52,7 @@ class Likelihood:
 
     num_samples:   masks drawn for each request. seed: of all draws.
     cfg_scale:     classifier-free guidance, as in decoding; above 0 every mask costs two rows.
+    block_length:  of a model whose blocks see nothing beyond themselves; None = the checkpoint's own.
     max_positions: forwarded in one pass, at most (a row that alone exceeds it goes alone).
     max_length:    longest row; None = the model's own limit.
 
@@ -123,19 +66,21 @@ class Likelihood:
         num_samples: int = NUM_SAMPLES,
         seed: int = 0,
         cfg_scale: float = 0.0,
+        block_length: int | None = None,
         max_positions: int = 8192,
         max_length: int | None = None,
     ) -> None:
         for name, value in (("num_samples", num_samples), ("max_positions", max_positions)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected an integer >= 1")
-        DecodingParams(seed=seed, cfg_scale=cfg_scale)  # its checks
+        DecodingParams(seed=seed, cfg_scale=cfg_scale, block_length=block_length)  # its checks
         limit = model.shape.max_length
         if max_length is not None and not 1 <= max_length <= limit:
             raise ValueError(f"max_length is {max_length}; expected 1 to {limit}, the model's limit")
         self.model = model
         self.num_samples, self.seed, self.cfg_scale = num_samples, seed, cfg_scale
         self.max_positions, self.max_length = max_positions, max_length or limit
+        self.block_length = block_length or model.visibility.block_length or DEFAULT_BLOCK_LENGTH
 
     def estimate(
         self,
@@ -151,23 +96,43 @@ class Likelihood:
         Raises ValueError naming the pair, before anything is computed, for an empty answer, one longer
         than a row, and ids out of range.
         """
-        requests = [self._request(i, *pair) for i, pair in enumerate(pairs)]
-        found: dict[int, Estimate] = {}
-        fits = self._greedy(requests) if greedy else {}
+        wholes = [self._whole(i, *pair) for i, pair in enumerate(pairs)]
+        greedy_outputs = self._greedy(wholes) if greedy else {}
+        parts = [part for whole in wholes for part in self._parts(whole)]
+        num_left = Counter(part.index for part in parts)
+        sums: dict[int, Estimate] = {}
         rows_each = 2 if self.cfg_scale > 0 else 1
-        for rows in self._passes(sorted(requests, key=lambda r: -r.length)):
-            for (request, number), value in zip(rows, self._run(rows), strict=True):
-                request.values[number] = value
-                request.num_open -= 1
-                if not request.num_open:
-                    found[request.index] = own = _with_greedy(
-                        request.estimate(rows_each), fits, request.index
-                    )
-                    request.masks = request.masks[:0]  # many requests' would fill the memory
-                    report(request.index, own)
-        return [found[i] for i in range(len(pairs))]
+        for rows in self._passes(sorted(parts, key=lambda part: -part.length)):
+            for (part, number), value in zip(rows, self._run(rows), strict=True):
+                part.values[number] = value
+                part.num_open -= 1
+                if part.num_open:
+                    continue
+                index, estimate = part.index, part.estimate(rows_each)
+                part.masks = part.masks[:0]  # many parts' would fill the memory
+                sums[index] = add(sums[index], estimate) if index in sums else estimate
+                num_left[index] -= 1
+                if not num_left[index]:
+                    sums[index] = _with_greedy(sums[index], wholes[index], greedy_outputs)
+                    report(index, sums[index])
+        return [sums[i] for i in range(len(pairs))]
 
-    def _request(self, index: int, prompt: Sequence[int], answer: Sequence[int]) -> _Request:
+    def _parts(self, whole: Part) -> list[Part]:
+        """The answer's blocks, each given what stands before it; the answer itself where they see one
+        another."""
+        visibility = self.model.visibility
+        if visibility.sees_suffix:
+            return [whole]
+        layout = Layout(len(whole.prompt), len(whole.answer), self.block_length, visibility)
+        row = np.concatenate([whole.prompt, whole.answer])
+        parts = []
+        for block in range(layout.num_blocks):
+            start, stop = layout.bounds(block)
+            start, stop = max(start, len(whole.prompt)), min(stop, len(row))
+            parts.append(Part(whole.index, row[:start], row[start:stop], whole.num_cut))
+        return parts
+
+    def _whole(self, index: int, prompt: Sequence[int], answer: Sequence[int]) -> Part:
         own = [np.asarray(ids, dtype=np.int64).reshape(-1) for ids in (prompt, answer)]
         vocab = self.model.shape.vocab_size
         if not len(own[1]):
@@ -179,21 +144,21 @@ class Likelihood:
         if any(len(ids) and (ids.min() < 0 or ids.max() >= vocab) for ids in own):
             raise ValueError(f"pair {index}: token ids must be from 0 to {vocab - 1}")
         num_cut = max(0, len(own[0]) + len(own[1]) - self.max_length)
-        return _Request(index, own[0][num_cut:], own[1], num_cut)
+        return Part(index, own[0][num_cut:], own[1], num_cut)
 
-    def _passes(self, requests: Iterable[_Request]) -> Iterator[list[_Row]]:
+    def _passes(self, parts: Iterable[Part]) -> Iterator[list[_Row]]:
         """Rows of one pass at a time, as many as the budget holds."""
         rows: list[_Row] = []
         budget = self.max_positions // (2 if self.cfg_scale > 0 else 1)
         taken = 0
-        for request in requests:
-            request.draw(self.num_samples, self.seed)
-            for number in range(len(request.masks)):
-                if rows and taken + request.length > budget:
+        for part in parts:
+            part.draw(self.num_samples, self.seed)
+            for number in range(len(part.masks)):
+                if rows and taken + part.length > budget:
                     yield rows
                     rows, taken = [], 0
-                rows.append((request, number))
-                taken += request.length
+                rows.append((part, number))
+                taken += part.length
         if rows:
             yield rows
 
@@ -212,12 +177,13 @@ class Likelihood:
 
     @torch.inference_mode()
     def _weighted(self, rows: list[_Row]) -> np.ndarray:
-        masks = [request.masks[number] for request, number in rows]
-        starts = np.cumsum([0, *(request.length for request, _ in rows)])
+        masks = [part.masks[number] for part, number in rows]
+        starts = np.cumsum([0, *(part.length for part, _ in rows)])
+        shift = self.model.shift
         wanted = np.concatenate(
             [
-                start + len(r.prompt) + np.flatnonzero(m)
-                for (r, _), m, start in zip(rows, masks, starts, strict=False)
+                start + np.maximum(len(part.prompt) + np.flatnonzero(m) - shift, 0)
+                for (part, _), m, start in zip(rows, masks, starts, strict=False)
             ]
         )
         targets = np.concatenate([r.answer[m] for (r, _), m in zip(rows, masks, strict=True)])
@@ -231,15 +197,15 @@ class Likelihood:
         twins = (False, True) if self.cfg_scale > 0 else (False,)
         mask_id = self.model.special.mask
         ids = np.concatenate([r.ids(n, mask_id, blind) for blind in twins for r, n in rows])
-        lengths = [r.length for _ in twins for r, _ in rows]
-        positions = np.concatenate([np.arange(length) for length in lengths])
+        sizes = [(r.length, len(r.prompt)) for _ in twins for r, _ in rows]
+        positions = np.concatenate([np.arange(length) for length, _ in sizes])
         padded = round_up(len(wanted))
         places = np.pad(wanted, (0, padded - len(wanted)), mode="edge")
         whole = np.concatenate([places + i * len(ids) // len(twins) for i in range(len(twins))])
         hidden = self.model.hidden(
             self._tensor(np.pad(ids, (0, round_up(len(ids)) - len(ids)), constant_values=mask_id)),
             self._tensor(np.pad(positions, (0, round_up(len(ids)) - len(ids)))),
-            rows_attention(lengths),
+            self._attention(sizes),
             self._tensor(whole),
         ).unflatten(0, (len(twins), padded))
         wants = self._tensor(np.pad(targets, (0, padded - len(targets)))).unsqueeze(1)
@@ -260,39 +226,48 @@ class Likelihood:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.model.device)
 
-    def _greedy(self, requests: Sequence[_Request]) -> dict[int, bool]:
-        """By place: whether greedy decoding gives the answer."""
-        rows = max(2, self.max_positions // max((r.length for r in requests), default=1))
+    def _attention(self, sizes: Sequence[tuple[int, int]]) -> Attend:
+        """Of packed rows by (T, P); neighbours that are alike share a call."""
+        visibility, device = self.model.visibility, self.model.device
+        if visibility.sees_suffix:  # alike whatever their prompt
+            sizes = [(length, 0) for length, _ in sizes]
+        calls = []
+        for (length, block_start), same in itertools.groupby(sizes):
+            count = sum(1 for _ in same)
+            call = row_attention(count, length, visibility, self.block_length, device, block_start)
+            calls.append((length * count, call))
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            out = torch.zeros_like(q)
+            start = 0
+            for num_tokens, call in calls:
+                rows = slice(start, start := start + num_tokens)
+                out[rows] = call(layer, q[rows], k[rows], v[rows])
+            return out
+
+        return attend
+
+    def _greedy(self, wholes: Sequence[Part]) -> dict[int, RequestOutput]:
+        """By place: what greedy decoding gives."""
+        rows = max(2, self.max_positions // max((whole.length for whole in wholes), default=1))
+        by_block = not self.model.visibility.sees_suffix
         engine = Engine(self.model, batch_size=min(rows, 256), max_positions=self.max_positions)
-        for request in requests:
-            length = len(request.answer)
+        for whole in wholes:
+            length = len(whole.answer)
             params = DecodingParams(
-                max_tokens=length, block_length=length, cfg_scale=self.cfg_scale,
-                ignore_eos=True, early_eos=False, ban_ids=False,
+                max_tokens=length, block_length=self.block_length if by_block else length,
+                cfg_scale=self.cfg_scale, ignore_eos=True, early_eos=False, ban_ids=False,
             )  # fmt: skip
-            engine.add_request(request.prompt.tolist(), params, request_id=str(request.index))
-        outputs: dict[str, tuple[int, ...]] = {}
+            engine.add_request(whole.prompt.tolist(), params, request_id=str(whole.index))
+        outputs: dict[int, RequestOutput] = {}
         while engine.has_work():
-            outputs |= {p.request_id: p.output.token_ids for p in engine.step() if p.output}
-        return {r.index: outputs[str(r.index)] == tuple(r.answer.tolist()) for r in requests}
+            outputs |= {int(p.request_id): p.output for p in engine.step() if p.output}
+        return outputs
 
 
-def _with_greedy(own: Estimate, fits: dict[int, bool], index: int) -> Estimate:
-    if not fits:
-        return own
-    return replace(own, is_greedy=fits[index], nfe=own.nfe + own.answer_tokens)
-
-
-def rows_attention(lengths: Sequence[int]) -> Attend:
-    """Full attention within each of the packed rows; neighbours of one length share a call."""
-    groups = [(length, sum(1 for _ in same)) for length, same in itertools.groupby(lengths)]
-
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = torch.zeros_like(q)
-        start = 0
-        for length, count in groups:
-            rows = slice(start, start := start + length * count)
-            out[rows] = uniform_attention(count)(layer, q[rows], k[rows], v[rows])
-        return out
-
-    return attend
+def _with_greedy(estimate: Estimate, whole: Part, outputs: Mapping[int, RequestOutput]) -> Estimate:
+    if not outputs:
+        return estimate
+    output = outputs[whole.index]
+    is_greedy = output.token_ids == tuple(whole.answer.tolist())
+    return replace(estimate, is_greedy=is_greedy, nfe=estimate.nfe + output.nfe)

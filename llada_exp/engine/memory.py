@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llada_exp.models.base import ModelShape
+from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, ModelShape
 from llada_exp.types import DecodingParams
 
 RESERVE = 0.06  # of the device: allocator, kernels' workspaces, context
@@ -96,7 +96,7 @@ def activation_bytes(
     positions = min(batch_size * max_length, max(max_positions, max_length))
     width = 6 * shape.d_model + 3 * shape.mlp_hidden  # residual, normed, q, k, v, out; gate, up, product
     rotary = 4 * shape.d_model * 4  # q and k rotated in float32
-    logit_rows = batch_size * params.block_length
+    logit_rows = batch_size * (params.block_length or DEFAULT_BLOCK_LENGTH)
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
     credit = 2 * logit_rows * shape.vocab_size * 4 if params.rule == "credit" else 0
     return positions * (width * dtype.itemsize + rotary) + logits + credit

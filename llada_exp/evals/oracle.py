@@ -29,15 +29,18 @@ class Proposal:
 
     scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
             NaN at decided positions. emittable: bool [V].
-    start:  answer position of the block's first.
+    start:  answer position of the block's first (below 0 where the block holds the prompt's end).
+    forced: the only position that may commit, whatever the rule, or None.
     """
 
     scores: Tensor
     emittable: Tensor
     start: int
     first_masks: int
+    num_blocks: int
     step: int
     params: DecodingParams
+    forced: int | None = None
 
     @property
     def open(self) -> list[int]:
@@ -57,6 +60,8 @@ class Proposal:
     def commits(self, nudges: dict[int, float] | None = None) -> dict[int, int]:
         """Answer position -> token that the rule commits. nudges: by position of the block, added to the
         log-odds, to ask what would have been."""
+        if self.forced is not None:
+            return {self.start + self.forced: self.best(self.forced)}
         tokens = {i: self.best(i) for i in self.open}
         odds = {i: self.log_odds(i, token) + (nudges or {}).get(i, 0.0) for i, token in tokens.items()}
         return {self.start + i: tokens[i] for i in sorted(self._rule(odds))}
@@ -86,9 +91,11 @@ class Proposal:
 
     def _quota(self) -> int:
         own = self.params
-        if own.tokens_per_step is not None or own.steps is None:
+        per_block = own.steps_per_block
+        if own.steps is not None:
+            per_block = math.ceil(own.steps / self.num_blocks)
+        if per_block is None:
             return own.tokens_per_step or 1
-        per_block = math.ceil(own.steps / own.num_blocks)
         return self.first_masks // per_block + (self.step < self.first_masks % per_block)
 
 
@@ -111,14 +118,19 @@ class Oracle:
     """One request, pass by pass: `propose`, then `commit` what is to stand.
 
     model: see llada_exp/models/base.py, float32. Raises ValueError for parameters it does not define.
+
+    edges: row positions at which blocks begin, and the row's end.
     """
 
     def __init__(self, model: Any, prompt: Sequence[int], params: DecodingParams) -> None:
         if reason := undefined(params):
             raise ValueError(f"the oracle decodes greedily and unguided: {reason}")
         self.model, self.params, self.num_prompt = model, params, len(prompt)
-        self.row = torch.tensor([*prompt, *[model.special.mask] * params.canvas_length])
-        self.decided = torch.zeros(params.canvas_length, dtype=torch.bool)
+        self.kind = model.visibility.kind
+        self.length = params.block_length or model.visibility.block_length or 32
+        self.edges = self._edges(len(prompt), params.max_tokens)
+        self.row = torch.tensor([*prompt, *[model.special.mask] * (self.edges[-1] - len(prompt))])
+        self.decided = torch.zeros(self.edges[-1] - len(prompt), dtype=torch.bool)
         self.step = 0  # of the block
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
         self._credit = torch.zeros(0)
@@ -127,18 +139,26 @@ class Oracle:
     def done(self) -> bool:
         return bool(self.decided.all())
 
+    def _edges(self, num_prompt: int, max_tokens: int) -> list[int]:
+        last = num_prompt + max_tokens
+        if self.kind == "block_causal":  # whole blocks, counted from the row's first position
+            first = num_prompt - num_prompt % self.length
+            return list(range(first, last + self.length, self.length))
+        return [*range(num_prompt, last, self.length), last]
+
     @property
     def _block(self) -> int:
         """The leftmost with an undecided position."""
-        return int((~self.decided).nonzero()[0]) // self.params.block_length
+        first = self.num_prompt + int((~self.decided).nonzero()[0])
+        return max(b for b, edge in enumerate(self.edges) if edge <= first)
 
     @torch.inference_mode()
     def propose(self) -> Proposal:
         """One pass. Pure but for the K/V and the credit that belong to it: call it once, then `commit`."""
-        length = self.params.block_length
-        start = self._block * length
-        open_ = ~self.decided[start : start + length]
-        scores = self._logits(self.num_prompt + start, self.num_prompt + start + length).double()
+        start, stop = self.edges[self._block : self._block + 2]
+        decided = torch.cat([torch.ones(self.num_prompt, dtype=torch.bool), self.decided])
+        open_ = ~decided[start:stop]
+        scores = self._logits(start, stop).double()
         if self.params.rule == "credit":
             scores = self._with_credit(scores, open_)
         emittable = torch.ones(scores.shape[1], dtype=torch.bool)
@@ -146,7 +166,14 @@ class Oracle:
             emittable[self.model.special.num_emittable :] = False
             emittable[self.model.special.mask] = False
         scores = scores.masked_fill(~open_[:, None], math.nan)
-        return Proposal(scores, emittable, start, length, self.step, self.params)
+        first_masks = stop - max(start, self.num_prompt)
+        # A shifted model's first position of a block hangs on the row before it, which only a cached block's
+        # first pass forwards: it commits there, alone.
+        alone = self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0]
+        return Proposal(
+            scores, emittable, start - self.num_prompt, first_masks, len(self.edges) - 1, self.step,
+            self.params, forced=0 if alone else None,
+        )  # fmt: skip
 
     def commit(self, tokens: dict[int, int]) -> None:
         """Write tokens at undecided answer positions of the block."""
@@ -176,30 +203,51 @@ class Oracle:
         return logits + WEIGHT * torch.log1p(self._credit)
 
     def _logits(self, start: int, stop: int) -> Tensor:
-        """float32 [B, V] at row positions [start, stop), the block."""
+        """float32 [B, V] of row positions [start, stop), the block."""
         window = self.params.suffix_window
         visible = len(self.row) if window is None else min(len(self.row), stop + window)
+        if self.params.canvas == "grow" or self.kind != "full":
+            visible = stop
         device = self.model.device
+        # Row i of a shifted model speaks of i + 1; row 0 of 0, too.
+        rows = [max(i - self.model.shift, 0) for i in range(start, stop)]
         if self.params.cache == "none":
-            return self.model.logits(self.row[None, :visible].to(device))[0, start:stop].cpu()
+            length = stop - start if self.kind == "causal_context" else self.length
+            return self.model.logits(self.row[None, :visible].to(device), length)[0, rows].cpu()
         first, last = self._forwarded(start, stop, visible)
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             empty = k.new_zeros(len(self.row), *k.shape[1:])
             keys, values = self._kept.setdefault(layer, (empty, empty.clone()))
             keys[first:last], values[first:last] = k, v
-            weights = torch.einsum("qhd,khd->hqk", q, keys[:visible]) / math.sqrt(q.shape[-1])
-            return torch.einsum("hqk,khd->qhd", weights.softmax(-1), values[:visible])
+            shared = q.shape[1] // k.shape[1]  # heads of q that share one of k and v
+            all_k, all_v = (x[:visible].repeat_interleave(shared, dim=1) for x in (keys, values))
+            weights = torch.einsum("qhd,khd->hqk", q, all_k) / math.sqrt(q.shape[-1])
+            unseen = torch.tensor(
+                [[not self._sees(i, j, start) for j in range(visible)] for i in range(first, last)]
+            )
+            weights = weights.masked_fill(unseen.to(weights.device), -math.inf)
+            return torch.einsum("hqk,khd->qhd", weights.softmax(-1), all_v)
 
         ids, places = self.row[first:last].to(device), torch.arange(first, last, device=device)
         hidden = self.model.hidden(ids, places, attend)
-        return self.model.head(hidden[start - first : stop - first]).cpu()
+        return self.model.head(hidden[[max(row - first, 0) for row in rows]]).cpu()
+
+    def _sees(self, i: int, j: int, start: int) -> bool:
+        """Whether row position i sees j while the block that begins at `start` is current."""
+        if self.kind == "block_causal":
+            return j // self.length <= i // self.length
+        if self.kind == "causal_context" and i < start:
+            return j <= i
+        return True
 
     def _forwarded(self, start: int, stop: int, visible: int) -> tuple[int, int]:
         """Row positions that a cached pass forwards; of the others, the K/V of their last pass are seen."""
         own, block = self.params, self._block
         if self.step > 0:
             return start, visible if own.cache == "prefix" else stop
+        if self.kind != "full":  # K/V of the block before are final only now that all of it is decided
+            return self.edges[block - 1] if block else 0, stop
         if block > 0 and own.refresh == "window":
             last = min(visible, stop + own.refresh_window) if own.suffix_window is None else visible
             return max(0, start - own.refresh_window), last

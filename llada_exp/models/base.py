@@ -4,8 +4,8 @@ A model is a forward over packed tokens. It knows neither rows, batches, caches 
 tokens see each other is handed to it as an `Attend` callable.
 
 Letters used at every tensor boundary of this project:
-    N rows    T row length    M packed tokens    n head rows    B block length
-    d model width    H heads    K key/value heads    D head width    L layers    V vocabulary (rows of the head)
+    N rows    T row length    M packed tokens    n head rows    B block length    d model width
+        H heads    K key/value heads    D head width    L layers    V vocabulary (rows of the head)
 """
 
 from __future__ import annotations

@@ -58,11 +58,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class RowState:
-    """Where a row stands in its block, as far as rules may know."""
+    """Where a row stands in its block, as far as rules may know.
+
+    block_masks: masks with which the block began; num_blocks: of the row.
+    """
 
     params: DecodingParams
     block_masks: int
     block_step: int
+    num_blocks: int
 
 
 class Rule(Protocol):

@@ -18,12 +18,13 @@ def candidates(confidences, masked=None):
 
 def commit(rule, confidences, masked=None, block_masks=4, block_step=0, **params):
     own = DecodingParams(rule=rule, max_tokens=4, block_length=4, **params)
-    states = [RowState(own, block_masks, block_step)] * len(confidences)
+    states = [RowState(own, block_masks, block_step, 1)] * len(confidences)
     return RULES[rule](candidates(confidences, masked), states).tolist()
 
 
 def test_fixed_commits_the_quota_of_the_most_confident():
     assert commit("fixed", [[0.1, 0.9, 0.5, 0.2]], steps=2) == [[False, True, True, False]]
+    assert commit("fixed", [[0.1, 0.9, 0.5, 0.2]], steps_per_block=2) == [[False, True, True, False]]
 
 
 def test_threshold_is_inclusive_and_never_empty():
@@ -34,7 +35,7 @@ def test_threshold_is_inclusive_and_never_empty():
 
 def test_each_row_keeps_its_own_parameters():
     rows = [
-        RowState(DecodingParams(rule="threshold", threshold=t, max_tokens=2, block_length=2), 2, 0)
+        RowState(DecodingParams(rule="threshold", threshold=t, max_tokens=2, block_length=2), 2, 0, 1)
         for t in (0.3, 0.99)
     ]
     both = RULES["threshold"](candidates([[0.5, 0.6], [0.5, 0.6]]), rows)
@@ -46,7 +47,7 @@ def test_quotas_of_a_block_add_up_to_it(masks, steps, blocks):
     own = DecodingParams(max_tokens=masks * blocks, block_length=masks, steps=steps)
     left, step, per_block = masks, 0, -(-steps // blocks)
     while left > 0:
-        left -= quota(RowState(own, masks, step))
+        left -= quota(RowState(own, masks, step, blocks))
         step += 1
     assert left == 0
     assert step == min(masks, per_block)
@@ -63,7 +64,7 @@ def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, r
                  min_size=rows, max_size=rows)
     )  # fmt: skip
     own = DecodingParams(rule=rule, max_tokens=width, block_length=width)
-    chosen = RULES[rule](candidates(confidence, masked), [RowState(own, width, 0)] * rows)
+    chosen = RULES[rule](candidates(confidence, masked), [RowState(own, width, 0, 1)] * rows)
     allowed = torch.tensor(masked)
     assert not (chosen & ~allowed).any()
     assert (chosen & allowed).any(dim=1).all()
@@ -92,10 +93,10 @@ def test_hierarchical_takes_the_best_of_each_run_and_all_above_the_threshold():
     masked = [[True, True, False, True, True, True]]
     confidence = [[0.65, 0.7, 0.99, 0.5, 0.95, 0.91]]
     own = DecodingParams(rule="hierarchical", max_tokens=6, block_length=6)
-    chosen = RULES["hierarchical"](candidates(confidence, masked), [RowState(own, 6, 0)]).tolist()
+    chosen = RULES["hierarchical"](candidates(confidence, masked), [RowState(own, 6, 0, 1)]).tolist()
     assert chosen == [[False, True, False, False, True, True]]
     low = [[0.3, 0.2, 0.9, 0.5, 0.4, 0.1]]
-    chosen = RULES["hierarchical"](candidates(low, masked), [RowState(own, 6, 0)]).tolist()
+    chosen = RULES["hierarchical"](candidates(low, masked), [RowState(own, 6, 0, 1)]).tolist()
     assert chosen == [[False, False, False, True, False, False]], "never none"
 
 

@@ -60,7 +60,7 @@ class FakeEngine:
     def add_request(self, prompt_ids, params, *, request_id=None, find_stop=None) -> str:  # type: ignore[no-untyped-def]
         if not len(prompt_ids):
             raise ValueError("the prompt is empty; expected at least one token")
-        if len(prompt_ids) + params.canvas_length > MAX_LENGTH:
+        if len(prompt_ids) + params.max_tokens > MAX_LENGTH:
             raise ValueError(f"This model's maximum context length is {MAX_LENGTH} tokens.")
         prompt = "".join(map(chr, prompt_ids))
         answer = [ord(c) for c in f"{prompt} @{params.seed}"]

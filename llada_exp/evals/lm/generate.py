@@ -137,8 +137,7 @@ class InProcess:
     def _prompt(self, ask: Ask, params: DecodingParams) -> tuple[Sequence[int], int]:
         assert isinstance(ask.prompt, str), "chats are text by now"
         ids = self._encode(ask.prompt)
-        room = self._engine.max_length - params.canvas_length
-        num_cut = max(0, len(ids) - max(room, 1))
+        num_cut = max(0, len(ids) - max(self._engine.longest_prompt(params), 1))
         return ids[num_cut:], num_cut
 
 

@@ -1,0 +1,182 @@
+"""Which decoding a request gets: the names it gives, over a preset. The only owner of that question.
+
+    rule named -> that one; else a parameter of a rule named -> that rule (`threshold` alone means threshold);
+    else a schedule named (`steps`, `tokens_per_step`, `steps_per_block`) -> fixed; else the preset's.
+
+Every door asks `resolve`: the server, evaluations in this process, the check that a server decoded as asked,
+the gate, the engine's benchmark, the offline API. None names nothing. What a request names wins over what the
+preset says; fields that contradict each other are refused; a schedule beside another rule is allowed and not
+used, for the predecessor's clients always send `steps`, and `Decoding.unused` says so. Which fields, rules
+and parameters there are is read from `llada_exp.types`.
+
+Knows no HTTP, no engine and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from llada_exp.fields import DecodingError
+from llada_exp.types import DECLARATIONS, DECODING_FIELDS, RULES_WITH, SCHEDULE, DecodingParams
+
+__all__ = ["ALGORITHMS", "ALIASES", "Algorithm", "Decoding", "DecodingError", "check", "describe", "resolve"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """params: what is decoded by; unused: names that were given and play no part in it."""
+
+    params: DecodingParams
+    unused: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was asked and not done, in words."""
+        return [f"{name} is not used: rule is {self.params.rule!r}" for name in self.unused]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A name of the predecessor's. fields: what it stands for."""
+
+    fields: Mapping[str, str]
+    description: str
+
+
+ALGORITHMS: Mapping[str, Algorithm] = {
+    "basic": Algorithm({"cache": "none"}, "one pass over the whole row per step"),
+    "prefix_cache": Algorithm({"cache": "prefix"}, "keys and values of everything before the block are kept"),
+    "dual_cache": Algorithm({"cache": "dual"}, "keys and values of everything but the block are kept"),
+    "dinfer_blockwise": Algorithm({"rule": "threshold"}, "every candidate above a confidence"),
+    "dinfer_threshold": Algorithm({"rule": "threshold"}, "every candidate above a confidence"),
+    "dinfer_hierarchical": Algorithm(
+        {"rule": "hierarchical"}, "the best candidate of each masked run, if it is sure enough"
+    ),
+    "dinfer_credit": Algorithm({"rule": "credit"}, "candidates gain credit over steps"),
+}
+ALIASES = ("generation_algorithm", "use_cache", "use_dual_cache", "max_completion_tokens")
+"""Names that stand for fields, and are understood wherever fields are."""
+
+
+def resolve(named: Mapping[str, Any], preset: DecodingParams) -> Decoding:
+    """The decoding of a request that names fields and aliases, over a preset.
+
+    Raises DecodingError for an unknown name, a value out of bounds, and a contradiction.
+    """
+    given = {name: value for name, value in named.items() if value is not None}
+    given = _fields_of(given)
+    rule = _rule(given, preset)
+    if given.get("cache", preset.cache) == "none" and given.get("refresh", "every_block") != "every_block":
+        message = f"refresh={given['refresh']} is about a cache, but cache is 'none'"
+        raise DecodingError(message, "refresh", "contradiction")
+    unused = tuple(name for name in SCHEDULE if name in given and rule not in DECLARATIONS[name].rules)
+    used = {name: value for name, value in given.items() if name not in unused}
+    kept = {f.name: getattr(preset, f.name) for f in fields(preset)} | _yielding(rule, preset, given)
+    return Decoding(DecodingParams(**kept | used | {"rule": rule}), unused)
+
+
+def check(named: Mapping[str, Any]) -> Decoding:
+    """What can be said of names whose preset is not known, a remote server's: raises DecodingError as
+    `resolve` does, where it would over every preset. The decoding is one that they may get."""
+    return resolve(named, DecodingParams(cache="dual"))
+
+
+def describe(params: DecodingParams) -> dict[str, Any]:
+    """The parameters as plain JSON, as a response carries them."""
+    return asdict(params) | {"stop": list(params.stop)}
+
+
+def _fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Names with aliases put into fields, each value checked."""
+    aliases = {name: value for name, value in given.items() if name in ALIASES}
+    for name in given:
+        if name not in DECLARATIONS and name not in aliases:
+            raise DecodingError(
+                f"{name} is no decoding field; expected one of {', '.join(DECODING_FIELDS)}",
+                name,
+                "unknown_field",
+            )
+    result = {}
+    for name, value in given.items():
+        if name not in aliases:
+            result[name] = DECLARATIONS[name].read(name, value)
+    for alias, name, value in _meanings(aliases, result):
+        if result.setdefault(name, value) != value:
+            message = f"{alias} means {name}={value}, but {name} is {result[name]!r}"
+            raise DecodingError(message, alias, "contradiction")
+    return result
+
+
+def _meanings(aliases: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """(alias, field, value) of each alias; given: fields that are named themselves."""
+    meanings: list[tuple[str, str, Any]] = []
+    if (algorithm := aliases.get("generation_algorithm")) is not None:
+        meanings += [("generation_algorithm", *pair) for pair in _algorithm(algorithm).items()]
+    cache = next((value for _, name, value in meanings if name == "cache"), given.get("cache"))
+    meanings += [(alias, "cache", value) for alias, value in _cache_of(aliases, cache)]
+    if (length := aliases.get("max_completion_tokens")) is not None:
+        DECLARATIONS["max_tokens"].check("max_completion_tokens", length)
+        meanings.append(("max_completion_tokens", "max_tokens", length))
+    return meanings
+
+
+def _algorithm(name: Any) -> Mapping[str, str]:
+    if not isinstance(name, str) or name not in ALGORITHMS:
+        message = f"generation_algorithm is {name!r}; expected one of {', '.join(ALGORITHMS)}"
+        raise DecodingError(message, "generation_algorithm")
+    for field, value in ALGORITHMS[name].fields.items():
+        allowed = DECLARATIONS[field].choices
+        if value not in allowed:
+            message = f"{field} {value!r} is not available; available: {', '.join(allowed)}"
+            raise DecodingError(message, "generation_algorithm")
+    return ALGORITHMS[name].fields
+
+
+def _cache_of(aliases: Mapping[str, Any], named: str | None) -> list[tuple[str, str]]:
+    """What the predecessor's two switches say of the cache; named: what else says it."""
+    for name in ("use_cache", "use_dual_cache"):
+        if not isinstance(aliases.get(name, True), bool):
+            raise DecodingError(f"{name} is {aliases[name]!r}; expected true or false", name)
+    use, dual = aliases.get("use_cache"), aliases.get("use_dual_cache")
+    if dual:
+        if use is False:
+            message = "use_dual_cache is true and use_cache is false"
+            raise DecodingError(message, "use_cache", "contradiction")
+        return [("use_dual_cache", "dual")]
+    if use is None or (use and named not in (None, "none")):  # "some cache": the one that is named
+        return []
+    return [("use_cache", "prefix" if use else "none")]
+
+
+def _rule(given: Mapping[str, Any], preset: DecodingParams) -> str:
+    own = [name for name in RULES_WITH if name in given]
+    rule = given.get("rule")
+    if rule is not None:
+        for name in own:
+            if rule not in RULES_WITH[name]:
+                message = f"{name} belongs to rule={' or '.join(RULES_WITH[name])}, but rule is {rule!r}"
+                raise DecodingError(message, name, "contradiction")
+        return rule
+    if own:
+        common = [r for r in RULES_WITH[own[0]] if all(r in RULES_WITH[name] for name in own)]
+        if not common:
+            message = f"{' and '.join(own)} belong to different rules; give one of them"
+            raise DecodingError(message, own[-1], "contradiction")
+        return common[0]
+    schedule = [name for name in SCHEDULE if name in given]
+    return DECLARATIONS[schedule[0]].rules[0] if schedule else preset.rule
+
+
+def _yielding(rule: str, preset: DecodingParams, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset's values that what is named does not leave standing: its schedule where rule or schedule are
+    named, and of a growing canvas and a window beyond the block the one that is not named."""
+    names: list[str] = []
+    if rule != preset.rule or any(name in given for name in SCHEDULE):
+        names += SCHEDULE
+    if given.get("canvas") == "grow":
+        names.append("suffix_window")
+    if given.get("suffix_window"):
+        names.append("canvas")
+    return {name: DECLARATIONS[name].default for name in names}

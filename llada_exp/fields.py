@@ -1,0 +1,144 @@
+"""How a field of decoding is declared: type, bounds, owning rules and words, all in one place.
+
+`llada_exp.types` declares the fields with these helpers; what checks, parses, lists or explains them reads
+the declarations. Knows no field by name.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+Code = Literal["invalid_value", "contradiction", "unknown_field"]
+KEY = "declaration"
+
+
+class DecodingError(ValueError):
+    """What was asked of decoding cannot be. field: the name at fault; code: what is wrong with it."""
+
+    def __init__(self, message: str, field: str, code: Code = "invalid_value") -> None:
+        super().__init__(message)
+        self.field = field
+        self.code: Code = code
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, Code]]:  # it may cross processes
+        return type(self), (str(self), self.field, self.code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """One field.
+
+    kind:     of its value; `texts` is one text or several, kept as a tuple.
+    default:  where nothing is said; None = the field may be None.
+    help:     one line for a user.
+    rules:    the rules whose parameter it is, the one that it implies when it is named alone first;
+              () = it belongs to none.
+    yields:   beside another rule it is not used, rather than refused.
+    low, high, open_low: of numbers, inclusive (high None: no bound; open_low: above `low`); of texts, high is
+              the length of one.
+    choices:  of a choice. max_count: of texts.
+    off:      another value that stands for the default, as clients of other servers send it.
+    preset:   whether it may be a default for all requests; if not, it makes sense for one alone.
+    request:  whether a client may name it.
+    """
+
+    kind: Literal["integer", "number", "flag", "choice", "texts"]
+    default: Any
+    help: str
+    rules: tuple[str, ...] = ()
+    yields: bool = False
+    low: float = 0
+    high: float | None = None
+    open_low: bool = False
+    choices: tuple[str, ...] = ()
+    max_count: int = 0
+    off: int | None = None
+    preset: bool = True
+    request: bool = True
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value as it is kept: numbers as float, texts as a tuple. Raises DecodingError naming the field,
+        the value and what is allowed."""
+        if value is None and self.default is None:
+            return None
+        kept, expected = getattr(self, f"_{self.kind}")(value)
+        if expected:
+            raise DecodingError(f"{name} is {_shown(value)}; expected {expected}", name)
+        return kept
+
+    def read(self, name: str, value: Any) -> Any:
+        """As `check`, for a value that a request names."""
+        return self.default if type(value) is int and value == self.off else self.check(name, value)
+
+    def _integer(self, value: Any) -> tuple[Any, str]:
+        good = isinstance(value, int) and not isinstance(value, bool) and self._within(value)
+        bounds = f">= {self.low}" if self.high is None else f"from {self.low} to {self.high}"
+        return value, "" if good else f"an integer {bounds}"
+
+    def _number(self, value: Any) -> tuple[Any, str]:
+        assert self.high is not None
+        good = isinstance(value, int | float) and not isinstance(value, bool) and self._within(value)
+        bounds = f"{'above' if self.open_low else 'from'} {self.low:g} to {self.high:g}"
+        return (float(value), "") if good else (value, f"a number {bounds}")
+
+    def _flag(self, value: Any) -> tuple[Any, str]:
+        return value, "" if isinstance(value, bool) else "true or false"
+
+    def _choice(self, value: Any) -> tuple[Any, str]:
+        good = isinstance(value, str) and value in self.choices
+        return value, "" if good else f"one of {', '.join(self.choices)}"
+
+    def _texts(self, value: Any) -> tuple[Any, str]:
+        texts = (value,) if isinstance(value, str) else value
+        assert self.high is not None
+        if not isinstance(texts, list | tuple) or not all(isinstance(t, str) and t for t in texts):
+            return value, "non-empty strings"
+        if len(texts) > self.max_count or any(len(t) > self.high for t in texts):
+            return value, f"at most {self.max_count} strings of at most {self.high} characters"
+        return tuple(texts), ""
+
+    def _within(self, value: float) -> bool:
+        """False for what is no number, too; integers may be larger than any float."""
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value <= self.high if self.high is not None else value < math.inf)
+
+
+def integer(default: int | None, low: int, high: int | None, help: str, **facts: Any) -> Any:
+    return _declared("integer", default, help, low=low, high=high, **facts)
+
+
+def number(default: float, low: float, high: float, help: str, **facts: Any) -> Any:
+    return _declared("number", default, help, low=low, high=high, **facts)
+
+
+def flag(default: bool, help: str, **facts: Any) -> Any:
+    return _declared("flag", default, help, **facts)
+
+
+def choice(default: str, choices: tuple[str, ...], help: str, **facts: Any) -> Any:
+    return _declared("choice", default, help, choices=choices, **facts)
+
+
+def texts(max_count: int, max_length: int, help: str, **facts: Any) -> Any:
+    return _declared("texts", (), help, max_count=max_count, high=max_length, **facts)
+
+
+def declarations(cls: type) -> dict[str, Declaration]:
+    """Of a dataclass whose fields are all declared by these helpers, in its order."""
+    return {f.name: f.metadata[KEY] for f in fields(cls)}
+
+
+def _declared(kind: Any, default: Any, help: str, **facts: Any) -> Any:
+    declaration = Declaration(kind=kind, default=default, help=help, **facts)
+    return field(default=default, metadata={KEY: declaration})
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; an integer of thousands of digits cannot be printed, and need not be."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a huge integer"
+    return text if len(text) <= 200 else f"{text[:200]}..."
