@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "bench": {"cli", "settings", "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
     "settings.py": {"types"},
     "cli.py": {"settings"},
-    "server": {"settings", "engine", "checkpoints", "text", "types"},
+    "server": {"settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
     "jobs": {"server", "settings"},
     "serve.py": {"cli", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},

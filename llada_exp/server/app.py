@@ -61,8 +61,9 @@ from llada_exp.server.processes import (
 from llada_exp.server.record import Recorder
 from llada_exp.server.resolve import fresh_seed
 from llada_exp.server.shared import READY, STARTING, Shared
-from llada_exp.server.status import overall, versions
+from llada_exp.server.status import overall, versions, with_block_length
 from llada_exp.settings import ServeSettings
+from llada_exp.types import DecodingParams
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Server(LitServer):
         self.exchange: Exchange
         self.guard: Guard
         self.shared: Shared
+        self._preset = settings.decoding
         self._seeds = random.Random(settings.seed) if settings.seed is not None else None
         self._signals = StopSignals()
         self._draining = False
@@ -148,6 +150,13 @@ class Server(LitServer):
         if (waiting := exchange.num_pending) + num_jobs > limit:
             raise ApiError(429, f"the queue is full: {waiting} of at most {limit} answers wait; try again",
                            code="queue_full")  # fmt: skip
+
+    def preset(self) -> DecodingParams:
+        """The decoding of a request that names nothing, as far as it is known: once a worker is ready, the
+        model's own block length stands where the configuration has none."""
+        if self._preset.block_length is None and (about := dict(self.shared.about)):
+            self._preset = with_block_length(self._preset, about)
+        return self._preset
 
     def fresh_seed(self) -> int:
         return self._seeds.randrange(2**53) if self._seeds else fresh_seed()

@@ -40,7 +40,7 @@ class Figures:
 
     def info(self) -> dict[str, Any]:
         server = self._server
-        told = info(server.settings, server.key_check.is_set, dict(server.shared.about))
+        told = info(server.settings, server.preset(), server.key_check.is_set, dict(server.shared.about))
         return {"instance_id": server.instance_id, **told}
 
     def _states(self) -> dict[int, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Responses in OpenAI's shape, whole or as server-sent events, chat or completion.
 
 Pure functions of what a choice became. An extra object `llada` carries the seed, the effective
-decoding parameters and what the answer cost; clients that do not know it pass it over.
+decoding parameters, what was asked and not used, and what the answer cost; clients that do not know it
+pass it over.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class Choice:
 
 @dataclass
 class Reply:
-    """What all parts of one response share."""
+    """What all parts of one response share. warnings: what was asked and not used, in words."""
 
     chat: bool
     model: str
     decoding: dict[str, Any]
+    warnings: Sequence[str] = ()
     include_usage: bool = False
     continuous_usage: bool = False
     id: str = ""
@@ -117,6 +119,7 @@ class Reply:
         return {
             "seed": self.decoding["seed"],
             "decoding": self.decoding,
+            "warnings": list(self.warnings),
             "nfe": nfe,
             "tpf": round(tokens / max(nfe, 1), 4),
             "choices": parts,

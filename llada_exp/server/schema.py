@@ -1,32 +1,72 @@
-"""The bodies of requests: types and ranges, strictly. What they mean is `resolve.py`'s business.
+"""The bodies of requests: types and ranges, strictly. What they mean is `llada_exp.decoding`'s business.
 
-Fields that are neither here nor in `fields.INERT` are refused with the nearest known name.
+Decoding fields are those that `llada_exp.types` declares, checked by their declarations. Fields that are
+neither here nor there nor in `fields.INERT` are refused with the nearest known name.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    create_model,
+)
 
+from llada_exp.decoding import ALGORITHMS
+from llada_exp.fields import Declaration, DecodingError
 from llada_exp.server.errors import ApiError, bad_request
 from llada_exp.server.fields import check_extras
 from llada_exp.settings import MAX_TIME_S
-from llada_exp.types import MAX_COUNT, MAX_SEED
+from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 1024
 
-Length = Annotated[int, Field(ge=1)]
-"""Bounded by what a row holds, in words that clients parse."""
-Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-Window = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-StopString = Annotated[str, Field(min_length=1, max_length=1024)]
-
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
+
+
+def _declared(name: str, alias: str | None = None) -> Any:
+    """The type of a field that may be null, by its declaration; alias: the name it goes by."""
+
+    def check(value: Any) -> Any:
+        return None if value is None else DECLARATIONS[name].read(alias or name, value)
+
+    schema = {"anyOf": [json_schema(DECLARATIONS[name]), {"type": "null"}]}
+    return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
+
+
+def json_schema(declaration: Declaration) -> dict[str, Any]:
+    """What a request may say, without null."""
+    d = declaration
+    if d.kind == "flag":
+        return {"type": "boolean"}
+    if d.kind == "choice":
+        return {"type": "string", "enum": list(d.choices)}
+    if d.kind == "texts":
+        text = {"type": "string", "minLength": 1, "maxLength": d.high}
+        return {"anyOf": [text, {"type": "array", "items": text, "maxItems": d.max_count}]}
+    low = d.low if d.off is None else min(d.low, d.off)
+    bounds: dict[str, Any] = {"exclusiveMinimum" if d.open_low else "minimum": low}
+    return {"type": d.kind} | bounds | ({"maximum": d.high} if d.high is not None else {})
+
+
+if TYPE_CHECKING:
+    _Decoding = _Strict
+else:
+    _Decoding = create_model(
+        "_Decoding",
+        __base__=_Strict,
+        **{n: (_declared(n), Field(None, description=DECLARATIONS[n].help)) for n in REQUEST_FIELDS},
+    )
 
 
 class StreamOptions(_Strict):
@@ -34,46 +74,20 @@ class StreamOptions(_Strict):
     continuous_usage_stats: bool | None = None
 
 
-class Generation(_Strict):
-    """What both endpoints share. null means: not named."""
+class Generation(_Decoding):
+    """What both endpoints share: these and every decoding field. null means: not named."""
 
     model: str | None = Field(None, description="a name of /v1/models; none = the one that is served")
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Length | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=MAX_COUNT)] | None = Field(None, description="0 and -1: off")
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
-    ignore_eos: bool | None = None
-    trace: bool | None = Field(None, description="the commits of every step, in the response's llada object")
     max_time: Annotated[float, Field(gt=0, le=MAX_TIME_S)] | None = Field(
         None, description="seconds after which the request is given up with a 408"
     )
-    # decoding
-    rule: str | None = None
-    steps: Count | None = None
-    tokens_per_step: Count | None = None
-    block_length: Length | None = None
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    factor: Annotated[float, Field(ge=0)] | None = None
-    delta: float | None = None
-    low_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    cache: str | None = None
-    refresh: str | None = None
-    refresh_window: Window | None = None
-    refresh_interval: Count | None = None
-    suffix_window: Window | None = None
-    remasking: str | None = None
-    cfg_scale: Annotated[float, Field(ge=0)] | None = None
-    early_eos: bool | None = None
-    eos_confidence: str | None = None
     # the predecessor's names
-    generation_algorithm: str | None = None
-    use_cache: bool | None = None
-    use_dual_cache: bool | None = None
+    generation_algorithm: str | None = Field(None, description=", ".join(ALGORITHMS))
+    use_cache: bool | None = Field(None, description="true: cache=prefix, or the one that is named")
+    use_dual_cache: bool | None = Field(None, description="true: cache=dual")
 
     def given(self, name: str) -> Any:
         """The value of a declared or undeclared field, None if absent."""
@@ -97,7 +111,9 @@ class Message(_Strict):
 
 class ChatRequest(Generation):
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: Length | None = None
+    max_completion_tokens: _declared("max_tokens", "max_completion_tokens") = Field(  # type: ignore[valid-type]
+        None, description="max_tokens by its new name"
+    )
 
 
 class CompletionRequest(Generation):
@@ -160,7 +176,7 @@ def _no_constant(name: str) -> Any:
 
 def _invalid(error: ValidationError) -> ApiError:
     """The first problem, said as 'field: problem'. Of a union, the branch that came nearest."""
-    problems = error.errors(include_url=False, include_context=False)
+    problems = error.errors(include_url=False)
     first = max(problems, key=lambda p: (p["loc"][0] == problems[0]["loc"][0], _depth(p)))
     names = [str(x) if isinstance(x, str) else f"[{x}]" for x in first["loc"] if _is_place(x)]
     place = "".join(n if n.startswith("[") or i == 0 else f".{n}" for i, n in enumerate(names))
@@ -170,6 +186,8 @@ def _invalid(error: ValidationError) -> ApiError:
             place,
             "invalid_value",
         )
+    if isinstance(cause := (first.get("ctx") or {}).get("error"), DecodingError):
+        return bad_request(str(cause), cause.field, cause.code)
     value = repr(first.get("input"))
     shown = f" (got {value[:80]})" if first["type"] != "missing" else ""
     return bad_request(f"{place}: {first['msg']}{shown}", place, "invalid_value")

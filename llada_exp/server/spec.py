@@ -17,12 +17,13 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from litserve.specs.base import LitSpec
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from llada_exp.decoding import describe
 from llada_exp.server.errors import ApiError, bad_request
 from llada_exp.server.exchange import Flight
 from llada_exp.server.messages import Job, Message
 from llada_exp.server.record import CLIENT_GONE, DEADLINE, Record
 from llada_exp.server.replies import DONE, Choice, Reply, sse, usage
-from llada_exp.server.resolve import algorithms, describe, for_choice, resolve
+from llada_exp.server.resolve import algorithms, for_choice, resolve
 from llada_exp.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
 from llada_exp.server.shared import STARTING
 from llada_exp.server.status import Names
@@ -138,22 +139,23 @@ class OpenSpec(LitSpec):
         if num * len(prompts) > MAX_JOBS:
             raise ApiError(400, f"n times prompts is {num * len(prompts)}; at most {MAX_JOBS}", param="n")
         assert num <= MAX_CHOICES
-        seed = request.seed if request.seed is not None else self.server.fresh_seed()
-        params = resolve(request, self.settings.decoding, seed)
-        per_choice = [for_choice(params, i) for i in range(num)]
+        seed = request.given("seed")
+        decoding = resolve(request, self.server.preset(), self.server.fresh_seed() if seed is None else seed)
+        per_choice = [for_choice(decoding.params, i) for i in range(num)]
         jobs: list[Job] = [
             {"kind": _kind(chat, prompt), "prompt": prompt, "params": own, "stream": bool(request.stream)}
             for prompt in prompts
             for own in per_choice
         ]
         self.server.check_queue(len(jobs))
-        record.num_choices, record.seed = len(jobs), seed
+        record.num_choices, record.seed = len(jobs), decoding.params.seed
         choices = [Choice(i, job["params"].seed, i // num) for i, job in enumerate(jobs)]
         options = request.stream_options
         reply = Reply(
             chat=chat,
             model=request.model or self.names.name,
-            decoding=describe(params),
+            decoding=describe(decoding.params),
+            warnings=decoding.warnings,
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
         )

@@ -7,13 +7,15 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from llada_exp.decoding import describe
 from llada_exp.server.errors import ApiError
 from llada_exp.server.exchange import Exchange
 from llada_exp.server.shared import FAILED, READY
 from llada_exp.settings import ModelSettings, ServeSettings
+from llada_exp.types import DecodingParams
 
 PACKAGES = ("llada_exp", "torch", "transformers", "litserve", "fastapi", "pydantic", "tokenizers")
 
@@ -98,8 +100,17 @@ def worker_status(states: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any
     ]
 
 
-def info(settings: ServeSettings, has_key: bool, about: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Versions and the resolved configuration, without the key. about: what each worker said of its model."""
+def with_block_length(preset: DecodingParams, about: Mapping[int, Mapping[str, Any]]) -> DecodingParams:
+    """The preset with the block length of the model, as its workers say it, where it has none of its own."""
+    lengths = (facts["block_length"] for facts in about.values() if "block_length" in facts)
+    return preset if preset.block_length is not None else replace(preset, block_length=next(lengths, None))
+
+
+def info(
+    settings: ServeSettings, preset: DecodingParams, has_key: bool, about: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Versions and the resolved configuration, without the key. preset: the decoding of a request that names
+    nothing; about: what each worker said of its model."""
     config = asdict(settings)
     config["api_key_file"] = None if settings.api_key_file is None else "(set)"
     return {
@@ -107,6 +118,7 @@ def info(settings: ServeSettings, has_key: bool, about: Mapping[int, Mapping[str
         "api_key": has_key,
         "versions": versions(),
         "config": config,
+        "decoding": describe(preset),
         "workers": {str(worker): dict(told) for worker, told in sorted(about.items())},
     }
 

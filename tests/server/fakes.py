@@ -133,4 +133,4 @@ def build(settings: ServeSettings, device: str) -> Backend:
     begin = time.monotonic()
     time.sleep(float(setup or 0))
     engine.loaded = (begin, time.monotonic())
-    return Backend(engine, FakeTokenizer())
+    return Backend(engine, FakeTokenizer(), about={"block_length": 16})

@@ -1,14 +1,18 @@
-"""Which decoding a request gets: named rule, implied rule, schedule, preset; contradictions are 400."""
+"""Which decoding a request gets: named rule, implied rule, schedule, preset; contradictions are 400.
+
+The law that every door gives the same is in tests/test_decoding.py.
+"""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from llada_exp.server import resolve as module
+from llada_exp.decoding import describe
 from llada_exp.server.errors import ApiError
-from llada_exp.server.resolve import algorithms, describe, for_choice, resolve
+from llada_exp.server.resolve import algorithms, for_choice, resolve
 from llada_exp.server.schema import ChatRequest, parse
-from llada_exp.types import CACHES, RULES, DecodingParams
+from llada_exp.types import CACHES, DECLARATIONS, RULES, DecodingParams
 from tests.server.conftest import say
 
 EXACT = DecodingParams(max_tokens=200)
@@ -16,7 +20,7 @@ FAST = DecodingParams(rule="threshold", threshold=0.8, max_tokens=200)
 
 
 def resolved(preset=EXACT, seed=7, **fields):
-    return resolve(parse(ChatRequest, json.dumps(say("x", **fields)).encode()), preset, seed)
+    return resolve(parse(ChatRequest, json.dumps(say("x", **fields)).encode()), preset, seed).params
 
 
 def refused(preset=EXACT, **fields):
@@ -109,10 +113,9 @@ def test_an_unknown_choice_is_refused_with_those_that_exist(fields, param):
 
 
 def test_rules_and_caches_open_up_as_they_are_built(monkeypatch):
-    """The list of what exists lives in `llada_exp.types`, nowhere else."""
-    for place in (module.__name__, "llada_exp.types"):
-        monkeypatch.setattr(f"{place}.CACHES", ("none", "dual"))
-        monkeypatch.setattr(f"{place}.RULES", ("fixed", "new"))
+    """The list of what exists lives in the declarations of `llada_exp.types`, nowhere else."""
+    for name, choices in {"cache": ("none", "dual"), "rule": ("fixed", "new")}.items():
+        monkeypatch.setitem(DECLARATIONS, name, replace(DECLARATIONS[name], choices=choices))
     assert resolved(generation_algorithm="dual_cache").cache == "dual"
     assert resolved(use_dual_cache=True, use_cache=True).cache == "dual"
     assert resolved(rule="new").rule == "new"
