@@ -17,10 +17,16 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 TREES = {
+    "declared/decoding": "llada_exp.decoding_keys:composed",
+    "declared/decoding_of_requests": "llada_exp.decoding_keys:composed_requests",
+    "declared/decoding_of_evaluations": "llada_exp.decoding_keys:composed_evaluation",
     "declared/harnesses": "llada_exp.evals.harnesses:composed_defaults",
 }
 """Name in a defaults list -> the function that gives the tree."""
 HELP = {
+    "decoding": "llada_exp.decoding_keys:help_preset",
+    "decoding_of_requests": "llada_exp.decoding_keys:help_requests",
+    "decoding_of_evaluations": "llada_exp.decoding_keys:help_evaluation",
     "benchmarks": "llada_exp.evals.harnesses:help_benchmarks",
     "harnesses": "llada_exp.evals.harnesses:help_keys",
 }

@@ -56,7 +56,7 @@ def test_every_choice_is_valid_for_the_benchmark_too(group, choice, tmp_path):
 
 
 def test_what_an_experiment_sets_holds_and_the_command_line_wins():
-    assert composed("experiment=load_curve", app="bench").decoding.cache == "dual"
+    assert composed("experiment=load_curve", app="bench").preset.cache == "dual"
     assert composed("experiment=load_curve", app="bench").duration == 20
     assert composed("experiment=load_curve", "duration=5", app="bench").duration == 5
 
@@ -89,7 +89,7 @@ def test_the_help_text_names_every_key_and_every_choice():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("serve", return_hydra_config=True).hydra.help.template
     for key in known_keys():
-        name = "decoding.*" if key.startswith("decoding.") else key
+        name = "preset.*" if key.startswith("preset.") else key
         assert name in text, f"--help does not tell of {key}"
     for group, choice in choices():
         assert choice in text or group == "experiment", f"--help does not tell of {group}={choice}"

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from llada_exp.evals.harness import Harness
-from llada_exp.runs.keys import defaults, help_line, help_lines
+from llada_exp.help import help_line
+from llada_exp.runs.keys import defaults, help_lines
 
 MODULES = [
     "llada_exp.evals.builtin.harness",

@@ -23,6 +23,7 @@ from llada_exp.runs import status
 from llada_exp.runs.files import read_jsonl
 from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
+from llada_exp.runs.servers import check_preset
 from llada_exp.runs.tracking import check
 
 NOT_IN_COMMANDS = ("expname", "output_dir", "resume", "dry_run", "checkpoints", "checkpoint_pattern",
@@ -49,6 +50,7 @@ def run_evaluation(cfg: Any) -> int:
     if alone:
         if settings.checkpoints is not None:
             raise ValueError("checkpoints is set; a folder of them is a sweep: experiment=checkpoints, or -m")
+        check_preset(given, settings.urls)
         harness = harnesses()[settings.harness]
         harness.check(settings)
         if settings.dry_run:

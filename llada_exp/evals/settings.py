@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from llada_exp import decoding_keys
 from llada_exp.evals.evaluation import JOB, Benchmark, EvalSettings
 from llada_exp.evals.harnesses import harnesses, recognise
 from llada_exp.runs.keys import mapping, read_keys
-from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
+from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS, check_requests
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     check_url,
@@ -23,20 +24,16 @@ from llada_exp.runs.settings import (
     read_name,
     read_tracking,
 )
-from llada_exp.settings import Node, ServeSettings, known_keys, unknown_key_message, validate
-from llada_exp.types import DECODING_FIELDS, DecodingParams
+from llada_exp.settings import Node, ServeSettings, known_keys, validate
 
 URL_VARIABLE, OUTPUT_VARIABLE = "LLADA_SERVER_URL", "EVAL_OUTPUT_DIR"
-DECODING = tuple(n for n in DECODING_FIELDS if n not in ("max_tokens", "seed", "stop", "ban_ids", "trace"))
-"""Fields of every request's body that are keys here; null = not sent. max_tokens is `tokens_to_generate`."""
 QUICK_PROBLEMS = 10
 SAMPLING = {"temperature": 0.7, "top_p": 0.95}
 """Of requests that want several samples of a problem, where nothing is said: greedy ones would be equal."""
 OWN = (
-    "harness", "benchmark", "quick_test", "url", "output_dir", "expname", "max_samples", "tokens_to_generate",
-    *DECODING, "extra_body", "chat_template", "concurrency", "timeout", "max_retries",
-    "patience", "tracking", "dry_run", "resume", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
-    "checkpoint_step",
+    "harness", "benchmark", "quick_test", "url", "output_dir", "expname", "max_samples", "extra_body",
+    "chat_template", "concurrency", "timeout", "max_retries", "patience", "tracking", "dry_run", "resume",
+    "checkpoints", "checkpoint_pattern", "checkpoint_steps", "checkpoint_step",
 )  # fmt: skip
 NOT_MEASURED = ("expname", "output_dir", "resume", "dry_run", "tracking", "url", "concurrency", "timeout",
                 "max_retries", "patience", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
@@ -44,7 +41,7 @@ NOT_MEASURED = ("expname", "output_dir", "resume", "dry_run", "tracking", "url",
 """Keys that change no answer: a run may be gone on with under others."""
 
 
-MOVED = {"prompt": "builtin.prompt", "scorer": "builtin.scorer"}
+MOVED = {**decoding_keys.MOVED, "prompt": "builtin.prompt", "scorer": "builtin.scorer"}
 """Old spelling of a key -> the new one."""
 
 
@@ -52,15 +49,14 @@ def eval_keys() -> tuple[str, ...]:
     """Every key of conf/eval.yaml, dotted, as one may override it."""
     dotted = [f"tracking.{n}" for n in TRACKING_KEYS]
     dotted += [f"{name}.{key.name}" for name, own in harnesses().items() for key in own.keys]
-    return (*known_keys(), *OWN, *harnesses(), *dotted)
+    dotted += [f"{decoding_keys.NAMED}.{name}" for name in decoding_keys.OF_EVALUATIONS]
+    return tuple(dict.fromkeys((*known_keys(), *OWN, *harnesses(), *dotted)))
 
 
 def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     """The evaluation that a composed config stands for. Raises ValueError naming key, value and choices."""
-    for key in MOVED.keys() & set(cfg):
-        raise ValueError(unknown_key_message(key, (), MOVED))
-    tree = Node(cfg, "", (*SERVER_KEYS, *OWN, *harnesses()))
-    own_server = {key: tree[key] for key in SERVER_KEYS}
+    tree = Node(cfg, "", (*SERVER_KEYS, *OWN, *harnesses()), MOVED)
+    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.NAMED}
     if tree["api_key_file"] is not None:  # or every request would be a 401
         raise ValueError("api_key_file is set; an evaluation and its server take the key from LLADA_API_KEY")
     urls = _urls(tree["url"])
@@ -68,7 +64,7 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     benchmarks = tuple(_benchmark(word, quick) for word in _words(tree["benchmark"], "benchmark"))
     harness = _harness(tree, benchmarks)
     harness_keys = _harness_keys(tree)
-    server = validate(own_server) if not urls else None
+    server = validate({**own_server, decoding_keys.NAMED: {}}) if not urls else None
     request = _request(tree, max(b.num_samples for b in benchmarks), server)
     max_samples = _optional(tree, "max_samples", 1)
     return EvalSettings(
@@ -103,7 +99,8 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
 def _measured(tree: Node, harness: str, remote: bool) -> dict[str, Any]:
     """What the answers depend on. Of a remote server nothing is ours to say: neither are its keys. Those of
     the other harnesses change nothing."""
-    left_out = {*(SERVER_KEYS if remote else NOT_THE_SERVERS), *harnesses()} - {harness}
+    left_out = {*(SERVER_KEYS if remote else NOT_THE_SERVERS), *harnesses()}
+    left_out -= {harness, decoding_keys.NAMED}
     return {key: value for key, value in tree.tree.items() if key not in left_out} | {"seed": tree["seed"]}
 
 
@@ -156,25 +153,15 @@ def _urls(value: Any) -> tuple[str, ...]:
 
 
 def _request(tree: Node, num_samples: int, server: ServeSettings | None) -> dict[str, Any]:
-    """The decoding fields that are sent, checked one by one; contradictions between them are the server's
-    to judge."""
-    given = {name: tree[name] for name in DECODING if tree[name] is not None}
-    if num_samples > 1:
-        given = {name: value for name, value in SAMPLING.items() if tree[name] is None} | given
-    if tree["tokens_to_generate"] is not None:
-        given["max_tokens"] = tree["tokens_to_generate"]
-    for name, value in given.items():
-        try:
-            DecodingParams(**{name: value})
-        except ValueError as error:
-            raise ValueError(str(error).replace("max_tokens", "tokens_to_generate")) from None
+    """The fields that are sent with every request: those of decoding that are named, and extra_body."""
+    node = tree.child(decoding_keys.NAMED, decoding_keys.OF_EVALUATIONS)
+    given = (SAMPLING if num_samples > 1 else {}) | decoding_keys.named_fields(node.tree)
+    check_requests(given, server)
     if num_samples > 1 and given["temperature"] == 0:
         raise ValueError(
-            f"temperature is 0; with {num_samples} samples a problem all would be the same: "
+            f"decoding.temperature is 0; with {num_samples} samples a problem all would be the same: "
             "expected above 0, or benchmark=NAME:1"
         )
-    if given.get("cfg_scale", 0) > 0 and server is not None and server.batch_size < 2:
-        raise ValueError("batch_size is 1; cfg_scale above 0 needs at least 2 rows")
     return {**given, **({} if tree["extra_body"] is None else mapping(tree, "extra_body"))}
 
 

@@ -20,7 +20,7 @@ from llada_exp.evals.schema import write_rows
 from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import status, sweep
 from llada_exp.runs.files import read_jsonl
-from llada_exp.runs.servers import tree_key
+from llada_exp.runs.servers import check_preset, tree_key
 from llada_exp.runs.sweep import Point, Variant
 
 SUMMARY = "summary"
@@ -29,8 +29,9 @@ SUMMARY = "summary"
 class Sweep(sweep.Sweep):
     name_key = "expname"
 
-    def validate(self, tree: dict[str, Any]) -> EvalSettings:
+    def validate(self, tree: dict[str, Any], overrides: Sequence[str]) -> EvalSettings:
         settings = validate_eval(tree)
+        check_preset(overrides, settings.urls)
         harnesses()[settings.harness].check(settings)
         return settings
 

@@ -6,15 +6,14 @@ Hydra and no program.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llada_exp.help import help_line, spelled
 from llada_exp.runs.settings import read_flag
 from llada_exp.settings import Node
 
-HELP_WIDTH = 112
 Read = Callable[[Node, str], Any]
 """(mapping, name) -> the checked value. Raises ValueError naming the key, the value and what is allowed."""
 
@@ -53,28 +52,6 @@ def help_lines(keys: Sequence[Key], place: str = "", indent: int = 2, width: int
         default = f"({spelled(key.default)}{f' = {key.unset}' if key.unset else ''})"
         found += help_line(f"{place}{key.name}", f"{key.help}  {default}".strip(), indent, width)
     return found
-
-
-def help_line(name: str, text: str, indent: int = 2, width: int = 34) -> list[str]:
-    """`name` and what it means, folded under itself."""
-    first = f"{'':{indent}}{name:<{width - 1}} "
-    return textwrap.wrap(
-        text,
-        HELP_WIDTH,
-        initial_indent=first,
-        subsequent_indent=" " * (indent + width),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def spelled(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    if isinstance(value, bool) or value is None:
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(spelled, value))}]"
-    return str(value)
 
 
 def text(node: Node, name: str) -> Any:

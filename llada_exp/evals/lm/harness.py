@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llada_exp.decoding_keys import OF_EVALUATIONS
 from llada_exp.evals import answers
 from llada_exp.evals.asking.pool import Pool, to_stderr
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness
 from llada_exp.evals.lm import tasks
 from llada_exp.evals.result import Found
-from llada_exp.evals.settings import DECODING
 from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, flag, integer, mapping, text
 from llada_exp.types import DecodingParams
@@ -133,7 +133,8 @@ def with_preset(request: Mapping[str, Any], preset: DecodingParams) -> dict[str,
     implied = next((IMPLIED[name] for name in request if name in IMPLIED), None)
     rule = request.get("rule") or implied or preset.rule
     left_out = () if rule == preset.rule else OF_A_RULE
-    base = {name: getattr(preset, name) for name in DECODING if name not in left_out}
+    left_out = (*left_out, "max_tokens", "ignore_eos")
+    base = {name: getattr(preset, name) for name in OF_EVALUATIONS if name not in left_out}
     own = {n: v for n, v in base.items() if n not in OF_THE_TASK and v is not None}
     return own | dict(request) | {"rule": rule}
 

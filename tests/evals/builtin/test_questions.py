@@ -34,7 +34,9 @@ def ask(own, file, folder, *overrides):
 
 def test_every_sample_is_asked_once_with_its_seed_and_fields(twelve, tmp_path):
     with endpoint(right) as own:
-        found, num_before = ask(own, f"{twelve}:2", tmp_path / "a", "seed=5", "steps=8", "concurrency=3")
+        found, num_before = ask(
+            own, f"{twelve}:2", tmp_path / "a", "seed=5", "decoding.steps=8", "concurrency=3"
+        )
         assert sorted(own.questions()) == sorted((f"q{i}", seed) for i in range(12) for seed in (5, 6))
         assert own.most <= 3
         assert {body["steps"] for body in own.bodies} == {8}
@@ -96,8 +98,8 @@ def test_a_parameter_that_the_server_did_not_use_ends_the_run(twelve, tmp_path):
 
     with endpoint(reply) as own:
         with pytest.raises(Refused, match="steps was asked as 8, but the server used None"):
-            ask(own, twelve, tmp_path / "a", "threshold=0.9", "steps=8")
-        found, _ = ask(own, twelve, tmp_path / "b", "threshold=0.9", "extra_body={new: 1}")
+            ask(own, twelve, tmp_path / "a", "decoding.steps=8")
+        found, _ = ask(own, twelve, tmp_path / "b", "decoding.threshold=0.9", "extra_body={new: 1}")
     assert len(found) == 12
 
 
