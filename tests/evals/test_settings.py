@@ -86,7 +86,8 @@ def test_resuming_asks_whether_an_answer_would_change_and_nothing_else():
     for one in same:
         assert settings(one).config_hash == base, one
     other = ["benchmark=tiny_long", "decoding.temperature=0.5", "seed=1", "max_samples=3",
-             "builtin.prompt=boxed", "decoding=exact", "builtin.scorer=exact", "extra_body={a: 1}"]  # fmt: skip
+             "builtin.prompt=boxed", "decoding=exact", "builtin.scorer=exact",
+             "extra_body={a: 1}"]  # fmt: skip
     for one in other:
         assert settings(one).config_hash != base, one
     remote = settings("url=http://a:1")

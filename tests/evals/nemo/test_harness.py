@@ -43,7 +43,8 @@ def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(server, n
 
 def test_a_field_that_the_server_did_not_use_fails_the_run(server, ns, tmp_path):
     done = evals("benchmark=gsm8k", f"url={server.url}", f"nemo_skills.command={ns}",
-                 "decoding.rule=threshold", "extra_body={steps: 32}", "expname=n", "tracking=disabled", cwd=tmp_path)  # fmt: skip
+                 "decoding.rule=threshold", "extra_body={steps: 32}", "expname=n", "tracking=disabled",
+                 cwd=tmp_path)  # fmt: skip
     assert done.returncode == 1
     assert "steps was asked as 32, but the server used" in done.stderr
 
