@@ -15,10 +15,10 @@ Knows no HTTP, no engine and no model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from llada_exp.fields import DecodingError
+from llada_exp.fields import Declaration, DecodingError
 from llada_exp.types import DECLARATIONS, DECODING_FIELDS, RULES_WITH, SCHEDULE, DecodingParams
 
 __all__ = ["ALGORITHMS", "ALIASES", "Algorithm", "Decoding", "DecodingError", "check", "describe", "resolve"]
@@ -26,15 +26,15 @@ __all__ = ["ALGORITHMS", "ALIASES", "Algorithm", "Decoding", "DecodingError", "c
 
 @dataclass(frozen=True)
 class Decoding:
-    """params: what is decoded by; unused: names that were given and play no part in it."""
+    """params: what is decoded by; unused: names that were given and play no part in it, and why."""
 
     params: DecodingParams
-    unused: tuple[str, ...] = ()
+    unused: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def warnings(self) -> list[str]:
         """What was asked and not done, in words."""
-        return [f"{name} is not used: rule is {self.params.rule!r}" for name in self.unused]
+        return list(self.unused.values())
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,21 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     ),
     "dinfer_credit": Algorithm({"rule": "credit"}, "candidates gain credit over steps"),
 }
-ALIASES = ("generation_algorithm", "use_cache", "use_dual_cache", "max_completion_tokens")
+ALIASES: Mapping[str, Declaration] = {
+    "generation_algorithm": Declaration(
+        kind="choice",
+        default=None,
+        choices=tuple(ALGORITHMS),
+        help="a rule or cache by the predecessor's name",
+    ),
+    "use_cache": Declaration(
+        kind="flag", default=None, help="true: cache=prefix, or the one that is named; false: none"
+    ),
+    "use_dual_cache": Declaration(kind="flag", default=None, help="true: cache=dual"),
+    "max_completion_tokens": replace(
+        DECLARATIONS["max_tokens"], default=None, help="max_tokens by its new name"
+    ),
+}
 """Names that stand for fields, and are understood wherever fields are."""
 
 
@@ -71,7 +85,11 @@ def resolve(named: Mapping[str, Any], preset: DecodingParams) -> Decoding:
     if given.get("cache", preset.cache) == "none" and given.get("refresh", "every_block") != "every_block":
         message = f"refresh={given['refresh']} is about a cache, but cache is 'none'"
         raise DecodingError(message, "refresh", "contradiction")
-    unused = tuple(name for name in SCHEDULE if name in given and rule not in DECLARATIONS[name].rules)
+    unused = {
+        name: f"{name} is {given[name]} and not used: rule is {rule!r}"
+        for name in SCHEDULE
+        if name in given and rule not in DECLARATIONS[name].rules
+    }
     used = {name: value for name, value in given.items() if name not in unused}
     kept = {f.name: getattr(preset, f.name) for f in fields(preset)} | _yielding(rule, preset, given)
     return Decoding(DecodingParams(**kept | used | {"rule": rule}), unused)
@@ -90,18 +108,12 @@ def describe(params: DecodingParams) -> dict[str, Any]:
 
 def _fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """Names with aliases put into fields, each value checked."""
-    aliases = {name: value for name, value in given.items() if name in ALIASES}
+    result = {name: d.read(name, given[name]) for name, d in DECLARATIONS.items() if name in given}
+    aliases = {name: d.read(name, given[name]) for name, d in ALIASES.items() if name in given}
     for name in given:
-        if name not in DECLARATIONS and name not in aliases:
-            raise DecodingError(
-                f"{name} is no decoding field; expected one of {', '.join(DECODING_FIELDS)}",
-                name,
-                "unknown_field",
-            )
-    result = {}
-    for name, value in given.items():
-        if name not in aliases:
-            result[name] = DECLARATIONS[name].read(name, value)
+        if name not in result and name not in aliases:
+            message = f"{name} is no decoding field; expected one of {', '.join(DECODING_FIELDS)}"
+            raise DecodingError(message, name, "unknown_field")
     for alias, name, value in _meanings(aliases, result):
         if result.setdefault(name, value) != value:
             message = f"{alias} means {name}={value}, but {name} is {result[name]!r}"
@@ -117,28 +129,20 @@ def _meanings(aliases: Mapping[str, Any], given: Mapping[str, Any]) -> list[tupl
     cache = next((value for _, name, value in meanings if name == "cache"), given.get("cache"))
     meanings += [(alias, "cache", value) for alias, value in _cache_of(aliases, cache)]
     if (length := aliases.get("max_completion_tokens")) is not None:
-        DECLARATIONS["max_tokens"].check("max_completion_tokens", length)
         meanings.append(("max_completion_tokens", "max_tokens", length))
     return meanings
 
 
-def _algorithm(name: Any) -> Mapping[str, str]:
-    if not isinstance(name, str) or name not in ALGORITHMS:
-        message = f"generation_algorithm is {name!r}; expected one of {', '.join(ALGORITHMS)}"
-        raise DecodingError(message, "generation_algorithm")
-    for field, value in ALGORITHMS[name].fields.items():
-        allowed = DECLARATIONS[field].choices
-        if value not in allowed:
-            message = f"{field} {value!r} is not available; available: {', '.join(allowed)}"
+def _algorithm(name: str) -> Mapping[str, str]:
+    for key, value in ALGORITHMS[name].fields.items():
+        if value not in (allowed := DECLARATIONS[key].choices):
+            message = f"{key} {value!r} is not available; available: {', '.join(allowed)}"
             raise DecodingError(message, "generation_algorithm")
     return ALGORITHMS[name].fields
 
 
 def _cache_of(aliases: Mapping[str, Any], named: str | None) -> list[tuple[str, str]]:
     """What the predecessor's two switches say of the cache; named: what else says it."""
-    for name in ("use_cache", "use_dual_cache"):
-        if not isinstance(aliases.get(name, True), bool):
-            raise DecodingError(f"{name} is {aliases[name]!r}; expected true or false", name)
     use, dual = aliases.get("use_cache"), aliases.get("use_dual_cache")
     if dual:
         if use is False:

@@ -1,13 +1,14 @@
 """The offline API: prompts in, texts out, in one process and without a server.
 
     from llada_exp import DecodingParams, Engine, load_model
-    outputs = Engine(load_model(), batch_size=16).generate(["..."], DecodingParams(max_tokens=64))
+    outputs = Engine(load_model(), batch_size=16).generate(["..."], {"max_tokens": 64, "threshold": 0.9})
 
 Joins the engine (token ids) with the text layer (tokenizer, stop strings); knows no HTTP.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,11 +17,13 @@ from tqdm import tqdm
 
 from llada_exp import engine
 from llada_exp.checkpoints import LoadedModel
+from llada_exp.decoding import resolve
 from llada_exp.text import StopStrings, TextStream
 from llada_exp.types import DecodingParams, RequestOutput
 
 Prompt = str | Sequence[int]
 Messages = Sequence[Mapping[str, object]]
+Params = DecodingParams | Mapping[str, Any]
 
 
 class Engine(engine.Engine):
@@ -33,14 +36,15 @@ class Engine(engine.Engine):
     def generate(
         self,
         prompts: Sequence[Prompt],
-        params: DecodingParams | Sequence[DecodingParams] | None = None,
+        params: Params | Sequence[Params] | None = None,
         *,
         progress: bool = False,
     ) -> list[RequestOutput]:
         """Answers in the order of the prompts; each depends on its own prompt and params alone.
 
         prompts: raw texts (BOS is added where the tokenizer has one) or lists of token ids.
-        params:  one for all, or one per prompt; default: exact greedy decoding.
+        params:  one for all, or one per prompt; default: exact greedy decoding. A mapping names fields as
+                 a request to a server does, over those defaults (llada_exp/decoding.py).
         progress: show a bar on stderr.
         Raises ValueError as `add_request` does, before anything is decoded.
         """
@@ -52,7 +56,7 @@ class Engine(engine.Engine):
     def chat(
         self,
         conversations: Messages | Sequence[Messages],
-        params: DecodingParams | Sequence[DecodingParams] | None = None,
+        params: Params | Sequence[Params] | None = None,
         *,
         progress: bool = False,
     ) -> list[RequestOutput]:
@@ -66,7 +70,7 @@ class Engine(engine.Engine):
     def _run(
         self,
         prompts: Sequence[Sequence[int]],
-        params: DecodingParams | Sequence[DecodingParams] | None,
+        params: Params | Sequence[Params] | None,
         progress: bool,
     ) -> list[RequestOutput]:
         if self.has_work():
@@ -101,9 +105,20 @@ class Engine(engine.Engine):
         return stream.push(output.token_ids) + stream.finish()
 
 
-def _per_prompt(params: DecodingParams | Sequence[DecodingParams] | None, count: int) -> list[DecodingParams]:
-    if params is None or isinstance(params, DecodingParams):
-        return [params or DecodingParams()] * count
+def as_params(params: Params, preset: DecodingParams = DecodingParams()) -> DecodingParams:
+    """Parameters, or what names come to over a preset, the exact one; warns of names that are not used.
+    Raises DecodingError, a ValueError."""
+    if isinstance(params, DecodingParams):
+        return params
+    decoding = resolve(params, preset)
+    for text in decoding.warnings:
+        warnings.warn(text, stacklevel=2)
+    return decoding.params
+
+
+def _per_prompt(params: Params | Sequence[Params] | None, count: int) -> list[DecodingParams]:
+    if params is None or isinstance(params, DecodingParams | Mapping):
+        return [as_params(params or {})] * count
     if len(params) != count:
         raise ValueError(f"params has {len(params)} entries; expected one, or one per prompt ({count})")
-    return list(params)
+    return [as_params(one) for one in params]

@@ -126,16 +126,6 @@ class DecodingParams:
             raise DecodingError(message, "suffix_window", "contradiction")
 
     @property
-    def canvas_length(self) -> int:
-        """G: generated positions, whole blocks."""
-        return self.num_blocks * (self.block_length or 32)
-
-    @property
-    def num_blocks(self) -> int:
-        """K."""
-        return -(-self.max_tokens // (self.block_length or 32))
-
-    @property
     def num_rows(self) -> int:
         """Rows of the batch that the request occupies."""
         return 2 if self.cfg_scale > 0 else 1

@@ -22,24 +22,13 @@ MAY_IMPORT = {
     "caches": {"types", "models"},
     "engine": {"types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "types", "offline"},
-    "offline.py": {"engine", "checkpoints", "text", "types"},
-    "bench/engine.py": {"engine", "models", "checkpoints", "types"},
+    "tiny": {"models", "checkpoints", "offline"},
+    "offline.py": {"decoding", "engine", "checkpoints", "text", "types"},
+    "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"decoding_keys", "help", "settings", "types", "jobs"},
-    "bench": {
-        "cli",
-        "decoding_keys",
-        "settings",
-        "types",
-        "runs",
-        "jobs",
-        "tiny",
-        "evals",
-        "engine",
-        "models",
-        "checkpoints",
-    },
+    "bench": {"cli", "decoding_keys", "settings", "decoding", "types", "runs", "jobs", "tiny", "evals",
+              "engine", "models", "checkpoints"},
     "settings.py": {"types", "decoding_keys"},
     "cli.py": {"settings"},
     "server": {"settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
@@ -51,6 +40,7 @@ MAY_IMPORT = {
     "evals": {
         "cli",
         "decoding_keys",
+        "decoding",
         "help",
         "settings",
         "offline",
@@ -61,7 +51,7 @@ MAY_IMPORT = {
         "runs",
         "jobs",
     },
-}
+}  # fmt: skip
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from llada_exp.bench.models import MODELS, bench_model
+from llada_exp.decoding import resolve
 from llada_exp.engine import Engine
 from llada_exp.engine.request import FindStop
 from llada_exp.models.base import Model, ModelShape
@@ -119,6 +120,18 @@ def decode(
     return tokens, nfe
 
 
+def setting_params(canvas: int, cache: str, options: argparse.Namespace) -> DecodingParams:
+    """Raises ValueError for options that contradict each other."""
+    named = {
+        "max_tokens": canvas,
+        "tokens_per_step": options.tokens_per_step,
+        "cache": cache,
+        "ignore_eos": True,
+        "suffix_window": options.suffix_window,
+    }
+    return resolve(named, DecodingParams()).params
+
+
 def run_setting(
     model: Model, name: str, setting: tuple[str, str, int], options: argparse.Namespace, repeat: int
 ) -> Row:
@@ -128,13 +141,7 @@ def run_setting(
     _, _, _, canvas, used = WORKLOADS[workload]
     batch = prompts(workload, model.shape.vocab_size)
     batch = batch[: max(1, min(len(batch), batch_size if options.fill else len(batch)))]
-    params = DecodingParams(
-        max_tokens=canvas,
-        tokens_per_step=options.tokens_per_step,
-        cache=cache,
-        ignore_eos=True,
-        suffix_window=options.suffix_window,
-    )
+    params = setting_params(canvas, cache, options)
 
     def stops(ids: Sequence[int]) -> int | None:
         return used if len(ids) >= used else None

@@ -274,7 +274,8 @@ class Engine:
 def _need(request: Request) -> Need:
     """What the request's next pass costs."""
     own = request.next_pass
-    phase = Phase.REFRESH if own.whole or request.block_step == 0 else Phase.BLOCK
+    first = request.block_step == 0 and request.layout.visibility.sees_suffix
+    phase = Phase.REFRESH if own.whole or first else Phase.BLOCK
     return Need(phase, own.num_positions * request.params.num_rows)
 
 

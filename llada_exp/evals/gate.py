@@ -26,7 +26,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llada_exp import decoding_keys
 from llada_exp.checkpoints import load_model
+from llada_exp.decoding import DecodingError, describe
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import Exactness, exactness
 from llada_exp.evals.outcome import (
@@ -39,11 +41,12 @@ from llada_exp.evals.outcome import (
     outcome,
     row,
 )
-from llada_exp.offline import Engine
-from llada_exp.settings import unknown_key_message
+from llada_exp.offline import Engine, as_params
+from llada_exp.runs import decoding_columns
+from llada_exp.settings import Node, unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import Problem, held_out, is_correct
-from llada_exp.types import DecodingParams
+from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 VANILLA = "vanilla"
 
@@ -68,9 +71,10 @@ def run(
     report: Callable[[Outcome], None] = lambda outcome: None,
     known: Mapping[tuple[str, str], Outcome] | None = None,
 ) -> list[Outcome]:
-    """Vanilla first, then every setting, per kind. `settings` are DecodingParams by name; each
-    starts from the kind's canvas. `known`: what an earlier run measured of the first problems, by kind and
-    setting, which is not decoded again. Raises ValueError naming a bad setting before anything runs."""
+    """Vanilla first, then every setting, per kind. `settings` are decoding fields by name, as a request names
+    them; what they do not name is vanilla's, and the canvas is the kind's. `known`: what an earlier run
+    measured of the first problems, by kind and setting, which is not decoded again. Raises ValueError naming
+    a bad setting before anything runs."""
     known = known or {}
     outcomes: list[Outcome] = []
     for kind, plan in plans(kinds, settings).items():
@@ -119,8 +123,8 @@ def _params(kind: str, name: str, own: Mapping[str, Any]) -> DecodingParams:
     if kind not in CANVAS:
         raise ValueError(f"kinds holds {kind!r}; expected {', '.join(CANVAS)}")
     try:
-        return DecodingParams(**{"max_tokens": CANVAS[kind], **own})
-    except (TypeError, ValueError) as error:
+        return as_params(own, DecodingParams(max_tokens=CANVAS[kind]))
+    except DecodingError as error:
         raise ValueError(f"settings.{name}: {error}") from None
 
 
@@ -140,9 +144,22 @@ def exact_sum(found: Sequence[Exactness]) -> str:
     return f"in all: {equal} of {n} exact, {passes} passes, {ties} ties"
 
 
+def named_setting(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The setting that the keys `decoding.*` name over the preset, as `serve` would take it; {} where none is
+    named. Raises ValueError."""
+    preset = decoding_keys.read_preset(Node(tree["preset"], "preset", PRESET_FIELDS).tree)
+    named = decoding_keys.named_fields(Node(tree["decoding"], "decoding", PRESET_FIELDS).tree)
+    if not named:
+        return {}
+    used = decoding_columns.values(describe(decoding_keys.apply(named, preset)))
+    if "max_tokens" not in named:  # then that of the problems
+        del used["max_tokens"]
+    return {decoding_keys.NAMED: used}
+
+
 KEYS = (
     "model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings", "resume", "exact",
-    "margin", "min_agreement", "undecided", "fail",
+    "margin", "min_agreement", "undecided", "fail", "preset", "decoding",
 )  # fmt: skip
 
 
@@ -153,6 +170,7 @@ def gate(cfg: Any) -> int:
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     limits = _checked(tree)
+    tree["settings"] = {**tree["settings"], **named_setting(tree)}
     known = known_outcomes(Path(tree["resume"]), tree["num_problems"]) if tree["resume"] else {}
     plans(tree["kinds"], tree["settings"])  # names a bad setting before anything is loaded
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
@@ -211,7 +229,7 @@ def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
 def main() -> None:
     from llada_exp.cli import run_app
 
-    run_app(gate, "gate", KEYS)
+    run_app(gate, "gate", (*KEYS, *(f"decoding.{name}" for name in PRESET_FIELDS)))
 
 
 if __name__ == "__main__":

@@ -215,6 +215,9 @@ class Oracle:
             length = stop - start if self.kind == "causal_context" else self.length
             return self.model.logits(self.row[None, :visible].to(device), length)[0, rows].cpu()
         first, last = self._forwarded(start, stop, visible)
+        unseen = torch.tensor(
+            [[not self._sees(i, j, start) for j in range(visible)] for i in range(first, last)]
+        )
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             empty = k.new_zeros(len(self.row), *k.shape[1:])
@@ -223,9 +226,6 @@ class Oracle:
             shared = q.shape[1] // k.shape[1]  # heads of q that share one of k and v
             all_k, all_v = (x[:visible].repeat_interleave(shared, dim=1) for x in (keys, values))
             weights = torch.einsum("qhd,khd->hqk", q, all_k) / math.sqrt(q.shape[-1])
-            unseen = torch.tensor(
-                [[not self._sees(i, j, start) for j in range(visible)] for i in range(first, last)]
-            )
             weights = weights.masked_fill(unseen.to(weights.device), -math.inf)
             return torch.einsum("hqk,khd->qhd", weights.softmax(-1), all_v)
 

@@ -1,6 +1,8 @@
 """Whether answers were decoded as asked, by the server's own word.
 
 A score under parameters that never arrived, or that the rule in use does not have, is another setting's.
+`llada_exp.decoding` says what the names mean: resolved over what the server says that it used, they must come
+to just that.
 """
 
 from __future__ import annotations
@@ -10,29 +12,64 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llada_exp.types import DECODING_FIELDS
+from llada_exp.decoding import ALIASES, DecodingError, describe, resolve
+from llada_exp.types import DECLARATIONS, DECODING_FIELDS, DecodingParams
 
 
 def difference(asked: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> str | None:
     """The first field that some response was decoded otherwise in, and how many; None where there is none.
 
-    asked: fields of the requests, by the server's names; others are passed over (an alias, a user's name).
+    asked: fields of the requests, by the server's names; `stop` and others, a user's, are passed over.
     used:  the effective parameters of each response that tells them.
     """
-    for name, value in asked.items():
-        if name not in DECODING_FIELDS or name == "stop":
-            continue
-        want = 0 if name == "top_k" and value == -1 else value
-        others = Counter(repr(own.get(name)) for own in used if not _same(own.get(name), want))
+    names = {*DECODING_FIELDS, *ALIASES} - {"stop"}
+    named = {
+        name: _whole(name, value) for name, value in asked.items() if name in names and value is not None
+    }
+    expected = [_expected(named, response) for response in used]
+    for text in expected:
+        if isinstance(text, str):
+            return text
+    for name in dict.fromkeys([*named, *DECODING_FIELDS]):
+        others: Counter[str] = Counter()
+        for wanted, response in zip(expected, used, strict=True):
+            assert isinstance(wanted, dict)
+            there = name in response or name in named
+            if there and name in wanted and not _same(response.get(name), wanted[name]):
+                others[repr(response.get(name))] += 1
+                value = named.get(name, wanted[name])
         if others:
-            told = ", ".join(f"{other} in {count}" for other, count in others.most_common(3))
+            shown = ", ".join(f"{other} in {count}" for other, count in others.most_common(3))
             return (
-                f"{name} was asked as {value!r}, but the server used {told} of {len(used)} responses; is it a"
-                " field of the rule that is used?"
+                f"{name} was asked as {value!r}, but the server used {shown} of {len(used)} responses; is it"
+                " a field of the rule that is used?"
             )
     return None
 
 
-def _same(used: Any, want: Any) -> bool:
-    numbers = [isinstance(x, int | float) and not isinstance(x, bool) for x in (used, want)]
-    return math.isclose(used, want) if all(numbers) else used == want
+def _expected(named: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any] | str:
+    """What a response must say of each field, what was asked and plays no part included; a text where no
+    response could be right."""
+    fields = {name: response[name] for name in DECODING_FIELDS if name in response}
+    try:
+        preset = DecodingParams(**fields)
+    except DecodingError as error:
+        return f"the server says that it used a decoding that there is not: {error}"
+    try:
+        decoding = resolve(named, preset)
+    except DecodingError as error:
+        if error.field in named and not _same(response.get(error.field), named[error.field]):
+            return {error.field: named[error.field]}
+        return str(error)
+    return describe(decoding.params) | {name: named[name] for name in decoding.unused}
+
+
+def _whole(name: str, value: Any) -> Any:
+    """A count that a harness's own configuration spelt 9.0."""
+    is_count = name in DECLARATIONS and DECLARATIONS[name].kind == "integer"
+    return int(value) if is_count and isinstance(value, float) and value.is_integer() else value
+
+
+def _same(used: Any, wanted: Any) -> bool:
+    numbers = [isinstance(x, int | float) and not isinstance(x, bool) for x in (used, wanted)]
+    return math.isclose(used, wanted) if all(numbers) else used == wanted

@@ -19,7 +19,7 @@ from pydantic import (
     create_model,
 )
 
-from llada_exp.decoding import ALGORITHMS
+from llada_exp.decoding import ALIASES
 from llada_exp.fields import Declaration, DecodingError
 from llada_exp.server.errors import ApiError, bad_request
 from llada_exp.server.fields import check_extras
@@ -28,20 +28,27 @@ from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 1024
+OF_CHATS = ("max_completion_tokens",)
+"""Names that completions have not, in OpenAI's API."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=(), allow_inf_nan=False)
 
 
-def _declared(name: str, alias: str | None = None) -> Any:
-    """The type of a field that may be null, by its declaration; alias: the name it goes by."""
+def _declared(name: str) -> Any:
+    """Type and default of a field that may be null, by its declaration."""
 
     def check(value: Any) -> Any:
-        return None if value is None else DECLARATIONS[name].read(alias or name, value)
+        return None if value is None else _declaration(name).read(name, value)
 
-    schema = {"anyOf": [json_schema(DECLARATIONS[name]), {"type": "null"}]}
-    return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
+    schema = {"anyOf": [json_schema(_declaration(name)), {"type": "null"}]}
+    kind = Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
+    return kind, Field(None, description=_declaration(name).help)
+
+
+def _declaration(name: str) -> Declaration:
+    return DECLARATIONS[name] if name in DECLARATIONS else ALIASES[name]
 
 
 def json_schema(declaration: Declaration) -> dict[str, Any]:
@@ -60,13 +67,15 @@ def json_schema(declaration: Declaration) -> dict[str, Any]:
 
 
 if TYPE_CHECKING:
-    _Decoding = _Strict
+
+    class _Decoding(_Strict): ...
+
+    class _OfChats(_Strict): ...
+
 else:
-    _Decoding = create_model(
-        "_Decoding",
-        __base__=_Strict,
-        **{n: (_declared(n), Field(None, description=DECLARATIONS[n].help)) for n in REQUEST_FIELDS},
-    )
+    OF_BOTH = [n for n in (*REQUEST_FIELDS, *ALIASES) if n not in OF_CHATS]
+    _Decoding = create_model("_Decoding", __base__=_Strict, **{name: _declared(name) for name in OF_BOTH})
+    _OfChats = create_model("_OfChats", __base__=_Strict, **{name: _declared(name) for name in OF_CHATS})
 
 
 class StreamOptions(_Strict):
@@ -75,7 +84,7 @@ class StreamOptions(_Strict):
 
 
 class Generation(_Decoding):
-    """What both endpoints share: these and every decoding field. null means: not named."""
+    """What both endpoints share: these, every decoding field and its aliases. null means: not named."""
 
     model: str | None = Field(None, description="a name of /v1/models; none = the one that is served")
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -84,10 +93,6 @@ class Generation(_Decoding):
     max_time: Annotated[float, Field(gt=0, le=MAX_TIME_S)] | None = Field(
         None, description="seconds after which the request is given up with a 408"
     )
-    # the predecessor's names
-    generation_algorithm: str | None = Field(None, description=", ".join(ALGORITHMS))
-    use_cache: bool | None = Field(None, description="true: cache=prefix, or the one that is named")
-    use_dual_cache: bool | None = Field(None, description="true: cache=dual")
 
     def given(self, name: str) -> Any:
         """The value of a declared or undeclared field, None if absent."""
@@ -109,11 +114,8 @@ class Message(_Strict):
         return {"role": self.role, "content": self.content}
 
 
-class ChatRequest(Generation):
+class ChatRequest(_OfChats, Generation):
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
-    max_completion_tokens: _declared("max_tokens", "max_completion_tokens") = Field(  # type: ignore[valid-type]
-        None, description="max_tokens by its new name"
-    )
 
 
 class CompletionRequest(Generation):

@@ -16,7 +16,6 @@ from llada_exp.checkpoints import LoadedModel, load_model
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.offline import Engine
 from llada_exp.tiny import tasks
-from llada_exp.types import DecodingParams
 
 CANVAS = tasks.CANVAS
 
@@ -30,9 +29,8 @@ def evaluate(
         [{"role": "user", "content": tasks.prompt_text(problem, style, number)}]
         for number, problem in enumerate(problems)
     ]
-    rule = {"rule": "fixed"} if threshold is None else {"rule": "threshold", "threshold": threshold}
     began = time.monotonic()
-    outputs = Engine(loaded, batch_size=16).chat(chats, DecodingParams(max_tokens=CANVAS[kind], **rule))
+    outputs = Engine(loaded, batch_size=16).chat(chats, {"max_tokens": CANVAS[kind], "threshold": threshold})
     right = sum(tasks.is_correct(p, o.text) for p, o in zip(problems, outputs, strict=True))
     return {
         "kind": kind,

@@ -1,5 +1,6 @@
 """Attention over packed rows: exact and grouped forms agree, padding is never seen."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,17 +31,35 @@ def test_grouped_equals_exact(data, rows, slots):
         whole = data.draw(st.booleans()) and data.draw(st.booleans())
         if whole:
             first, width = 0, keys
-        segments.append(Segment(start, start + width, first, keys, whole, slots[row]))
+        limits = data.draw(st.none() | st.lists(st.integers(1, keys), min_size=width, max_size=width))
+        limits = None if limits is None else np.array(limits)
+        segments.append(Segment(start, start + width, first, keys, whole, slots[row], limits))
         start += width
-    q, k, v = (random(start + 3, H, D) + i for i in range(3))
-    kept = (random(1, 5, 2 * BUCKET, H, D), random(1, 5, 2 * BUCKET, H, D) + 1)
+    heads = data.draw(st.sampled_from([1, 2]))
+    q, k, v = random(start + 3, H, D), random(start + 3, heads, D) + 1, random(start + 3, heads, D) + 2
+    kept = (random(1, 5, 2 * BUCKET, heads, D), random(1, 5, 2 * BUCKET, heads, D) + 1)
     copies = tuple(x.clone() for x in kept)
-    exact = packed_attention(segments, kept, True, q.dtype)(0, q, k, v)
-    grouped = packed_attention(segments, copies, False, q.dtype)(0, q, k, v)
+    exact = packed_attention(segments, kept, True, q.device, q.dtype)(0, q, k, v)
+    grouped = packed_attention(segments, copies, False, q.device, q.dtype)(0, q, k, v)
     torch.testing.assert_close(grouped, exact, rtol=1e-5, atol=1e-6)
     assert torch.equal(kept[0], copies[0])
     assert torch.equal(kept[1], copies[1])
     assert not exact[start:].any(), "padding comes out zero"
+    for segment in segments:
+        torch.testing.assert_close(
+            exact[segment.start : segment.stop], plain(segment, q, kept), rtol=1e-4, atol=1e-5
+        )
+
+
+def plain(segment, q, kept):
+    """One query after the other, over the keys that it sees."""
+    rows = []
+    for i in range(segment.stop - segment.start):
+        num_keys = segment.keys if segment.limits is None else segment.limits[i]
+        keys, values = (x[0, segment.slot, :num_keys].repeat_interleave(H // x.shape[3], dim=1) for x in kept)
+        weights = torch.einsum("hd,khd->hk", q[segment.start + i], keys) / D**0.5
+        rows.append(torch.einsum("hk,khd->hd", weights.softmax(-1), values))
+    return torch.stack(rows)
 
 
 def test_a_grouped_engine_gives_the_answers_of_an_exact_one():
@@ -71,8 +90,8 @@ def test_joined_rows_are_bit_equal_alone(heads, width, block):
         Segment(i * block, (i + 1) * block, first=n - block, keys=n, whole=False, slot=i)
         for i, n in enumerate(lengths)
     ]
-    together = packed_attention(segments, kept, True, q.dtype)(0, q, k, v)
+    together = packed_attention(segments, kept, True, q.device, q.dtype)(0, q, k, v)
     for segment in segments:
-        alone = packed_attention([segment], kept, True, q.dtype)(0, q, k, v)
+        alone = packed_attention([segment], kept, True, q.device, q.dtype)(0, q, k, v)
         rows = slice(segment.start, segment.stop)
         assert torch.equal(alone[rows], together[rows])

@@ -36,7 +36,7 @@ def always(token, at=None, other=7):
     """A model that wants `token` everywhere (or at one answer position, `other` elsewhere)."""
 
     class Wants:
-        shape, special = MODEL.shape, MODEL.special
+        shape, special, visibility, shift = MODEL.shape, MODEL.special, MODEL.visibility, MODEL.shift
         device, dtype = MODEL.device, MODEL.dtype
 
         def hidden(self, ids, positions, attend, wanted=None):
@@ -60,10 +60,36 @@ def test_one_token_a_step_by_default():
     assert output.num_positions == output.nfe * (len(PROMPT) + 24)
 
 
-def test_the_answer_is_cut_to_max_tokens_where_blocks_overshoot():
+def test_the_last_block_is_shorter_where_max_tokens_is_no_multiple_of_the_block_length():
     output = one(DecodingParams(max_tokens=20, block_length=8, ignore_eos=True))
-    assert len(output.token_ids) == 20
-    assert 20 <= output.nfe <= 24
+    assert len(output.token_ids) == output.nfe == 20
+    assert output.num_positions == 20 * (len(PROMPT) + 20), "no position beyond the answer"
+
+
+def test_what_the_prompt_leaves_of_the_context_fits_whatever_the_block_length():
+    limit = MODEL.shape.max_length
+    params = DecodingParams(max_tokens=limit - len(PROMPT), block_length=32, tokens_per_step=32, cache="dual")
+    assert len(one(params).token_ids) <= limit - len(PROMPT)
+    with pytest.raises(ValueError, match="maximum context length"):
+        one(replace(params, max_tokens=limit - len(PROMPT) + 1))
+
+
+def test_steps_per_block_are_the_steps_of_each_block():
+    # 8 + 8 + 4 positions: the last block has fewer masks than steps.
+    output = one(DecodingParams(max_tokens=20, block_length=8, steps_per_block=5, ignore_eos=True))
+    assert output.nfe == 5 + 5 + 4
+
+
+def test_a_growing_canvas_costs_only_what_was_decoded():
+    """`max_tokens` is free: positions beyond the current block are not there."""
+
+    def cost(max_tokens, **fields):
+        model = always(EOS, at=3)
+        params = DecodingParams(max_tokens=max_tokens, block_length=8, tokens_per_step=8, **fields)
+        return one(params, model=model).num_positions
+
+    assert cost(16, canvas="grow") == cost(400, canvas="grow") == len(PROMPT) + 8
+    assert cost(16) < cost(400)
 
 
 def test_steps_are_spread_over_blocks_and_rounded_up():

@@ -9,6 +9,7 @@ from llada_exp.bench.models import bench_model
 from llada_exp.engine import Engine
 from llada_exp.engine.batch import Work, build
 from llada_exp.engine.decoder import Decoder
+from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import Request
 from llada_exp.models.linear import linear
 from llada_exp.types import CACHES, REFRESH, RULES, DecodingParams
@@ -85,12 +86,18 @@ def test_answers_equal_those_alone_in_any_mix(data, rows, budget):
 def _logits(rows, model=MODEL):
     """Logits at each row's masked positions, packed together."""
     requests = [
-        Request(str(i), prompt=torch.tensor(ids).numpy(), params=own, mask_id=model.special.mask)
+        Request(
+            str(i),
+            prompt=torch.tensor(ids).numpy(),
+            params=own,
+            mask_id=model.special.mask,
+            layout=Layout(len(ids), own.max_tokens, own.block_length, model.visibility, model.shift),
+        )
         for i, (ids, own) in enumerate(rows)
     ]
     batch = build([Work(r, r.next_pass) for r in requests], model.special, model.device)
     logits = Decoder(model, len(rows), model.shape.max_length)._logits(batch)
-    counts = [own.block_length for _, own in rows]
+    counts = [len(request.open_positions) for request in requests]
     return logits[: sum(counts)].split(counts)
 
 

@@ -1,5 +1,7 @@
 """A row's blocks are arithmetic: every answer position is in exactly one, and sees what its model lets it."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ layouts = st.builds(
 @given(layouts)
 def test_blocks_tile_the_row_and_every_answer_position_is_open_in_one(layout):
     edges = [layout.bounds(block) for block in range(layout.num_blocks)]
-    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
     assert edges[-1][1] == layout.length
     assert edges[0][0] <= layout.prompt_length
     opens = [layout.num_open(block) for block in range(layout.num_blocks)]

@@ -47,7 +47,9 @@ def test_a_figures_settings_are_valid_and_named_with_what_was_published(figure):
         assert settings.server.model.path == "GSAI-ML/LLaDA-8B-Instruct"
         assert settings.request["temperature"] == 0
     if len(cfg.hydra.sweeper.points or []) > 1:
-        assert cfg.hydra.sweeper.points[0] == "rule=fixed cache=none", "vanilla stands beside"
+        assert cfg.hydra.sweeper.points[0] == "decoding.rule=fixed decoding.cache=none", (
+            "vanilla stands beside"
+        )
 
 
 def test_no_figure_is_named_that_is_not_there():

@@ -6,7 +6,7 @@ from llada_exp.evals.oracle import decode, undefined
 from llada_exp.types import DecodingParams
 from tests.engine.test_reference import load, params
 
-FIELDS = ("cache", "rule", "block_length", "num_blocks")
+FIELDS = ("cache", "rule", "block_length", "max_tokens")
 
 
 def cases():

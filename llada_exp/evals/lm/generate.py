@@ -1,29 +1,27 @@
 """Texts for lm-eval's generation tasks: from an engine in this process, or from endpoints over HTTP.
 
-Turns lm-eval's generation arguments into decoding fields; what is neither is refused by name. Does not
-import lm-eval.
+Turns lm-eval's generation arguments into decoding fields; what is neither is refused by name. Which decoding
+they come to is said by `llada_exp.decoding`, here or in the server. Does not import lm-eval.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from llada_exp.checkpoints import LoadedModel
+from llada_exp.decoding import describe, resolve
 from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
 from llada_exp.evals.asking.pool import Exchange, Pool
 from llada_exp.offline import Engine
 from llada_exp.settings import nearest
-from llada_exp.types import DECODING_FIELDS, DecodingParams, RequestOutput
+from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
 
 Messages = tuple[Mapping[str, Any], ...]
 DEFAULT_MAX_TOKENS = 256  # lm-eval's own
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-_IMPLIED_RULES = {"threshold": "threshold", "factor": "factor", "delta": "frechet",
-                  "low_threshold": "hierarchical"}  # fmt: skip
-"""A rule's parameter named without a rule means that rule, as the server reads it."""
 _CHUNK = 32  # batches; what a stopped run may lose
 
 
@@ -72,12 +70,12 @@ def decoding_fields(arguments: Mapping[str, Any], own: Mapping[str, Any], sample
     task = dict(arguments)
     lengths = [v for name in _MAX_TOKENS if (v := task.pop(name, None)) is not None]
     stops, samples = task.pop("until", None), task.pop("do_sample", None)
-    unknown = [name for name in task if name not in DECODING_FIELDS]
+    unknown = [name for name in task if name not in REQUEST_FIELDS]
     if unknown:
-        guess = nearest(unknown[0], [*DECODING_FIELDS, "until", "max_gen_toks", "do_sample"])
+        guess = nearest(unknown[0], [*REQUEST_FIELDS, "until", "max_gen_toks", "do_sample"])
         raise ValueError(
             f"gen_kwargs.{unknown[0]} is {task[unknown[0]]!r}; expected until, max_gen_toks, do_sample or a "
-            "decoding field" + (f": did you mean {guess}?" if guess else f" ({', '.join(DECODING_FIELDS)})")
+            "decoding field" + (f": did you mean {guess}?" if guess else f" ({', '.join(REQUEST_FIELDS)})")
         )
     found = {"max_tokens": int(lengths[0]) if lengths else DEFAULT_MAX_TOKENS, "temperature": 0.0, **task}
     if samples is False:
@@ -87,24 +85,13 @@ def decoding_fields(arguments: Mapping[str, Any], own: Mapping[str, Any], sample
     if texts := [stops] if isinstance(stops, str) else [s for s in stops or () if s]:
         found["stop"] = texts
     found |= own
-    return found | {"seed": int(found.get("seed", 0)) + sample}
-
-
-def as_params(named: Mapping[str, Any]) -> DecodingParams:
-    """Fields as an engine's parameters. Raises ValueError naming the field."""
-    values = dict(named)
-    if values.get("rule") is None:
-        implied = [rule for name, rule in _IMPLIED_RULES.items() if name in values]
-        values["rule"] = implied[0] if implied else "fixed"
-    if unknown := [name for name in values if name not in DECODING_FIELDS]:
-        raise ValueError(f"{unknown[0]} is no decoding field; expected one of {', '.join(DECODING_FIELDS)}")
-    if "stop" in values:
-        values["stop"] = (values["stop"],) if isinstance(values["stop"], str) else tuple(values["stop"])
-    return DecodingParams(**values)
+    seed = found.get("seed")
+    return found | {"seed": DECLARATIONS["seed"].check("seed", 0 if seed is None else seed) + sample}
 
 
 class InProcess:
-    """An engine of our own. batch_size: rows in flight; encode: raw text -> ids.
+    """An engine of our own. batch_size: rows in flight; encode: raw text -> ids; preset: the decoding of an
+    ask that names nothing; asked: decoding fields of all, none of which may go unused.
 
     A prompt too long for a row and its canvas loses its start, as in lm-eval's own models; `num_cut`
     says how much.
@@ -117,22 +104,34 @@ class InProcess:
         batch_size: int,
         max_positions: int | None = None,
         max_length: int | None = None,
+        preset: DecodingParams = DecodingParams(),
+        asked: Mapping[str, Any] | None = None,
     ) -> None:
         self._engine = Engine(
             model, batch_size=batch_size, max_positions=max_positions, max_length=max_length
         )
+        self._preset = preset
+        self._asked = asked or {}
         self._encode = encode
         self._chunk = _CHUNK * batch_size
 
     def answer(self, asks: Sequence[Ask], report: Report) -> None:
-        """Raises ValueError naming a field, before anything of its chunk is decoded."""
-        params = [as_params(ask.fields) for ask in asks]
+        """Raises ValueError naming a field, before anything is decoded."""
+        params = [self.params(ask.fields) for ask in asks]
         for first in range(0, len(asks), self._chunk):
             places = range(first, min(first + self._chunk, len(asks)))
             prompts = [self._prompt(asks[i], params[i]) for i in places]
             outputs = self._engine.generate([ids for ids, _ in prompts], [params[i] for i in places])
             for i, output, (_, num_cut) in zip(places, outputs, prompts, strict=True):
                 report(i, _from_output(output, params[i], num_cut))
+
+    def params(self, fields: Mapping[str, Any]) -> DecodingParams:
+        """What an ask's fields come to. Raises ValueError naming one, also where one of `asked` plays no
+        part: as for servers' answers, a score under it would be another setting's."""
+        decoding = resolve(fields, self._preset)
+        if missed := [text for name, text in decoding.unused.items() if name in self._asked]:
+            raise ValueError("; ".join(missed))
+        return self._engine.effective(decoding.params)
 
     def _prompt(self, ask: Ask, params: DecodingParams) -> tuple[Sequence[int], int]:
         assert isinstance(ask.prompt, str), "chats are text by now"
@@ -152,7 +151,7 @@ def _from_output(output: RequestOutput, params: DecodingParams, num_cut: int) ->
         num_cut=num_cut,
         seed=params.seed,
         e2el_ms=round(output.e2el_ms, 3),
-        decoding={k: v for k, v in asdict(params).items() if k not in ("seed", "trace")},
+        decoding={name: value for name, value in describe(params).items() if name != "seed"},
     )
 
 

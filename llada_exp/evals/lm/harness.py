@@ -6,11 +6,9 @@ evaluation's own keys say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llada_exp.decoding_keys import OF_EVALUATIONS
 from llada_exp.evals import answers
 from llada_exp.evals.asking.pool import Pool, to_stderr
 from llada_exp.evals.evaluation import EvalSettings
@@ -19,13 +17,6 @@ from llada_exp.evals.lm import tasks
 from llada_exp.evals.result import Found
 from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, flag, integer, mapping, text
-from llada_exp.types import DecodingParams
-
-IMPLIED = {"threshold": "threshold", "factor": "factor", "delta": "frechet", "low_threshold": "hierarchical",
-           "steps": "fixed", "tokens_per_step": "fixed"}  # fmt: skip
-"""A rule's parameter named without a rule means that rule, as the server reads it."""
-OF_A_RULE = (*IMPLIED, "rule")
-OF_THE_TASK = ("temperature", "top_p", "top_k")
 
 
 def check(settings: EvalSettings) -> None:
@@ -61,7 +52,8 @@ def run(settings: EvalSettings, folder: Path) -> Found:
     outcome = tasks.run_lm_eval(
         **_common(settings, folder),
         model=model,
-        request=with_preset(settings.request, server.decoding),
+        request=settings.request,
+        preset=server.decoding,
         batch_size=server.batch_size,
         max_positions=server.engine.max_positions,
         max_length=server.engine.max_length,
@@ -125,18 +117,6 @@ def _found(outcome: tasks.Outcome, folder: Path, model: str, url: str | None, lo
         accuracies=outcome.scored_by,
         groups=outcome.groups,
     )
-
-
-def with_preset(request: Mapping[str, Any], preset: DecodingParams) -> dict[str, Any]:
-    """The request's fields over the server's preset, as the server puts them together: a rule that the
-    request names or implies takes none of the preset's own parameters. The length is the task's."""
-    implied = next((IMPLIED[name] for name in request if name in IMPLIED), None)
-    rule = request.get("rule") or implied or preset.rule
-    left_out = () if rule == preset.rule else OF_A_RULE
-    left_out = (*left_out, "max_tokens", "ignore_eos")
-    base = {name: getattr(preset, name) for name in OF_EVALUATIONS if name not in left_out}
-    own = {n: v for n, v in base.items() if n not in OF_THE_TASK and v is not None}
-    return own | dict(request) | {"rule": rule}
 
 
 HARNESS = Harness(

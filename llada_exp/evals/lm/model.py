@@ -25,9 +25,11 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from llada_exp.checkpoints import LoadedModel, load_model
+from llada_exp.decoding import describe
 from llada_exp.engine.likelihood import Estimate, Likelihood, Pair
 from llada_exp.evals.lm.generate import Ask, Generator, InProcess, decoding_fields
 from llada_exp.evals.lm.records import Place, Record, Records, fingerprint
+from llada_exp.types import DecodingParams
 
 
 class ChatJson(str):
@@ -39,12 +41,14 @@ class LLaDALM(LM):
     """model: a loaded one, or a source for `load_model` beside path, base, device and dtype; None: texts
                  alone, from `generator`.
     generator:   of texts; None = an engine of the model in this process.
-    num_mc, mc_seed, cfg_scale: of likelihoods, see engine/likelihood.py; cfg_scale holds for texts too.
+    num_mc, mc_seed, cfg_scale: of likelihoods, see engine/likelihood.py; cfg_scale holds for texts too
+                 (None: the preset's).
     check_greedy: also say whether greedy decoding gives the continuation. What needs it is accuracy on
                  single continuations (LAMBADA); it costs a pass for every token. False: never greedy.
     batch_size:  rows of texts decoded together. max_positions: forwarded in a pass. max_length: of a row.
     add_bos:     raw texts start with BOS. The authors' evaluation has none, so it is off.
     records:     where outcomes are kept and found again.
+    preset:      of texts from an engine in this process: the decoding of what names nothing.
     decoding:    fields that take the place of the tasks' generation arguments: steps=64, cache="dual".
 
     Raises ValueError naming the argument and what is allowed.
@@ -62,7 +66,7 @@ class LLaDALM(LM):
         name: str | None = None,
         num_mc: int = 128,
         mc_seed: int = 0,
-        cfg_scale: float = 0.0,
+        cfg_scale: float | None = None,
         check_greedy: bool = False,
         batch_size: int = 16,
         max_batch_size: int | None = None,  # lm-eval's way to make models; nothing here
@@ -70,6 +74,7 @@ class LLaDALM(LM):
         max_length: int | None = None,
         add_bos: bool = False,
         records: Records | None = None,
+        preset: DecodingParams = DecodingParams(),
         **decoding: Any,
     ) -> None:
         super().__init__()
@@ -78,7 +83,8 @@ class LLaDALM(LM):
         self.model = model
         self.check_greedy, self.add_bos = check_greedy, add_bos
         self.records = records or Records()
-        self.decoding = dict(decoding) | ({"cfg_scale": cfg_scale} if cfg_scale else {})
+        self.decoding = dict(decoding) | ({} if cfg_scale is None else {"cfg_scale": cfg_scale})
+        cfg_scale = preset.cfg_scale if cfg_scale is None else cfg_scale
         self._name = name or (model.name if model else "llada")
         self._generator = generator
         self._likelihood: Likelihood | None = None
@@ -88,8 +94,10 @@ class LLaDALM(LM):
             self._likelihood = Likelihood(
                 model.model, num_samples=num_mc, seed=mc_seed, cfg_scale=cfg_scale, **sizes
             )
-            self._generator = generator or InProcess(model, self._encode, int(batch_size), **sizes)
-        self._identity = [self._name, model and model.path, max_length, add_bos]
+            self._generator = generator or InProcess(
+                model, self._encode, int(batch_size), preset=preset, asked=self.decoding, **sizes
+            )
+        self._identity = [self._name, model and model.path, max_length, add_bos, model and describe(preset)]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         self._check_model()

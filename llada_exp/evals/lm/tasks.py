@@ -29,6 +29,7 @@ from llada_exp.evals.lm.generate import Generator, OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole
 from llada_exp.settings import nearest
+from llada_exp.types import DecodingParams
 
 GENERATES = "generate_until"
 FOLDER, RECORDS = "lm_eval", "records.jsonl"
@@ -70,6 +71,7 @@ def run_lm_eval(
     pool: Callable[[], Pool] | None = None,
     model_name: str | None = None,
     request: Mapping[str, Any] | None = None,
+    preset: DecodingParams = DecodingParams(),
     gen_kwargs: Mapping[str, Any] | None = None,
     limit: int | None = None,
     num_fewshot: int | None = None,
@@ -77,7 +79,7 @@ def run_lm_eval(
     multiturn: bool = True,
     num_mc: int = 128,
     mc_seed: int = 0,
-    cfg_scale: float = 0.0,
+    cfg_scale: float | None = None,
     batch_size: int = 16,
     max_positions: int = 8192,
     max_length: int | None = None,
@@ -90,6 +92,7 @@ def run_lm_eval(
 
     model, or `pool`, which makes a pool of endpoints: one of the two.
     request:     decoding fields that the user named; they take the place of the tasks' own arguments.
+    preset:      with a model: the decoding of what neither names. Of endpoints, it is their own.
     gen_kwargs:  generation arguments in place of the tasks', in lm-eval's words.
     limit:       documents of each task, the first ones. num_fewshot: None = the task's.
     multiturn:   with a chat template, examples are turns of the chat; else all is one message.
@@ -121,6 +124,7 @@ def run_lm_eval(
         max_length=max_length,
         add_bos=add_bos,
         records=records,
+        preset=preset,
         **{"cfg_scale": cfg_scale, **(request or {})},
     )
     results = _evaluate(

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from llada_exp.checkpoints import load_model
+from llada_exp.decoding import resolve
 from llada_exp.evals.asking.pool import Exchange
-from llada_exp.evals.lm.generate import Ask, InProcess, OverHttp, as_params, decoding_fields
+from llada_exp.evals.lm.generate import Ask, InProcess, OverHttp, decoding_fields
+from llada_exp.types import DecodingParams
 
 CHAT = ({"role": "user", "content": "What is 47 + 8?"},)
 
@@ -37,8 +39,8 @@ def test_samples_of_a_document_have_their_own_seeds():
 def test_an_unknown_argument_is_named_with_the_nearest_known_one():
     with pytest.raises(ValueError, match=r"gen_kwargs\.stpes is 64.*did you mean steps"):
         decoding_fields({"stpes": 64}, {}, 0)
-    with pytest.raises(ValueError, match="colour is no decoding field"):
-        as_params({"colour": 1})
+    with pytest.raises(ValueError, match=r"gen_kwargs\.ban_ids is False"):
+        decoding_fields({"ban_ids": False}, {}, 0)  # nor does a server take it
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_an_unknown_argument_is_named_with_the_nearest_known_one():
 )  # fmt: skip
 def test_a_rules_parameter_alone_means_that_rule(fields, rule):
     """Else `threshold=0.9` alone would decode one token a step and measure something else."""
-    assert as_params(fields).rule == rule
+    assert resolve(decoding_fields({}, fields, 0), DecodingParams()).params.rule == rule
 
 
 def test_an_engine_answers_and_says_what_it_cost():
@@ -66,6 +68,31 @@ def test_an_engine_answers_and_says_what_it_cost():
     assert (replies[0].nfe, replies[0].num_cut) == (pytest.approx(3, abs=3), 0)
     assert replies[1].prompt_tokens == 64, "what a row holds beside its canvas"
     assert replies[1].num_cut == len(encode(long + text)) - 64
+    assert replies[0].decoding["block_length"] == 32, "the model's own, as a server says it"
+
+
+def test_the_preset_says_what_is_not_named_and_what_is_asked_must_play_a_part():
+    """Prevents a score in this process under another setting than the same command's on an endpoint."""
+    model = load_model()
+    text = model.tokenizer.chat_text(CHAT)
+    preset = DecodingParams(rule="credit", threshold=0.99, cache="dual", top_p=0.5, max_tokens=7)
+    replies = {}
+
+    def generator(**asked):
+        encode = model.tokenizer.encode_text
+        return InProcess(model, encode, 2, max_length=128, preset=preset, asked=asked)
+
+    fields = decoding_fields({"max_gen_toks": 32}, {}, 0)
+    generator().answer([Ask(text, fields)], replies.__setitem__)
+    used = replies[0].decoding
+    assert (used["rule"], used["threshold"], used["cache"], used["top_p"]) == ("credit", 0.99, "dual", 0.5)
+    assert (used["max_tokens"], used["temperature"]) == (32, 0.0), "these are the task's"
+    task, user = {"max_gen_toks": 32, "steps": 8}, {"threshold": 0.9}
+    generator(**user).answer([Ask(text, decoding_fields(task, user, 0))], replies.__setitem__)
+    assert (replies[0].decoding["rule"], replies[0].decoding["steps"]) == ("threshold", None)
+    asked = {"threshold": 0.9, "steps": 8}
+    with pytest.raises(ValueError, match="steps is 8 and not used: rule is 'threshold'"):
+        generator(**asked).answer([Ask(text, decoding_fields({}, asked, 0))], replies.__setitem__)
 
 
 class FakePool:

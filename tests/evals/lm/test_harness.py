@@ -6,9 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from llada_exp.evals import answers
-from llada_exp.evals.lm.harness import with_preset
 from llada_exp.jobs import running_server
-from llada_exp.types import DecodingParams
 from tests.bench.conftest import ROOT
 from tests.evals.test_evaluate import evals
 
@@ -63,19 +61,3 @@ def test_mistakes_are_named(arguments, words, tmp_path):
     done = evals(*arguments, "tracking=disabled", cwd=tmp_path)
     assert done.returncode != 0
     assert words in done.stderr
-
-
-def test_fields_go_over_the_preset_as_the_server_puts_them():
-    """Prevents a threshold of the preset's rule from being read by another rule."""
-    fast = DecodingParams(rule="credit", threshold=0.99, cache="dual", max_tokens=7)
-    own = with_preset({}, fast)
-    assert (own["rule"], own["threshold"], own["cache"]) == ("credit", 0.99, "dual")
-    assert not own.keys() & {"max_tokens", "temperature", "seed"}, "these are the task's"
-    own = with_preset({"threshold": 0.8}, fast)
-    assert (own["rule"], own["threshold"]) == ("threshold", 0.8)
-    own = with_preset({"steps": 8}, fast)
-    assert (own["rule"], own["steps"], own["cache"]) == ("fixed", 8, "dual")
-    assert "threshold" not in own
-    own = with_preset({"rule": "factor"}, fast)
-    assert own["rule"] == "factor"
-    assert "threshold" not in own

@@ -1,0 +1,176 @@
+"""Other kinds of families (grouped and tied, shifted, block-causal, causal context) in mixed batches: held to the
+oracle, pass by pass, and bit by bit to running alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llada_exp.engine import Engine
+from llada_exp.engine.likelihood import Likelihood
+from llada_exp.evals.exact import check
+from llada_exp.types import RULES, DecodingParams
+from tests.toys import BOS, MASK, toy_block_causal, toy_causal_context, toy_grouped, toy_model, toy_shifted
+
+MODELS = {
+    "full": toy_model(),
+    "grouped": toy_grouped(),
+    "shifted": toy_shifted(),
+    "block_causal": toy_block_causal(),
+    "causal_context": toy_causal_context(),
+}
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+every_model = pytest.mark.parametrize("name", MODELS)
+
+prompts = st.lists(st.integers(0, 59), min_size=0, max_size=40).map(lambda ids: [BOS, *ids])
+
+
+@st.composite
+def params(draw, name):
+    full = MODELS[name].visibility.sees_suffix
+    cached = {"cache": draw(st.sampled_from(["none", "prefix", "dual"] if full else ["none", "prefix"]))}
+    if full and cached["cache"] != "none":
+        cached["refresh"] = draw(st.sampled_from(["every_block", "window", "prompt_every"]))
+    canvas = draw(st.sampled_from([{}, {}, {"canvas": "grow"}, {"suffix_window": 5}]))
+    steps = draw(st.sampled_from([{}, {"steps": 9}, {"steps_per_block": 3}, {"tokens_per_step": 3}]))
+    return DecodingParams(
+        max_tokens=draw(st.integers(1, 40)),
+        block_length=draw(st.sampled_from([None, 1, 4, 7, 32])),
+        rule=draw(st.sampled_from(RULES)),
+        threshold=draw(st.sampled_from([0.0, 0.3, 0.9])),
+        refresh_window=draw(st.sampled_from([0, 3, 16])),
+        ignore_eos=draw(st.booleans()),
+        early_eos=draw(st.booleans()),
+        trace=True,
+        **cached,
+        **canvas,
+        **steps,
+    )
+
+
+def run(model, jobs, rows=16, budget=None):
+    engine = Engine(model, batch_size=rows, max_positions=budget)
+    for i, (prompt, own) in enumerate(jobs):
+        engine.add_request(prompt, own, request_id=str(i))
+    outputs = {}
+    while engine.has_work():
+        outputs.update({int(p.request_id): p.output for p in engine.step() if p.output})
+    return [outputs[i] for i in range(len(jobs))]
+
+
+def bits(output):
+    """All that an answer is; confidences are the logits' last bits."""
+    return output.token_ids, output.finish_reason, output.nfe, output.num_positions, [
+        (c.positions, c.token_ids, c.confidences) for c in output.trace
+    ]  # fmt: skip
+
+
+@every_model
+@QUICK
+@given(st.data())
+def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, data):
+    model = MODELS[name]
+    jobs = data.draw(st.lists(st.tuples(prompts, params(name)), min_size=1, max_size=7))
+    together = run(model, jobs, rows=data.draw(st.integers(1, 7)), budget=data.draw(st.integers(20, 300)))
+    for (prompt, own), output in zip(jobs, together, strict=True):
+        assert bits(run(model, [(prompt, own)])[0]) == bits(output)
+        checked = check(model, prompt, own, output, str)
+        assert checked.difference is None, (prompt, own)
+
+
+@pytest.mark.parametrize("name", ["block_causal", "causal_context"])
+@QUICK
+@given(st.data())
+def test_a_cache_of_finished_blocks_is_exact_where_blocks_do_not_see_beyond_themselves(name, data):
+    prompt, own = data.draw(prompts), data.draw(params(name))
+    plain, cached = run(MODELS[name], [(prompt, replace(own, cache=cache)) for cache in ("none", "prefix")])
+    assert plain.token_ids == cached.token_ids
+    assert cached.num_positions <= plain.num_positions
+
+
+def test_requests_of_different_block_lengths_of_one_block_causal_checkpoint_share_a_batch():
+    """A request's B sets its own mask: 8 and 32 must not be the same model to it."""
+    model, prompt = MODELS["block_causal"], [BOS, *range(20)]
+    jobs = [(prompt, DecodingParams(max_tokens=24, block_length=b, ignore_eos=True)) for b in (8, 32, None)]
+    eight, thirty_two, unnamed = run(model, jobs)
+    assert eight.token_ids != thirty_two.token_ids
+    named = DecodingParams(max_tokens=24, block_length=model.visibility.block_length, ignore_eos=True)
+    assert unnamed.token_ids == run(model, [(prompt, named)])[0].token_ids
+
+
+@pytest.mark.parametrize("name", ["block_causal", "causal_context"])
+def test_a_cache_that_means_nothing_to_the_model_is_refused(name):
+    with pytest.raises(ValueError, match="cache is 'dual'.*none or prefix"):
+        run(MODELS[name], [([BOS], DecodingParams(cache="dual"))])
+    with pytest.raises(ValueError, match="refresh is 'window'.*every_block"):
+        run(MODELS[name], [([BOS], DecodingParams(cache="prefix", refresh="window"))])
+
+
+def test_whole_blocks_that_pass_the_context_are_refused_in_words():
+    model = MODELS["block_causal"]
+    limit = model.shape.max_length
+    with pytest.raises(ValueError, match=r"maximum context length is \d+ tokens.*in whole blocks of 100"):
+        run(model, [([BOS], DecodingParams(max_tokens=limit - 1, block_length=100))])
+
+
+@every_model
+def test_logits_obey_what_a_position_sees(name):
+    """Changing a token changes exactly the rows that see it."""
+    model = MODELS[name]
+    row = torch.tensor([[BOS, *range(30)]])
+    length = 8
+    before = model.logits(row, block_length=length)[0]
+    for place in (3, 12, 30):
+        changed = row.clone()
+        changed[0, place] = 59
+        after = model.logits(changed, block_length=length)[0]
+        limits = model.visibility.limits(0, 31, 31 - length, length)
+        sees = torch.ones(31, dtype=torch.bool) if limits is None else torch.from_numpy(limits) > place
+        assert torch.equal((before != after).any(-1), sees)
+
+
+@every_model
+def test_a_likelihood_is_the_mean_over_all_masks_of_what_plain_forwards_say(name):
+    """By brute force, for a block-causal model block by block, and for a shifted one from the row before."""
+    model, prompt, answer = MODELS[name], [BOS, 5, 6], [7, 8, 9, 10]
+    length = 4
+    estimate = Likelihood(model, num_samples=4000, block_length=length).estimate([(prompt, answer)])[0]
+    if model.visibility.sees_suffix:
+        parts = [(3, 7)]
+    elif model.visibility.anchored:
+        parts = [(3, 4), (4, 7)]
+    else:
+        parts = [(3, 7)]
+    exact = sum(_mean_over_masks(model, prompt + answer, start, stop, length) for start, stop in parts)
+    assert estimate.value == pytest.approx(exact, abs=0.05)
+    assert estimate.answer_tokens == 4
+    assert estimate.prompt_tokens == 3
+
+
+def _mean_over_masks(model, row, start, stop, length):
+    total, size = 0.0, stop - start
+    for bits_ in range(1, 2**size):
+        masked = [start + i for i in range(size) if bits_ >> i & 1]
+        ids = torch.tensor([[MASK if i in masked else token for i, token in enumerate(row[:stop])]])
+        block = size if model.visibility.kind == "causal_context" else length
+        logs = model.logits(ids, block_length=block)[0].log_softmax(-1)
+        value = sum(float(logs[max(i - model.shift, 0), row[i]]) for i in masked) * size / len(masked)
+        total += value / (size * _choose(size, len(masked)))
+    return total
+
+
+def _choose(n, k):
+    return 1 if k == 0 else _choose(n - 1, k - 1) * n // k
+
+
+@every_model
+def test_greedy_decoding_of_a_likelihood_is_the_engines(name):
+    model, prompt = MODELS[name], [BOS, 5, 6]
+    length = model.visibility.block_length if not model.visibility.sees_suffix else 9
+    own = DecodingParams(max_tokens=9, block_length=length, ignore_eos=True, early_eos=False, ban_ids=False)
+    answer = list(run(model, [(prompt, own)])[0].token_ids)
+    other = [answer[0], *[i for i in range(59) if i != answer[1]][:1], *answer[2:]]
+    estimates = Likelihood(model, num_samples=2).estimate([(prompt, answer), (prompt, other)], greedy=True)
+    assert [e.is_greedy for e in estimates] == [True, False]
