@@ -109,7 +109,7 @@ def test_a_command_line_says_which_rule(app, words, said):
 @pytest.mark.parametrize("app", APPS)
 def test_what_would_play_no_part_is_refused(app):
     """A request may carry `steps` beside another rule; a command line that does is a mistake."""
-    with pytest.raises(ValueError, match=r"decoding\.steps is not used: rule is 'threshold'"):
+    with pytest.raises(ValueError, match=r"decoding\.steps is 8 and not used: rule is 'threshold'"):
         DOORS[app](composed(app, "decoding.steps=8", "decoding.threshold=0.9"))
 
 

@@ -38,7 +38,7 @@ def settings(*overrides):
         (["decoding.threshold=2"], "decoding.threshold is 2; expected a number from 0 to 1"),
         (["decoding.rule=best"], "decoding.rule is 'best'; expected one of fixed"),
         (["decoding.cfg_scale=1", "batch_size=1"], "batch_size is 1; decoding.cfg_scale above 0 needs"),
-        (["decoding.rule=threshold", "decoding.steps=8"], "decoding.steps is not used: rule is 'threshold'"),
+        (["decoding.rule=threshold", "decoding.steps=8"], "decoding.steps is 8 and not used: rule is 'threshold'"),
         (["+request.cache=dual"], "request is now decoding"),
         (["workload=jsonl"], "workload.path is None; expected a file of JSON lines"),
         (["workload.problems=hard"], "workload.problems is 'hard'; expected one of short, long"),
