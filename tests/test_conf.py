@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from llada_exp.bench.settings import bench_keys, validate_bench
 from llada_exp.settings import conf_dir, known_keys, validate
+from llada_exp.types import DECODING_FIELDS
 
 NEEDS = {"hf": ["model.path=/some/folder"], "dcp": ["model.path=/some/folder"]}
 GROUPS = ("model", "decoding", "mode", "place", "experiment")
@@ -63,6 +64,16 @@ def test_what_an_experiment_sets_holds_and_the_command_line_wins():
 
 def test_every_group_has_a_choice():
     assert {group for group, _ in choices()} == set(GROUPS)
+
+
+def test_no_program_lists_the_fields_of_decoding():
+    """A new field is its declaration: presets name only what differs from it."""
+    for app in ("base", "serve", "bench", "eval", "gate"):
+        tree = OmegaConf.load(conf_dir() / f"{app}.yaml")
+        assert not {*DECODING_FIELDS, "decoding", "preset", "request"} & set(tree) - {"seed"}, app
+    exact, fast = (OmegaConf.load(conf_dir() / "decoding" / f"{name}.yaml") for name in ("exact", "fast"))
+    assert set(exact) == {"max_tokens"}
+    assert set(fast) - set(exact) == {"rule", "threshold", "cache", "refresh", "refresh_window"}
 
 
 def test_mode_presets_yield_to_the_command_line():

@@ -161,7 +161,9 @@ def configured(
     """The columns that say what was measured. told: /batch/stats of a server that is not ours."""
     server, load = settings.server, settings.load
     decoding = next((dict(r.decoding) for r in records if r.decoding), dict(settings.request))
-    lengths = {p.fields.get("max_tokens") for p in build(settings.workload, min(len(records), 1000))}
+    lengths = {r.decoding.get("max_tokens") for r in records if r.decoding}
+    if not lengths:
+        lengths = {p.fields.get("max_tokens") for p in build(settings.workload, min(len(records), 1000))}
     kind = settings.workload["kind"]
     return {
         "source": "llada_exp",

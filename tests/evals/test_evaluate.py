@@ -97,6 +97,9 @@ def test_a_dry_run_tells_and_does_nothing(tmp_path):
     [
         (["benchmark=none.jsonl"], "there is no such file"),
         (["benchmrk=x"], "did you mean benchmark?"),
+        (["tokens_to_generate=9"], "tokens_to_generate is now decoding.max_tokens"),
+        (["url=http://127.0.0.1:9", "decoding=exact"], "decoding is the preset of a server of our own"),
+        (["-m", "url=http://127.0.0.1:9", "preset.cache=none,dual"], "preset.cache is the preset of a"),
         (["checkpoints=/none"], "experiment=checkpoints"),
         (["experiment=checkpoints"], "checkpoints is not set"),
         (["experiment=checkpoints", "checkpoints=/none"], "checkpoints is '/none'; no such folder"),
