@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llada_exp.settings import conf_dir, unknown_key_message
@@ -16,8 +16,12 @@ from llada_exp.settings import conf_dir, unknown_key_message
 USAGE_ERROR = 2
 
 
-def run_app(task: Callable[[Any], int], config_name: str, keys: Iterable[str]) -> None:
+def run_app(
+    task: Callable[[Any], int], config_name: str, keys: Iterable[str], moved: Mapping[str, str] | None = None
+) -> None:
     """Compose `conf/<config_name>.yaml` with the command line, call `task(cfg)`, exit with its code.
+
+    keys: those that there are, dotted; moved: old spelling of a key -> the new one.
 
     A user's mistake (a ValueError, or Hydra's own refusal) is one line on stderr and exit code 2;
     HYDRA_FULL_ERROR=1 shows the traceback instead.
@@ -48,7 +52,7 @@ def run_app(task: Callable[[Any], int], config_name: str, keys: Iterable[str]) -
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if full:
             raise
-        print(f"error: {explain(error, keys)}", file=sys.stderr)
+        print(f"error: {explain(error, keys, moved or {})}", file=sys.stderr)
         code = USAGE_ERROR
     sys.exit(code)
 
@@ -61,7 +65,7 @@ def _outcome(result: list[int | BaseException]) -> int:
     return last
 
 
-def explain(error: Exception, keys: Iterable[str]) -> str:
+def explain(error: Exception, keys: Iterable[str], moved: Mapping[str, str]) -> str:
     """One line that names the key, the value and what is allowed."""
     missing, options = getattr(error, "missing_cfg_file", None), getattr(error, "options", None)
     if missing and options:
@@ -72,5 +76,5 @@ def explain(error: Exception, keys: Iterable[str]) -> str:
         return f"cannot read {getattr(error, 'override', '')!r}; write key=value"
     unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     if unknown and not unknown.group(1).startswith("hydra."):
-        return unknown_key_message(unknown.group(1).split("@")[0], keys)
+        return unknown_key_message(unknown.group(1).split("@")[0], keys, moved)
     return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())

@@ -35,6 +35,7 @@ class Declaration:
     help:     one line for a user.
     rules:    the rules whose parameter it is, the one that it implies when it is named alone first;
               () = it belongs to none.
+    beside:   (another field, its values): beside other values of that field it plays no part.
     yields:   beside another rule it is not used, rather than refused.
     low, high, open_low: of numbers, inclusive (high None: no bound; open_low: above `low`); of texts, high is
               the length of one.
@@ -48,6 +49,7 @@ class Declaration:
     default: Any
     help: str
     rules: tuple[str, ...] = ()
+    beside: tuple[str, tuple[str, ...]] | None = None
     yields: bool = False
     low: float = 0
     high: float | None = None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llada_exp import decoding_keys
 from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 SOURCES = ("tiny", "hf", "dcp")
@@ -81,7 +82,8 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """One field per top-level key of conf/serve.yaml, which explains each."""
+    """One field per top-level key of conf/serve.yaml, which explains each. preset: of `decoding=NAME`;
+    decoding: of a request that names nothing, the fields `decoding.*` over the preset."""
 
     model: ModelSettings
     mode: str
@@ -98,6 +100,7 @@ class ServeSettings:
     api_key_file: str | None
     endpoint: str | None
     log_level: str
+    preset: DecodingParams
     decoding: DecodingParams
     engine: EngineSettings
     server: HttpSettings
@@ -115,6 +118,8 @@ def conf_dir() -> Path:
 def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = Node(cfg, "", _names(ServeSettings))
+    preset = decoding_keys.read_preset(tree.child("preset", PRESET_FIELDS).tree)
+    named = decoding_keys.named_fields(tree.child("decoding", PRESET_FIELDS).tree)
     settings = ServeSettings(
         model=_model(tree["model"]),
         mode=tree.one_of("mode", MODES),
@@ -131,7 +136,8 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
         api_key_file=tree.text("api_key_file", optional=True),
         endpoint=tree.text("endpoint", optional=True),
         log_level=tree.one_of("log_level", LOG_LEVELS),
-        decoding=_decoding(tree.child("decoding", PRESET_FIELDS)),
+        preset=preset,
+        decoding=decoding_keys.apply(named, preset),
         engine=_engine(tree.child("engine", _names(EngineSettings))),
         server=_http(tree.child("server", _names(HttpSettings))),
     )
@@ -148,7 +154,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return " or ".join(close) if close else None
 
 
-def unknown_key_message(key: str, known: Iterable[str]) -> str:
+def unknown_key_message(key: str, known: Iterable[str], moved: Mapping[str, str] | None = None) -> str:
+    """moved: old spelling of a key -> the new one."""
+    if moved and key in moved:
+        return f"{key} is now {moved[key]}"
     names = sorted(known)
     guess = nearest(key, names)
     hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"
@@ -167,6 +176,7 @@ def known_keys() -> tuple[str, ...]:
     """Every key of the tree, dotted, as one may override it."""
     nested = {
         "model": MODEL_KEYS,
+        "preset": PRESET_FIELDS,
         "decoding": PRESET_FIELDS,
         "engine": _names(EngineSettings),
         "server": _names(HttpSettings),
@@ -228,13 +238,6 @@ def _optional(node: Node, key: str, read: Callable[[str], Value]) -> Value | Non
     return None if node[key] is None else read(key)
 
 
-def _decoding(node: Node) -> DecodingParams:
-    try:
-        return DecodingParams(**node.tree)
-    except ValueError as error:
-        raise ValueError(f"decoding.{error}") from None
-
-
 def _devices(tree: Node) -> str | int:
     if tree["devices"] == "auto":
         return "auto"
@@ -246,14 +249,18 @@ def _devices(tree: Node) -> str | int:
 class Node:
     """A mapping of the config with its dotted place, read with checks."""
 
-    def __init__(self, tree: Any, place: str, allowed: tuple[str, ...]) -> None:
+    def __init__(
+        self, tree: Any, place: str, allowed: tuple[str, ...], moved: Mapping[str, str] | None = None
+    ) -> None:
+        """moved: old spelling of a key -> the new one. Raises ValueError naming a key that is not allowed."""
         if not hasattr(tree, "items"):
             raise ValueError(f"{place} is {tree!r}; expected the keys {', '.join(allowed)}")
         self.tree = {str(key): value for key, value in tree.items()}
         self.place = f"{place}." if place else ""
         for key in self.tree:
             if key not in allowed:
-                raise ValueError(unknown_key_message(self.place + key, [self.place + a for a in allowed]))
+                places = [self.place + name for name in allowed]
+                raise ValueError(unknown_key_message(self.place + key, places, moved))
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.tree:

@@ -75,11 +75,15 @@ class DecodingParams:
         "every_block",
         REFRESH,
         "what a cached block's first pass recomputes: the row, a window, all but the prompt",
+        beside=("cache", ("prefix", "dual")),
     )
-    refresh_window: int = integer(32, 0, MAX_COUNT, "of refresh=window: positions around the block")
+    refresh_window: int = integer(
+        32, 0, MAX_COUNT, "of refresh=window: positions around the block", beside=("refresh", ("window",))
+    )
     refresh_interval: int = integer(
-        2, 1, MAX_COUNT, "of refresh=prompt_every: blocks between two passes that recompute the prompt, too"
-    )
+        2, 1, MAX_COUNT, "of refresh=prompt_every: blocks between two passes that recompute the prompt, too",
+        beside=("refresh", ("prompt_every",)),
+    )  # fmt: skip
     suffix_window: int | None = integer(
         None, 0, MAX_COUNT, "forward the row only so far beyond the block; null = all of it"
     )

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from llada_exp.bench.settings import bench_keys, validate_bench
 from llada_exp.settings import conf_dir, known_keys, validate
+from llada_exp.types import DECODING_FIELDS
 
 NEEDS = {"hf": ["model.path=/some/folder"], "dcp": ["model.path=/some/folder"]}
 GROUPS = ("model", "decoding", "mode", "place", "experiment")
@@ -56,13 +57,23 @@ def test_every_choice_is_valid_for_the_benchmark_too(group, choice, tmp_path):
 
 
 def test_what_an_experiment_sets_holds_and_the_command_line_wins():
-    assert composed("experiment=load_curve", app="bench").decoding.cache == "dual"
+    assert composed("experiment=load_curve", app="bench").preset.cache == "dual"
     assert composed("experiment=load_curve", app="bench").duration == 20
     assert composed("experiment=load_curve", "duration=5", app="bench").duration == 5
 
 
 def test_every_group_has_a_choice():
     assert {group for group, _ in choices()} == set(GROUPS)
+
+
+def test_no_program_lists_the_fields_of_decoding():
+    """A new field is its declaration: presets name only what differs from it."""
+    for app in ("base", "serve", "bench", "eval", "gate"):
+        tree = OmegaConf.load(conf_dir() / f"{app}.yaml")
+        assert not {*DECODING_FIELDS, "decoding", "preset", "request"} & set(tree) - {"seed"}, app
+    exact, fast = (OmegaConf.load(conf_dir() / "decoding" / f"{name}.yaml") for name in ("exact", "fast"))
+    assert set(exact) == {"max_tokens"}
+    assert set(fast) - set(exact) == {"rule", "threshold", "cache", "refresh", "refresh_window"}
 
 
 def test_mode_presets_yield_to_the_command_line():
@@ -89,7 +100,7 @@ def test_the_help_text_names_every_key_and_every_choice():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("serve", return_hydra_config=True).hydra.help.template
     for key in known_keys():
-        name = "decoding.*" if key.startswith("decoding.") else key
+        name = "preset.*" if key.startswith("preset.") else key
         assert name in text, f"--help does not tell of {key}"
     for group, choice in choices():
         assert choice in text or group == "experiment", f"--help does not tell of {group}={choice}"

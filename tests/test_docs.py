@@ -69,7 +69,9 @@ def test_the_table_of_keys_has_every_key_and_its_default():
         tree = compose("serve")
     told = {names(key)[0]: names(default)[0] for key, default, _ in table("keys")}
     groups = {key.split(".")[0] for key in known_keys() if "." in key}
-    assert set(told) == {k for k in known_keys() if k not in groups and not k.startswith("decoding.")}
+    assert set(told) == {
+        k for k in known_keys() if k not in groups and not k.startswith(("decoding.", "preset."))
+    }
     for key, default in told.items():
         assert yaml.safe_load(default) == OmegaConf.select(tree, key), key
 

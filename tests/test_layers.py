@@ -14,6 +14,8 @@ MAY_IMPORT = {
     "fields.py": set(),
     "types.py": {"fields"},
     "decoding.py": {"fields", "types"},
+    "help.py": set(),
+    "decoding_keys.py": {"decoding", "fields", "help", "types"},
     "text.py": set(),
     "scoring.py": set(),  # right or wrong: texts alone
     "verifier.py": set(),
@@ -29,10 +31,10 @@ MAY_IMPORT = {
     "offline.py": {"decoding", "engine", "checkpoints", "text", "types"},
     "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"clients", "settings", "jobs"},
-    "bench": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs",
-              "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
-    "settings.py": {"types"},
+    "runs": {"clients", "decoding_keys", "help", "settings", "types", "jobs"},
+    "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
+              "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
+    "settings.py": {"types", "decoding_keys"},
     "cli.py": {"settings"},
     "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
     "jobs": {"clients", "server", "settings"},
@@ -40,8 +42,8 @@ MAY_IMPORT = {
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "settings", "decoding", "types", "runs",
-              "jobs", "tiny", "offline", "engine", "checkpoints"},
+    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding", "help",
+              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints"},
 }  # fmt: skip
 HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]

@@ -92,5 +92,5 @@ def test_a_missing_key_is_named(composed):
 
 
 def test_every_key_of_the_yaml_is_known_and_the_other_way_round(composed):
-    nested = {f"{g}.{k}" for g in ("model", "decoding", "engine", "server") for k in composed[g]}
+    nested = {f"{g}.{k}" for g in ("model", "preset", "decoding", "engine", "server") for k in composed[g]}
     assert set(composed) | nested == set(known_keys())

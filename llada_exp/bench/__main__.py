@@ -9,9 +9,10 @@ def main() -> None:
     from llada_exp.bench.point import run_point
     from llada_exp.bench.settings import bench_keys
     from llada_exp.cli import run_app
+    from llada_exp.decoding_keys import MOVED_OF_BENCH
 
     try:
-        run_app(run_point, "bench", bench_keys())
+        run_app(run_point, "bench", bench_keys(), MOVED_OF_BENCH)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -23,11 +23,11 @@ from llada_exp.bench.settings import BenchSettings, Load, validate_bench
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
 from llada_exp.clients.http import base_url
-from llada_exp.runs import status
+from llada_exp.runs import decoding_columns, status
 from llada_exp.runs.probe import Probe, batch_stats
 from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
-from llada_exp.runs.servers import Endpoint, endpoint
+from llada_exp.runs.servers import Endpoint, check_preset, endpoint
 from llada_exp.runs.tracking import check
 from llada_exp.scoring import Scorer
 
@@ -48,6 +48,7 @@ def run_point(cfg: Any) -> int:
     in_sweep = not OmegaConf.is_missing(hydra.job, "num")
     overrides = [o for o in hydra.overrides.task if o.split("=")[0] not in ("name", "resume", "dry_run")]
     if not in_sweep:
+        check_preset(hydra.overrides.task, [settings.url] if settings.url else [])
         if settings.dry_run:
             print(report.plan_line(folder, settings))
             return 0
@@ -174,8 +175,9 @@ def configured(
     """The columns that say what was measured. told: /batch/stats of a server that is not ours."""
     server, load = settings.server, settings.load
     decoding = next((dict(r.decoding) for r in records if r.decoding), dict(settings.request))
-    fixed, cached = decoding.get("rule") == "fixed", decoding.get("cache") not in (None, "none")
-    lengths = {p.fields.get("max_tokens") for p in build(settings.workload, min(len(records), 1000))}
+    lengths = {r.decoding.get("max_tokens") for r in records if r.decoding}
+    if not lengths:
+        lengths = {p.fields.get("max_tokens") for p in build(settings.workload, min(len(records), 1000))}
     kind = settings.workload["kind"]
     return {
         "source": "llada_exp",
@@ -189,11 +191,7 @@ def configured(
         "workers": server.workers if server else None,
         "dtype": server.dtype if server else None,
         "scheduling": server.engine.scheduling if server else None,
-        **{n: decoding.get(n) for n in ("rule", "block_length", "cache", "suffix_window", "temperature",
-                                        "cfg_scale")},
-        "threshold": decoding.get("threshold") if decoding.get("rule") in THRESHOLD_RULES else None,
-        **{n: decoding.get(n) if fixed else None for n in ("steps", "tokens_per_step")},
-        "refresh": decoding.get("refresh") if cached else None,
+        **decoding_columns.values(decoding),
         "max_tokens": settings.request.get("max_tokens") or (lengths.pop() if len(lengths) == 1 else None),
         "workload": f"tiny_{settings.workload['problems']}" if kind == "tiny" else kind,
         "load": "closed" if load.rate is None else "open",
@@ -202,6 +200,3 @@ def configured(
         "arrival": None if load.rate is None else load.arrival,
         **{n: asdict(load)[n] for n in ("num_requests", "stream", "repeats")},
     }  # fmt: skip
-
-
-THRESHOLD_RULES = ("threshold", "credit", "hierarchical")

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from llada_exp.bench.metrics import LATENCIES, SPREAD_OF, SUMMARIES
+from llada_exp.runs import decoding_columns
 from llada_exp.runs.files import Column, columns
 
 VERSION = 1
@@ -36,17 +37,8 @@ _CONFIGURED = columns(
     ("workers", "integer", "worker processes per device"),
     ("dtype", "text", "as configured"),
     ("scheduling", "text", "continuous or lockstep"),
-    ("rule", "text", "commit rule of the requests"),
-    ("threshold", "number", "confidence that commits a candidate; null for rules without one"),
-    ("steps", "integer", "denoising steps over the canvas, of rule fixed; null = one token a step"),
-    ("tokens_per_step", "integer", "tokens committed in each step, of rule fixed"),
-    ("block_length", "integer", "positions decoded together"),
-    ("cache", "text", "none, prefix or dual"),
-    ("refresh", "text", "what a cached block recomputes first; null without a cache"),
-    ("suffix_window", "integer", "how far beyond the block a pass sees; null = all"),
-    ("max_tokens", "integer", "answer tokens at most; null where it differs between requests"),
-    ("temperature", "number", "of sampling; 0 is greedy"),
-    ("cfg_scale", "number", "classifier-free guidance"),
+)
+_LOADED = columns(
     ("workload", "text", "its kind, and for tiny the kind of problems"),
     ("load", "text", "closed or open loop"),
     ("concurrency", "integer", "requests in flight in a closed loop"),
@@ -114,7 +106,7 @@ _ORIGIN = columns(
     ("transformers_version", "text", ""),
     ("litserve_version", "text", ""),
 )
-ROW = (*_CONFIGURED, *_MEASURED, *_ORIGIN)
+ROW = (*_CONFIGURED, *decoding_columns.COLUMNS, *_LOADED, *_MEASURED, *_ORIGIN)
 """A point: `row.parquet`, and a line of a sweep's `summary.parquet`."""
 
 REQUEST = columns(
@@ -155,7 +147,7 @@ COMMIT = columns(
     ("refresh", "text", "refresh policy of the request"),
     ("answer", "text", "the whole answer"),
 )
-"""A committed token: `commits.parquet`, where `request.trace=true`."""
+"""A committed token: `commits.parquet`, where `decoding.trace=true`."""
 
 
 def describe() -> dict[str, Any]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llada_exp import decoding_keys
 from llada_exp.clients.http import KEY_VARIABLE, base_url
 from llada_exp.runs.identity import config_hash
-from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
+from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS, check_requests
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
     Tracking,
@@ -21,17 +22,10 @@ from llada_exp.runs.settings import (
     read_name,
     read_tracking,
 )
-from llada_exp.settings import (
-    Node,
-    ServeSettings,
-    known_keys,
-    unknown_key_message,
-    validate,
-)
-from llada_exp.types import DECODING_FIELDS, DecodingParams
+from llada_exp.settings import Node, ServeSettings, known_keys, validate
+from llada_exp.types import REQUEST_FIELDS
 
 ARRIVALS = ("poisson", "constant", "burst")
-REQUEST_FIELDS = tuple(n for n in DECODING_FIELDS if n not in ("stop", "ban_ids"))
 GOODPUT_FIELDS = ("ttft_ms", "tpot_ms", "e2el_ms")
 WORKLOADS = {
     "tiny": ("problems", "seed"),
@@ -62,7 +56,8 @@ class Load:
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """One measured point. server: what its server is started with, None where `url` is given."""
+    """One measured point. server: what its server is started with, None where `url` is given; request:
+    decoding fields of every request."""
 
     name: str
     url: str | None
@@ -82,32 +77,28 @@ class BenchSettings:
 
 def bench_keys() -> tuple[str, ...]:
     """Every key of conf/bench.yaml, dotted, as one may override it."""
-    own = ("name", "url", "workload", "tracking", "request", "goodput", *LOAD_KEYS, *FLAGS)
-    dotted = [f"request.{n}" for n in REQUEST_FIELDS] + [f"goodput.{n}" for n in GOODPUT_FIELDS]
+    dotted = [f"decoding.{n}" for n in REQUEST_FIELDS] + [f"goodput.{n}" for n in GOODPUT_FIELDS]
     dotted += [f"workload.{n}" for names in WORKLOADS.values() for n in names]
     dotted += [f"tracking.{n}" for n in TRACKING_KEYS]
-    return (*known_keys(), *own, *dict.fromkeys(dotted))
+    return tuple(dict.fromkeys((*known_keys(), *KEYS, *dotted)))
 
 
 LOAD_KEYS = tuple(f.name for f in fields(Load))
 FLAGS = ("exclusive", "vllm_json", "resume", "dry_run")
+KEYS = ("name", "url", "workload", "tracking", "goodput", *LOAD_KEYS, *FLAGS)
 
 
 def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
     """The point that a composed config stands for. Raises ValueError naming key, value and choices."""
-    own = ("name", "url", "workload", "tracking", "request", "goodput", *LOAD_KEYS, *FLAGS)
-    for key in cfg:
-        if key not in SERVER_KEYS and key not in own:
-            raise ValueError(unknown_key_message(str(key), [*SERVER_KEYS, *own]))
-    tree = Node(cfg, "", (*SERVER_KEYS, *own))
-    own_server = {key: tree[key] for key in SERVER_KEYS}
+    tree = Node(cfg, "", (*SERVER_KEYS, *KEYS), decoding_keys.MOVED_OF_BENCH)
+    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.NAMED}
     url = None if tree["url"] is None else base_url(tree["url"])
     if tree["api_key_file"] is not None:  # or every request of the load would be a 401
         raise ValueError(f"api_key_file is set; a benchmark and its server take the key from {KEY_VARIABLE}")
-    server = validate(own_server) if url is None else None
+    server = validate({**own_server, decoding_keys.NAMED: {}}) if url is None else None
     workload = _workload(tree["workload"])
-    request = _request(tree.child("request", REQUEST_FIELDS))
-    _check_request(request, server)
+    request = decoding_keys.named_fields(tree.child(decoding_keys.NAMED, REQUEST_FIELDS).tree)
+    check_requests(request, server)
     return BenchSettings(
         name=read_name(tree, "name"),
         url=url,
@@ -168,22 +159,6 @@ def _workload(value: Any) -> dict[str, Any]:
         if not good or not all(isinstance(v, int) for v in low_high) or not 0 <= low_high[0] < low_high[1]:
             raise ValueError(f"workload.vocab is {low_high!r}; expected [low, high] with 0 <= low < high")
     return dict(node.tree)
-
-
-def _request(node: Node) -> dict[str, Any]:
-    return {name: value for name, value in node.tree.items() if value is not None}
-
-
-def _check_request(request: Mapping[str, Any], server: ServeSettings | None) -> None:
-    """What each field alone may be; contradictions between them are the server's to judge."""
-    for name, value in request.items():
-        try:
-            DecodingParams(**{name: value})
-        except ValueError as error:
-            raise ValueError(f"request.{error}") from None
-    guided = request.get("cfg_scale", 0) > 0
-    if guided and server is not None and server.batch_size < 2:
-        raise ValueError("batch_size is 1; request.cfg_scale above 0 needs at least 2 rows")
 
 
 def _goodput(node: Node) -> dict[str, float]:

@@ -11,12 +11,14 @@ from llada_exp.bench import report
 from llada_exp.bench.rows import write_summary
 from llada_exp.bench.settings import BenchSettings, validate_bench
 from llada_exp.runs import sweep
-from llada_exp.runs.servers import tree_key
+from llada_exp.runs.servers import check_preset, tree_key
 
 
 class Sweep(sweep.Sweep):
-    def validate(self, tree: dict[str, Any]) -> BenchSettings:
-        return validate_bench(tree)
+    def validate(self, tree: dict[str, Any], overrides: Sequence[str]) -> BenchSettings:
+        settings = validate_bench(tree)
+        check_preset(overrides, [settings.url] if settings.url else [])
+        return settings
 
     def server_of(self, settings: BenchSettings) -> str:
         return settings.url or tree_key(settings.server_tree)

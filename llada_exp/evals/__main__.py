@@ -8,10 +8,10 @@ import sys
 def main() -> None:
     from llada_exp.cli import run_app
     from llada_exp.evals.run import run_evaluation
-    from llada_exp.evals.settings import eval_keys
+    from llada_exp.evals.settings import MOVED, eval_keys
 
     try:
-        run_app(run_evaluation, "eval", eval_keys())
+        run_app(run_evaluation, "eval", eval_keys(), MOVED)
     except KeyboardInterrupt:
         sys.exit(130)
 

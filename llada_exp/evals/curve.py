@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llada_exp.types import PRESET_FIELDS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -16,9 +18,7 @@ Row = Mapping[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
 MARKERS = "osD^vP"
 SIZE = (6.0, 3.8)
-SETTINGS = ("sweep", "harness", "rule", "threshold", "steps", "tokens_per_step", "block_length", "cache",
-            "suffix_window", "max_tokens", "temperature", "top_p", "cfg_scale", "remasking",
-            "eos_confidence", "prompt", "chat_template", "seed")  # fmt: skip
+SETTINGS = ("sweep", "harness", *PRESET_FIELDS, "prompt", "chat_template", "seed")
 """Columns that may differ between evaluations of one checkpoint on one benchmark."""
 _COLUMNS = (
     # heading, width, column, format

@@ -26,8 +26,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llada_exp import decoding_keys
 from llada_exp.checkpoints import load_model
-from llada_exp.decoding import DecodingError
+from llada_exp.decoding import DecodingError, describe
 from llada_exp.evals import verdict
 from llada_exp.evals.exact import Exactness, exactness
 from llada_exp.evals.outcome import (
@@ -41,11 +42,12 @@ from llada_exp.evals.outcome import (
     row,
 )
 from llada_exp.offline import Engine, as_params
+from llada_exp.runs import decoding_columns
 from llada_exp.scoring import Scorer
-from llada_exp.settings import unknown_key_message
+from llada_exp.settings import Node, unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import Problem, held_out
-from llada_exp.types import DecodingParams
+from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 VANILLA = "vanilla"
 
@@ -144,9 +146,22 @@ def exact_sum(found: Sequence[Exactness]) -> str:
     return f"in all: {equal} of {n} exact, {passes} passes, {ties} ties"
 
 
+def named_setting(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The setting that the keys `decoding.*` name over the preset, as `serve` would take it; {} where none is
+    named. Raises ValueError."""
+    preset = decoding_keys.read_preset(Node(tree["preset"], "preset", PRESET_FIELDS).tree)
+    named = decoding_keys.named_fields(Node(tree["decoding"], "decoding", PRESET_FIELDS).tree)
+    if not named:
+        return {}
+    used = decoding_columns.values(describe(decoding_keys.apply(named, preset)))
+    if "max_tokens" not in named:  # then that of the problems
+        del used["max_tokens"]
+    return {decoding_keys.NAMED: used}
+
+
 KEYS = (
     "model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings", "resume", "exact",
-    "margin", "min_agreement", "undecided", "fail",
+    "margin", "min_agreement", "undecided", "fail", "preset", "decoding",
 )  # fmt: skip
 
 
@@ -157,6 +172,7 @@ def gate(cfg: Any) -> int:
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     limits = _checked(tree)
+    tree["settings"] = {**tree["settings"], **named_setting(tree)}
     known = known_outcomes(Path(tree["resume"]), tree["num_problems"]) if tree["resume"] else {}
     plans(tree["kinds"], tree["settings"])  # names a bad setting before anything is loaded
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
@@ -215,7 +231,7 @@ def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
 def main() -> None:
     from llada_exp.cli import run_app
 
-    run_app(gate, "gate", KEYS)
+    run_app(gate, "gate", (*KEYS, *(f"decoding.{name}" for name in PRESET_FIELDS)))
 
 
 if __name__ == "__main__":

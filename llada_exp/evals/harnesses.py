@@ -1,60 +1,64 @@
-"""The harnesses by name: what each needs, what it would run, and its answers."""
+"""The harnesses by name. A new one is its folder and its line in MODULES."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
-from llada_exp.evals import builtin, report
-from llada_exp.evals.lm import harness as lm_harness
-from llada_exp.evals.nemo import harness as nemo_harness
-from llada_exp.evals.result import Found
-from llada_exp.evals.settings import BUILTIN, LM_EVAL, NEMO_SKILLS, EvalSettings
-from llada_exp.evals.target import target
+from llada_exp.evals.harness import Harness
+from llada_exp.help import help_line
+from llada_exp.runs.keys import defaults, help_lines
 
-
-@dataclass(frozen=True)
-class Harness:
-    """check: raises ValueError where it cannot run; plan: what it would run, a line each."""
-
-    check: Callable[[EvalSettings], None]
-    plan: Callable[[EvalSettings, Path], list[str]]
-    run: Callable[[EvalSettings, Path], Found]
+MODULES = [
+    "llada_exp.evals.builtin.harness",
+    "llada_exp.evals.lm.harness",
+    "llada_exp.evals.nemo.harness",
+]
+"""Each has a HARNESS. Of those that recognise a benchmark the first takes it."""
 
 
-def check(settings: EvalSettings) -> None:
-    """Raises ValueError naming what is missing, before anything is started."""
-    _HARNESSES[settings.harness].check(settings)
+def harnesses() -> dict[str, Harness]:
+    """name -> harness, in the order of MODULES."""
+    found: list[Harness] = [import_module(module).HARNESS for module in MODULES]
+    return {harness.name: harness for harness in found}
 
 
-def plan(settings: EvalSettings, folder: Path) -> list[str]:
-    return _HARNESSES[settings.harness].plan(settings, folder)
+def recognise(benchmarks: Iterable[str]) -> str:
+    """The harness that all of these are of. Raises ValueError where they are of several, or of none."""
+    names = list(benchmarks)
+    owners = {name: _owner(name) for name in names}
+    several = sorted(set(owners.values()))
+    if len(several) > 1:
+        raise ValueError(
+            f"benchmark is {', '.join(names)}; these are of several harnesses ({', '.join(several)})"
+        )
+    return several[0]
 
 
-def run(settings: EvalSettings, folder: Path) -> Found:
-    """Raises RuntimeError where a server does not start, or none answers any more."""
-    check(settings)
-    return _HARNESSES[settings.harness].run(settings, folder)
+def _owner(benchmark: str) -> str:
+    for name, harness in harnesses().items():
+        if harness.recognises(benchmark):
+            return name
+    raise ValueError(f"benchmark is {benchmark!r}; no harness knows it: {', '.join(harnesses())}")
 
 
-def _check_builtin(settings: EvalSettings) -> None:
-    builtin.questions(settings)
+def composed_defaults() -> dict[str, Any]:
+    """What Hydra composes as the harnesses' part of the configuration."""
+    return {name: defaults(harness.keys) for name, harness in harnesses().items()}
 
 
-def _plan_builtin(settings: EvalSettings, folder: Path) -> list[str]:
-    return [f"{len(builtin.questions(settings))} questions"]
+def help_benchmarks() -> str:
+    """The lines of `--help` on which harness knows which benchmark."""
+    return "\n".join(
+        line
+        for name, harness in harnesses().items()
+        for line in help_line(f"{name}:", harness.benchmarks, indent=17, width=len(name) + 2)
+    )
 
 
-def _run_builtin(settings: EvalSettings, folder: Path) -> Found:
-    total = len(builtin.questions(settings))
-    with target(settings, folder) as own, report.progress(total) as tick:
-        found, num_before = builtin.run(settings, own, folder, tick)
-        return Found(found, own.model, own.urls[0], own.handle is not None, num_before)
-
-
-_HARNESSES: Mapping[str, Harness] = {
-    BUILTIN: Harness(_check_builtin, _plan_builtin, _run_builtin),
-    LM_EVAL: Harness(lm_harness.check, lm_harness.told, lm_harness.run),
-    NEMO_SKILLS: Harness(nemo_harness.check, nemo_harness.told, nemo_harness.run),
-}
+def help_keys() -> str:
+    """The lines of `--help` on the harnesses' own keys."""
+    return "\n".join(
+        line for name, harness in harnesses().items() for line in help_lines(harness.keys, f"{name}.")
+    )

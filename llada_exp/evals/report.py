@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llada_exp.evals.settings import EvalSettings
+from llada_exp.evals.evaluation import EvalSettings
 
 _NAME, _BENCHMARK = 28, 14
 _COLUMNS = (

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.evals.answers import FAILED, Answer
+from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.result import Found
 from llada_exp.evals.schema import complete, write_rows
 from llada_exp.evals.scores import Estimate, Scores, score
-from llada_exp.evals.settings import EvalSettings
+from llada_exp.runs import decoding_columns
 from llada_exp.runs.files import write_whole
 
 SCORES = "scores.json"
 ROW = "row"
-THRESHOLD_RULES = ("threshold", "credit", "hierarchical")
 
 
 def benchmark_rows(
@@ -70,7 +70,6 @@ def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, A
     """The columns that say how it was asked: by the server's own word where it gives one."""
     told = next((dict(a.decoding) for a in answers if a.decoding), dict(settings.request))
     lengths = {a.decoding.get("max_tokens") for a in answers if a.decoding}
-    fixed = told.get("rule") == "fixed"
     server = settings.server
     return {
         "sweep": settings.name,
@@ -79,13 +78,10 @@ def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, A
         "model_path": server.model.path if server else None,
         "checkpoint_step": settings.checkpoint_step,
         "num_urls": len(settings.urls),
-        **{n: told.get(n) for n in ("rule", "block_length", "cache", "suffix_window", "temperature", "top_p",
-                                    "cfg_scale", "remasking", "eos_confidence")},
-        "threshold": told.get("threshold") if told.get("rule") in THRESHOLD_RULES else None,
-        **{n: told.get(n) if fixed else None for n in ("steps", "tokens_per_step")},
+        **decoding_columns.values(told),
         "max_tokens": lengths.pop() if len(lengths) == 1 else settings.request.get("max_tokens"),
         "seed": settings.seed,
-        "prompt": settings.prompt,
+        "prompt": settings.harness_keys.get("prompt"),
         "chat_template": settings.chat_template,
         "dtype": server.dtype if server else None,
         "batch_size": server.batch_size if server else None,

@@ -1,7 +1,7 @@
 """One evaluation: find or start the server, ask, score, write rows, stop what was started.
 
 `run_evaluation` is Hydra's task: a plain function that a launcher may run in another process or job.
-What each harness does is in `harnesses.py`.
+What a harness does, its folder says.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import Any
 import yaml
 
 from llada_exp import jsonl
-from llada_exp.evals import answers, harnesses, report, rows, tracking
+from llada_exp.evals import answers, report, rows, tracking
 from llada_exp.evals.checkpoints import point_latest
-from llada_exp.evals.settings import EvalSettings, validate_eval
+from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.harnesses import harnesses
+from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import status
 from llada_exp.runs.process import terminable
 from llada_exp.runs.provenance import provenance
+from llada_exp.runs.servers import check_preset
 from llada_exp.runs.tracking import check
 
 NOT_IN_COMMANDS = ("expname", "output_dir", "resume", "dry_run", "checkpoints", "checkpoint_pattern",
@@ -47,10 +50,12 @@ def run_evaluation(cfg: Any) -> int:
     if alone:
         if settings.checkpoints is not None:
             raise ValueError("checkpoints is set; a folder of them is a sweep: experiment=checkpoints, or -m")
-        harnesses.check(settings)
+        check_preset(given, settings.urls)
+        harness = harnesses()[settings.harness]
+        harness.check(settings)
         if settings.dry_run:
             print(report.plan_line(folder, settings))
-            print("\n".join(harnesses.plan(settings, folder)))
+            print("\n".join(harness.plan(settings, folder)))
             return 0
         check(settings.tracking)
     check_folder(folder, settings, must_resume=alone)
@@ -103,7 +108,7 @@ def evaluate(
     Raises RuntimeError where the server does not start, goes for good, or answers nothing.
     """
     started, began = status.now(), time.monotonic()
-    found = harnesses.run(settings, folder)
+    found = harnesses()[settings.harness].run(settings, folder)
     if not found.metrics and all(answer.verdict == answers.FAILED for answer in found.answers):
         first = found.answers[0].error if found.answers else "there was nothing to ask"
         raise RuntimeError(f"none of {len(found.answers)} questions was answered ({first})")

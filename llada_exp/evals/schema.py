@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llada_exp.runs import files
+from llada_exp.runs import decoding_columns, files
 from llada_exp.runs.files import columns
 
 VERSION = 1
 
-ROW = columns(
+_SCORED = columns(
     ("schema_version", "integer", "version of these columns"),
     ("sweep", "text", "the key expname: the folder under output_dir"),
     ("point", "text", "folder of the evaluation inside the sweep; the sweep's name for a single one"),
     ("config_hash", "text", "of every key that changes an answer"),
-    ("harness", "text", "builtin, nemo_skills or lm_eval"),
-    ("harness_version", "text", "of NeMo-Skills or lm-eval; null for builtin"),
+    ("harness", "text", "that asked and scored"),
+    ("harness_version", "text", "of a harness that is installed apart; null for builtin"),
     ("benchmark", "text", "its name; a file's own"),
     ("metric", "text", "what accuracy is: pass@1, or lm-eval's name of it"),
     ("model", "text", "name of the served model"),
@@ -47,19 +47,8 @@ ROW = columns(
     ("total_output_tokens", "integer", "of all answers that came"),
     ("duration", "number", "seconds from the first question to the last answer, of this start alone"),
     ("resumed", "integer", "answers that an earlier start had brought"),
-    ("rule", "text", "commit rule, by the server's own word"),
-    ("threshold", "number", "of the rule"),
-    ("steps", "integer", "denoising steps over the canvas, of rule fixed; null = one token a step"),
-    ("tokens_per_step", "integer", "of rule fixed"),
-    ("block_length", "integer", "positions decoded together"),
-    ("cache", "text", "none, prefix or dual"),
-    ("suffix_window", "integer", "how far beyond the block a pass sees; null = all"),
-    ("max_tokens", "integer", "answer tokens at most; null where it differs between problems"),
-    ("temperature", "number", "of sampling; 0 is greedy"),
-    ("top_p", "number", "of sampling"),
-    ("cfg_scale", "number", "classifier-free guidance"),
-    ("remasking", "text", "low_confidence or random"),
-    ("eos_confidence", "text", "allow, last or forbid"),
+)  # fmt: skip
+_ORIGIN = columns(
     ("seed", "integer", "of sample 0"),
     ("prompt", "text", "of the builtin harness"),
     ("chat_template", "flag", "asked as a chat"),
@@ -78,6 +67,8 @@ ROW = columns(
     ("started", "text", "UTC"),
     ("ended", "text", "UTC"),
 )  # fmt: skip
+
+ROW = (*_SCORED, *decoding_columns.COLUMNS, *_ORIGIN)
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The evaluation's configuration as typed, checked values: what `conf/eval.yaml` composes to.
 
-Every error is a ValueError that names the key, the value and what is allowed. Knows no Hydra, no HTTP
-and no harness's inside: a plain mapping will do.
+Every error is a ValueError that names the key, the value and what is allowed. A harness's own keys stand
+under its name, by its declarations. Knows no Hydra and no HTTP: a plain mapping will do.
 """
 
 from __future__ import annotations
@@ -9,107 +9,50 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from llada_exp import decoding_keys
 from llada_exp.clients.http import KEY_VARIABLE, base_url
-from llada_exp.evals import problems
+from llada_exp.evals.evaluation import JOB, Benchmark, EvalSettings
+from llada_exp.evals.harnesses import harnesses, recognise
 from llada_exp.runs.identity import config_hash
-from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS
+from llada_exp.runs.keys import mapping, read_keys
+from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS, check_requests
 from llada_exp.runs.settings import (
     TRACKING_KEYS,
-    Tracking,
     read_flag,
     read_name,
     read_tracking,
 )
-from llada_exp.scoring import SCORERS
-from llada_exp.settings import Node, ServeSettings, known_keys, unknown_key_message, validate
-from llada_exp.types import DECODING_FIELDS, DecodingParams
+from llada_exp.settings import Node, ServeSettings, known_keys, validate
 
-BUILTIN, NEMO_SKILLS, LM_EVAL = HARNESSES = ("builtin", "nemo_skills", "lm_eval")
 URL_VARIABLE, OUTPUT_VARIABLE = "LLADA_SERVER_URL", "EVAL_OUTPUT_DIR"
-DECODING = tuple(n for n in DECODING_FIELDS if n not in ("max_tokens", "seed", "stop", "ban_ids", "trace"))
-"""Fields of every request's body that are keys here; null = not sent. max_tokens is `tokens_to_generate`."""
-NEMO_KEYS = ("command", "args", "tokens_to_generate")
-LM_EVAL_KEYS = ("num_fewshot", "multiturn", "num_mc", "include_path", "gen_kwargs", "add_bos", "allow_code")
 QUICK_PROBLEMS = 10
-JOB = "job:"
-"""A url of this beginning is the endpoint of a SLURM job, by id or by the path of its file."""
 SAMPLING = {"temperature": 0.7, "top_p": 0.95}
 """Of requests that want several samples of a problem, where nothing is said: greedy ones would be equal."""
 OWN = (
-    "harness", "benchmark", "quick_test", "url", "output_dir", "expname", "max_samples", "tokens_to_generate",
-    *DECODING, "extra_body", "prompt", "chat_template", "scorer", "concurrency", "timeout", "max_retries",
-    "patience", "tracking", "dry_run", "resume", "checkpoints", "checkpoint_pattern", "checkpoint_steps",
-    "checkpoint_step", "nemo_skills", "lm_eval",
+    "harness", "benchmark", "quick_test", "url", "output_dir", "expname", "max_samples", "extra_body",
+    "chat_template", "concurrency", "timeout", "max_retries", "patience", "tracking", "dry_run", "resume",
+    "checkpoints", "checkpoint_pattern", "checkpoint_steps", "checkpoint_step",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """name: as the harness knows it; num_samples: answers asked for each problem."""
-
-    name: str
-    num_samples: int
-
-    @property
-    def label(self) -> str:
-        return problems.benchmark_name(self.name)
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """One evaluation. urls: endpoints that run already, `job:12` among them, () for a server of our own;
-    server: what it is started with; request: fields of every request's body; the others as conf/eval.yaml
-    explains them."""
-
-    name: str
-    harness: str
-    benchmarks: tuple[Benchmark, ...]
-    urls: tuple[str, ...]
-    server: ServeSettings | None
-    server_tree: Mapping[str, Any]
-    request: Mapping[str, Any]
-    seed: int
-    max_samples: int | None
-    prompt: str
-    chat_template: bool
-    scorer: str
-    concurrency: int
-    timeout: float
-    max_retries: int
-    patience: float
-    checkpoints: str | None
-    checkpoint_pattern: str
-    checkpoint_steps: tuple[int, ...] | None
-    checkpoint_step: int | None
-    nemo_skills: Mapping[str, Any]
-    lm_eval: Mapping[str, Any]
-    tracking: Tracking
-    dry_run: bool
-    resume: bool
-    config_hash: str
-
-    @property
-    def num_samples(self) -> int:
-        return max(b.num_samples for b in self.benchmarks)
+MOVED = {**decoding_keys.MOVED, "prompt": "builtin.prompt", "scorer": "builtin.scorer"}
+"""Old spelling of a key -> the new one."""
 
 
 def eval_keys() -> tuple[str, ...]:
     """Every key of conf/eval.yaml, dotted, as one may override it."""
     dotted = [f"tracking.{n}" for n in TRACKING_KEYS]
-    dotted += [f"nemo_skills.{n}" for n in NEMO_KEYS] + [f"lm_eval.{n}" for n in LM_EVAL_KEYS]
-    return (*known_keys(), *OWN, *dotted)
+    dotted += [f"{name}.{key.name}" for name, own in harnesses().items() for key in own.keys]
+    dotted += [f"{decoding_keys.NAMED}.{name}" for name in decoding_keys.OF_EVALUATIONS]
+    return tuple(dict.fromkeys((*known_keys(), *OWN, *harnesses(), *dotted)))
 
 
 def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     """The evaluation that a composed config stands for. Raises ValueError naming key, value and choices."""
-    for key in cfg:
-        if key not in SERVER_KEYS and key not in OWN:
-            raise ValueError(unknown_key_message(str(key), [*SERVER_KEYS, *OWN]))
-    tree = Node(cfg, "", (*SERVER_KEYS, *OWN))
-    own_server = {key: tree[key] for key in SERVER_KEYS}
+    tree = Node(cfg, "", (*SERVER_KEYS, *OWN, *harnesses()), MOVED)
+    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.NAMED}
     if tree["api_key_file"] is not None:  # or every request would be a 401
         raise ValueError(
             f"api_key_file is set; an evaluation and its server take the key from {KEY_VARIABLE}"
@@ -118,12 +61,14 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     quick = read_flag(tree, "quick_test")
     benchmarks = tuple(_benchmark(word, quick) for word in _words(tree["benchmark"], "benchmark"))
     harness = _harness(tree, benchmarks)
-    server = validate(own_server) if not urls else None
+    harness_keys = _harness_keys(tree)
+    server = validate({**own_server, decoding_keys.NAMED: {}}) if not urls else None
     request = _request(tree, max(b.num_samples for b in benchmarks), server)
     max_samples = _optional(tree, "max_samples", 1)
     return EvalSettings(
         name=read_name(tree, "expname"),
         harness=harness,
+        harness_keys=harness_keys[harness],
         benchmarks=benchmarks,
         urls=urls,
         server=server,
@@ -131,9 +76,7 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
         request=request,
         seed=tree.integer("seed", 0, 2**53),
         max_samples=QUICK_PROBLEMS if quick and max_samples is None else max_samples,
-        prompt=problems.check_prompt(tree["prompt"]),
         chat_template=read_flag(tree, "chat_template"),
-        scorer=tree.one_of("scorer", SCORERS),
         concurrency=tree.integer("concurrency", 1, 65536),
         timeout=tree.number("timeout", 0.001, 7 * 86400.0),
         max_retries=tree.integer("max_retries", 0, 1000),
@@ -144,12 +87,12 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
         checkpoint_step=None
         if tree["checkpoint_step"] is None
         else tree.integer("checkpoint_step", 0, 2**53),
-        nemo_skills=_nemo(tree.child("nemo_skills", NEMO_KEYS)),
-        lm_eval=_lm_eval(tree.child("lm_eval", LM_EVAL_KEYS)),
         tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
         dry_run=read_flag(tree, "dry_run"),
         resume=read_flag(tree, "resume"),
-        config_hash=config_hash(tree.tree, remote=bool(urls), of_answers=True),
+        config_hash=config_hash(
+            tree.tree, remote=bool(urls), of_answers=True, no_part=set(harnesses()) - {harness}
+        ),
     )
 
 
@@ -177,18 +120,17 @@ def _benchmark(word: str, quick: bool) -> Benchmark:
 def _harness(tree: Node, benchmarks: tuple[Benchmark, ...]) -> str:
     """As named, or by what the benchmarks look like."""
     if tree["harness"] is not None:
-        return tree.one_of("harness", HARNESSES)
-    found = {_harness_of(b.name) for b in benchmarks}
-    if len(found) > 1:
-        names = ", ".join(b.name for b in benchmarks)
-        raise ValueError(f"benchmark is {names}; these are of several harnesses ({', '.join(sorted(found))})")
-    return found.pop()
+        return tree.one_of("harness", tuple(harnesses()))
+    return recognise(b.name for b in benchmarks)
 
 
-def _harness_of(name: str) -> str:
-    if problems.is_builtin(name):
-        return BUILTIN
-    return LM_EVAL if name.endswith((".yaml", ".yml")) else NEMO_SKILLS
+def _harness_keys(tree: Node) -> dict[str, dict[str, Any]]:
+    """Harness -> its own keys: of all of them, so that no mistake passes unseen."""
+    found = {}
+    for name, harness in harnesses().items():
+        allowed = tuple(key.name for key in harness.keys)
+        found[name] = read_keys(Node(tree.tree.get(name, {}), name, allowed), harness.keys)
+    return found
 
 
 def _urls(value: Any) -> tuple[str, ...]:
@@ -203,33 +145,16 @@ def _urls(value: Any) -> tuple[str, ...]:
 
 
 def _request(tree: Node, num_samples: int, server: ServeSettings | None) -> dict[str, Any]:
-    """The decoding fields that are sent, checked one by one; contradictions between them are the server's
-    to judge."""
-    given = {name: tree[name] for name in DECODING if tree[name] is not None}
-    if num_samples > 1:
-        given = {name: value for name, value in SAMPLING.items() if tree[name] is None} | given
-    if tree["tokens_to_generate"] is not None:
-        given["max_tokens"] = tree["tokens_to_generate"]
-    for name, value in given.items():
-        try:
-            DecodingParams(**{name: value})
-        except ValueError as error:
-            raise ValueError(str(error).replace("max_tokens", "tokens_to_generate")) from None
+    """The fields that are sent with every request: those of decoding that are named, and extra_body."""
+    node = tree.child(decoding_keys.NAMED, decoding_keys.OF_EVALUATIONS)
+    given = (SAMPLING if num_samples > 1 else {}) | decoding_keys.named_fields(node.tree)
+    check_requests(given, server)
     if num_samples > 1 and given["temperature"] == 0:
         raise ValueError(
-            f"temperature is 0; with {num_samples} samples a problem all would be the same: "
+            f"decoding.temperature is 0; with {num_samples} samples a problem all would be the same: "
             "expected above 0, or benchmark=NAME:1"
         )
-    if given.get("cfg_scale", 0) > 0 and server is not None and server.batch_size < 2:
-        raise ValueError("batch_size is 1; cfg_scale above 0 needs at least 2 rows")
-    return {**given, **_mapping(tree, "extra_body")}
-
-
-def _mapping(tree: Node, key: str) -> dict[str, Any]:
-    value = {} if tree[key] is None else tree[key]
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{tree.place}{key} is {value!r}; expected {{name: value}} or null")
-    return {str(name): own for name, own in value.items()}
+    return {**given, **({} if tree["extra_body"] is None else mapping(tree, "extra_body"))}
 
 
 def _optional(tree: Node, key: str, low: int) -> int | None:
@@ -249,22 +174,3 @@ def _steps(value: Any) -> tuple[int, ...] | None:
     if not steps or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in steps):
         raise ValueError(f"checkpoint_steps is {value!r}; expected numbers of steps: [100,200]")
     return tuple(steps)
-
-
-def _nemo(node: Node) -> dict[str, Any]:
-    node.text("command", optional=True)
-    node.integer("tokens_to_generate", 1, 2**20)
-    args = node["args"]
-    if not isinstance(args, list | tuple) or not all(isinstance(a, str) for a in args):
-        raise ValueError(f"nemo_skills.args is {args!r}; expected words for `ns eval`: ['++key=value']")
-    return dict(node.tree)
-
-
-def _lm_eval(node: Node) -> dict[str, Any]:
-    if node["num_fewshot"] is not None:
-        node.integer("num_fewshot", 0, 1000)
-    node.integer("num_mc", 1, 2**20)
-    for flag in ("multiturn", "add_bos", "allow_code"):
-        read_flag(node, flag)
-    node.text("include_path", optional=True)
-    return {**node.tree, "gen_kwargs": _mapping(node, "gen_kwargs")}

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp import jsonl
-from llada_exp.evals import checkpoints, curve, harnesses, report
+from llada_exp.evals import checkpoints, curve, report
+from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.harnesses import harnesses
 from llada_exp.evals.run import check_folder
 from llada_exp.evals.schema import write_rows
-from llada_exp.evals.settings import EvalSettings, validate_eval
+from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import status, sweep
-from llada_exp.runs.servers import tree_key
+from llada_exp.runs.servers import check_preset, tree_key
 from llada_exp.runs.sweep import Point, Variant
 
 SUMMARY = "summary"
@@ -27,9 +29,10 @@ SUMMARY = "summary"
 class Sweep(sweep.Sweep):
     name_key = "expname"
 
-    def validate(self, tree: dict[str, Any]) -> EvalSettings:
+    def validate(self, tree: dict[str, Any], overrides: Sequence[str]) -> EvalSettings:
         settings = validate_eval(tree)
-        harnesses.check(settings)
+        check_preset(overrides, settings.urls)
+        harnesses()[settings.harness].check(settings)
         return settings
 
     def variants(self, tree: dict[str, Any]) -> list[Variant]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llada_exp.clients.http import environment_key
 from llada_exp.evals.asking.pool import to_stderr
-from llada_exp.evals.settings import JOB, EvalSettings
+from llada_exp.evals.evaluation import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
 from llada_exp.jobs.endpoint import Endpoint, find, folder
 from llada_exp.runs.files import write_whole

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from llada_exp.decoding_keys import NAMED
 from llada_exp.runs.servers import SERVER_KEYS
 
 PLACES = ("host", "port", "url", "server_info", "endpoint", "api_key_file", "output_dir")
@@ -28,14 +29,17 @@ NOT_MEASURED = (*PLACES, *LABELS, *REPORTING, *COURSE)
 """Keys, dotted, that change nothing of what is measured, whatever is measured."""
 NOT_IN_ANSWERS = ("concurrency", "timeout")
 """Of an evaluation: they change when an answer comes, and a benchmark measures that."""
-ALWAYS = ("seed",)
-"""Keys of the server that are an evaluation's too."""
+ALWAYS = ("seed", NAMED)
+"""Keys of the server that are a measurement's too: what is sent with each request."""
 
 
-def config_hash(tree: Mapping[str, Any], *, remote: bool, of_answers: bool = False) -> str:
+def config_hash(
+    tree: Mapping[str, Any], *, remote: bool, of_answers: bool = False, no_part: Iterable[str] = ()
+) -> str:
     """16 hexadecimal digits. tree: the composed configuration; remote: the server runs already, by `url` or
-    by the environment; of_answers: answers alone are measured (evals), not how soon they come (bench)."""
-    ignored = {*NOT_MEASURED, *(NOT_IN_ANSWERS if of_answers else ())}
+    by the environment; of_answers: answers alone are measured (evals), not how soon they come (bench);
+    no_part: more keys that play no part, of harnesses that are not asked."""
+    ignored = {*NOT_MEASURED, *(NOT_IN_ANSWERS if of_answers else ()), *no_part}
     if remote:
         ignored |= set(SERVER_KEYS) - set(ALWAYS)
     measured = _without(tree, ignored, "") | {"remote": remote}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from llada_exp import decoding_keys
 from llada_exp.clients.http import RequestFailed, environment_key, get_json
 from llada_exp.jobs import ServerHandle, running_server
 from llada_exp.settings import ServeSettings, override_value
@@ -109,6 +110,27 @@ def served_model(url: str, key: str | None) -> str | None:
     except (LookupError, TypeError):
         raise RuntimeError(f"url is {url}; /v1/models there lists no model") from None
     return name
+
+
+def check_requests(named: Mapping[str, Any], server: ServeSettings | None) -> None:
+    """Of the decoding fields that every request of a run names, to a server of our own or (None) to another.
+    Raises ValueError naming the key that such a server would refuse, or not use."""
+    params = decoding_keys.apply(named, server.preset if server else None)
+    if server is not None and params.num_rows > server.batch_size:
+        raise ValueError(
+            f"batch_size is {server.batch_size}; decoding.cfg_scale above 0 needs at least 2 rows"
+        )
+
+
+def check_preset(overrides: Sequence[str], urls: Sequence[str]) -> None:
+    """Raises ValueError where a command line chooses a preset for a server that runs already."""
+    for word in overrides if urls else ():
+        key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+        if key == decoding_keys.NAMED or key.split(".")[0] == decoding_keys.PRESET:
+            raise ValueError(
+                f"{key} is the preset of a server of our own, but url is {','.join(urls)}: name fields of the"
+                " requests instead, decoding.FIELD=VALUE"
+            )
 
 
 def server_tree(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,8 +78,8 @@ class Sweep(ABC):
         self.root = Path(config.hydra.sweep.dir)
 
     @abstractmethod
-    def validate(self, tree: dict[str, Any]) -> Settings:
-        """The settings of a composed point. Raises ValueError."""
+    def validate(self, tree: dict[str, Any], overrides: Sequence[str]) -> Settings:
+        """The settings of a point, composed with these overrides. Raises ValueError."""
 
     @abstractmethod
     def server_of(self, settings: Any) -> str:
@@ -104,7 +104,7 @@ class Sweep(ABC):
     def folder_name(self, number: int, overrides: Sequence[str]) -> str:
         """Of a point: its number in the sweep, and what was swept."""
         told = ",".join(
-            re.sub(r"[^\w.=+-]", "-", word.removeprefix("request.")) for word in overrides if word
+            re.sub(r"[^\w.=+-]", "-", word.removeprefix("decoding.")) for word in overrides if word
         )
         return f"{number:03d}_{told}"[:MAX_NAME].rstrip("_")
 
@@ -182,7 +182,7 @@ class Sweep(ABC):
             whole = (*overrides, *variant.overrides)
             own = self.folder_name(number + len(found), told.split(" "))
             name = "_".join(part for part in (variant.name, own[4:]) if part) if variant.name else own
-            settings = self.validate(self._compose(whole) if variant.overrides else self._compose(overrides))
+            settings = self.validate(self._compose(whole), whole)
             found.append(Point(name, whole, settings, variant.problem))
         return found
 

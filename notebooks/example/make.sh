@@ -24,9 +24,9 @@ bench experiment=batch_size decoding=exact name=batch_size batch_size=1,4,16,32 
 bench experiment=batch_vs_streaming decoding.cache=none name=batch_vs_streaming num_requests=48
 bench experiment=wait_time name=wait_time max_wait_time=0,0.1,0.2,0.4 num_requests=48
 bench experiment=load_curve name=load_curve rate=4,16,32,64,96,128 duration=4
-bench experiment=decoding name=decoding request.cache=none,dual num_requests=48
-bench -m decoding=exact name=denoising workload.problems=long num_requests=1 warmup=1 request.trace=true \
-  request.rule=fixed,threshold request.cache=none,dual
+bench experiment=decoding name=decoding decoding.cache=none,dual num_requests=48
+bench -m decoding=exact name=denoising workload.problems=long num_requests=1 warmup=1 decoding.trace=true \
+  decoding.rule=fixed,threshold decoding.cache=none,dual
 
 cd outputs/bench
 python -m llada_exp.bench.collect "$here/rows.parquet" batch_size batch_vs_streaming wait_time load_curve decoding

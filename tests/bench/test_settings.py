@@ -35,9 +35,14 @@ def settings(*overrides):
         (["url=http://me:secret@node7"], "the key belongs in LLADA_API_KEY"),
         (["name=a/b"], "name is 'a/b'; expected the name of a folder"),
         (["api_key_file=key"], "api_key_file is set; a benchmark and its server take the key from"),
-        (["request.threshold=2"], "request.threshold is 2; expected a number from 0 to 1"),
-        (["request.rule=best"], "request.rule is 'best'; expected one of fixed"),
-        (["request.cfg_scale=1", "batch_size=1"], "batch_size is 1; request.cfg_scale above 0 needs"),
+        (["decoding.threshold=2"], "decoding.threshold is 2; expected a number from 0 to 1"),
+        (["decoding.rule=best"], "decoding.rule is 'best'; expected one of fixed"),
+        (["decoding.cfg_scale=1", "batch_size=1"], "batch_size is 1; decoding.cfg_scale above 0 needs"),
+        (
+            ["decoding.rule=threshold", "decoding.steps=8"],
+            "decoding.steps is 8 and not used: rule is 'threshold'",
+        ),
+        (["+request.cache=dual"], "request is now decoding"),
         (["workload=jsonl"], "workload.path is None; expected a file of JSON lines"),
         (["workload.problems=hard"], "workload.problems is 'hard'; expected one of short, long"),
         (["workload=fixed", "workload.vocab=[5]"], r"workload.vocab is [5]; expected [low, high]"),
@@ -73,7 +78,7 @@ def test_points_that_differ_in_load_and_request_share_a_server():
     for same in (
         ["concurrency=2"],
         ["rate=4"],
-        ["request.cache=dual"],
+        ["decoding.cache=dual"],
         ["workload=fixed"],
         ["repeats=3"],
         ["port=1"],
@@ -93,7 +98,7 @@ def test_the_hash_changes_with_what_is_measured_alone():
     base = settings().config_hash
     for same in (["tracking=disabled"], ["resume=true"], ["exclusive=false"]):
         assert settings(*same).config_hash == base
-    for other in (["repeats=2"], ["num_requests=3"], ["batch_size=2"], ["request.cache=dual"]):
+    for other in (["repeats=2"], ["num_requests=3"], ["batch_size=2"], ["decoding.cache=dual"]):
         assert settings(*other).config_hash != base
 
 

@@ -117,8 +117,8 @@ def test_points_in_processes_of_their_own_take_turns(launcher, fake, tmp_path):
     [
         ("experiment=batch_vs_streaming", 2),
         ("experiment=batch_vs_streaming mode=streaming batch_size=1", 1),
-        ("experiment=decoding request.cache=none", 7),
-        ("experiment=decoding request.rule=fixed request.tokens_per_step=2 request.cache=dual", 1),
+        ("experiment=decoding decoding.cache=none", 7),
+        ("experiment=decoding decoding.rule=fixed decoding.tokens_per_step=2 decoding.cache=dual", 1),
         ("experiment=batch_size batch_size=4", 1),
     ],
 )
@@ -138,7 +138,9 @@ def test_the_plugin_costs_the_server_nothing():
 
 
 def test_points_of_one_server_share_its_start_and_it_is_stopped(tmp_path):
-    done = bench("-m", *SMALL, "name=s", "request.rule=threshold", "request.threshold=0.5,0.9", cwd=tmp_path)
+    done = bench(
+        "-m", *SMALL, "name=s", "decoding.rule=threshold", "decoding.threshold=0.5,0.9", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     root = tmp_path / "outputs" / "bench" / "s"
     (info,) = root.glob("*/server/server.json")

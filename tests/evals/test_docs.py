@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from llada_exp.evals.harnesses import harnesses
 from llada_exp.evals.schema import ROW
-from llada_exp.evals.settings import HARNESSES, eval_keys, validate_eval
+from llada_exp.evals.settings import eval_keys, validate_eval
 from llada_exp.settings import conf_dir
 
 EVALUATION = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
@@ -22,7 +23,7 @@ def test_every_column_is_documented_in_the_schemas_words_and_no_other_is():
 
 
 def test_every_harness_is_documented():
-    for name in HARNESSES:
+    for name in harnesses():
         assert f"| `{name}` |" in EVALUATION
 
 
@@ -46,7 +47,9 @@ def test_a_figures_settings_are_valid_and_named_with_what_was_published(figure):
         assert settings.server.model.path == "GSAI-ML/LLaDA-8B-Instruct"
         assert settings.request["temperature"] == 0
     if len(cfg.hydra.sweeper.points or []) > 1:
-        assert cfg.hydra.sweeper.points[0] == "rule=fixed cache=none", "vanilla stands beside"
+        assert cfg.hydra.sweeper.points[0] == "decoding.rule=fixed decoding.cache=none", (
+            "vanilla stands beside"
+        )
 
 
 def test_no_figure_is_named_that_is_not_there():

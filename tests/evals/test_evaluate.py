@@ -76,7 +76,9 @@ def test_the_quick_test_needs_nothing_but_us(tmp_path):
 
 
 def test_a_dry_run_tells_and_does_nothing(tmp_path):
-    done = evals("benchmark=tiny_short:4", "dry_run=true", "url=http://127.0.0.1:9", "steps=8", cwd=tmp_path)
+    done = evals(
+        "benchmark=tiny_short:4", "dry_run=true", "url=http://127.0.0.1:9", "decoding.steps=8", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     for word in (
         "builtin",
@@ -95,6 +97,9 @@ def test_a_dry_run_tells_and_does_nothing(tmp_path):
     [
         (["benchmark=none.jsonl"], "there is no such file"),
         (["benchmrk=x"], "did you mean benchmark?"),
+        (["tokens_to_generate=9"], "tokens_to_generate is now decoding.max_tokens"),
+        (["url=http://127.0.0.1:9", "decoding=exact"], "decoding is the preset of a server of our own"),
+        (["-m", "url=http://127.0.0.1:9", "preset.cache=none,dual"], "preset.cache is the preset of a"),
         (["checkpoints=/none"], "experiment=checkpoints"),
         (["experiment=checkpoints"], "checkpoints is not set"),
         (["experiment=checkpoints", "checkpoints=/none"], "checkpoints is '/none'; no such folder"),
@@ -176,8 +181,8 @@ def test_problems_are_split_over_endpoints_and_one_may_go(server, tmp_path):
 
 
 def test_a_sweep_of_settings_and_the_comparison_of_two(server, tmp_path):
-    done = evals("-m", f"url={server.url}", "cache=none,dual", "rule=threshold", "max_samples=12",
-                 "expname=s", "tracking=disabled", cwd=tmp_path)  # fmt: skip
+    done = evals("-m", f"url={server.url}", "decoding.cache=none,dual", "decoding.rule=threshold",
+                 "max_samples=12", "expname=s", "tracking=disabled", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     root = tmp_path / "outputs" / "evals" / "s"
     found = pq.read_table(root / "summary.parquet").to_pylist()
@@ -224,6 +229,6 @@ def test_a_training_runs_checkpoints(learning_run, tmp_path):
     assert more.returncode == 0, more.stderr
     assert "4 points, 3 finished before" in more.stdout
     assert found[0] == pq.read_table(root / "summary.parquet").to_pylist()[0]
-    other = evals(*command, "temperature=1.0", cwd=tmp_path)
+    other = evals(*command, "decoding.temperature=1.0", cwd=tmp_path)
     assert other.returncode == 2
     assert "under other settings" in other.stderr

@@ -9,10 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from llada_exp.decoding import describe
 from llada_exp.evals import gate
 from llada_exp.evals.outcome import Outcome, against, joined, known_outcomes
 from llada_exp.evals.stats import proportion
 from llada_exp.evals.verdict import Verdict
+from llada_exp.runs.decoding_columns import values
 from llada_exp.settings import conf_dir, validate
 
 
@@ -173,6 +175,32 @@ def test_a_bad_key_is_named(own, match):
         tree = OmegaConf.to_container(compose("gate"))
     with pytest.raises(ValueError, match=match):
         gate._checked({**tree, **own})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["decoding.threshold=0.95"],
+        ["decoding=exact", "decoding.cache=dual"],
+        ["decoding=fast", "decoding.rule=fixed", "decoding.max_tokens=8"],
+    ],
+)
+def test_decoding_keys_name_the_setting_that_the_server_would_have(words):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tree = OmegaConf.to_container(compose("gate", ["settings=none", *words]))
+        server = validate(compose("serve", words)).decoding
+    assert tree["settings"] == {}
+    params = gate.plans(["short"], gate.named_setting(tree))["short"]["decoding"]
+    length = server.max_tokens if "decoding.max_tokens=8" in words else gate.CANVAS["short"]
+    assert values(describe(params)) == values(describe(replace(server, max_tokens=length)))
+
+
+def test_no_decoding_key_is_no_setting_and_a_bad_one_is_named():
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert gate.named_setting(OmegaConf.to_container(compose("gate"))) == {}
+        tree = OmegaConf.to_container(compose("gate", ["decoding.rule=quickly"]))
+    with pytest.raises(ValueError, match=r"decoding\.rule is 'quickly'"):
+        gate.named_setting(tree)
 
 
 def test_the_help_text_names_every_key_and_every_choice_of_settings():

@@ -18,11 +18,11 @@ def test_settings_are_the_servers_word_not_what_was_asked():
     """Prevents a table that says `threshold` for answers that were decoded otherwise."""
     used = {"rule": "credit", "threshold": 0.99, "cache": "dual", "max_tokens": 64, "steps": 3}
     own = [answer(0, decoding=used), answer(1, decoding={**used, "max_tokens": 128})]
-    row = rows(Found(own, "m", None, False), "cache=none")["b"]
+    row = rows(Found(own, "m", None, False), "decoding.cache=none")["b"]
     assert (row["rule"], row["threshold"], row["cache"], row["steps"]) == ("credit", 0.99, "dual", None)
     assert row["max_tokens"] is None, "it differs between problems"
     assert list(row) == [c.name for c in ROW]
-    silent = rows(Found([answer(0)], "m", None, False), "cache=none", "tokens_to_generate=9")["b"]
+    silent = rows(Found([answer(0)], "m", None, False), "decoding.cache=none", "decoding.max_tokens=9")["b"]
     assert (silent["cache"], silent["rule"], silent["max_tokens"]) == ("none", None, 9)
 
 

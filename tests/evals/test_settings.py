@@ -5,7 +5,8 @@ import re
 import pytest
 from hydra import compose, initialize_config_dir
 
-from llada_exp.evals.settings import DECODING, eval_keys
+from llada_exp.decoding_keys import OF_EVALUATIONS
+from llada_exp.evals.settings import eval_keys
 from llada_exp.settings import conf_dir, known_keys
 from llada_exp.types import DECODING_FIELDS
 from tests.evals.samples import composed, settings
@@ -48,22 +49,24 @@ def test_the_quick_test_is_one_sample_of_ten_problems_unless_said():
 
 def test_every_decoding_field_of_a_request_is_a_key():
     """Prevents a new field that an evaluation cannot ask for."""
-    assert set(DECODING) == set(DECODING_FIELDS) - {"max_tokens", "seed", "stop", "ban_ids", "trace"}
-    own = settings("tokens_to_generate=512", "steps=256", "block_length=8", "cfg_scale=0.5",
-                   "remasking=random", "cache=dual", "temperature=0.7", "top_p=0.95",
+    assert set(OF_EVALUATIONS) == set(DECODING_FIELDS) - {"seed", "stop", "ban_ids", "trace"}
+    own = settings("decoding.max_tokens=512", "decoding.steps=256", "decoding.block_length=8",
+                   "decoding.cfg_scale=0.5", "decoding.remasking=random", "decoding.cache=dual",
+                   "decoding.temperature=0.7", "decoding.top_p=0.95",
                    "extra_body={new: 1}")  # fmt: skip
     assert own.request == {
         "max_tokens": 512, "steps": 256, "block_length": 8, "cfg_scale": 0.5, "remasking": "random",
         "cache": "dual", "temperature": 0.7, "top_p": 0.95, "new": 1,
     }  # fmt: skip
-    assert settings("threshold=0.9", "factor=1.0").request == {"threshold": 0.9, "factor": 1.0}
+    with pytest.raises(ValueError, match=r"decoding\.threshold and factor belong to different rules"):
+        settings("decoding.threshold=0.9", "decoding.factor=1.0")
 
 
 def test_several_samples_are_never_the_same_one_several_times():
     assert settings("benchmark=tiny_short:4").request == {"temperature": 0.7, "top_p": 0.95}
-    assert settings("benchmark=tiny_short:4", "temperature=1").request["temperature"] == 1
+    assert settings("benchmark=tiny_short:4", "decoding.temperature=1").request["temperature"] == 1
     with pytest.raises(ValueError, match="temperature is 0; with 4 samples a problem all would be the same"):
-        settings("benchmark=tiny_short:4", "temperature=0")
+        settings("benchmark=tiny_short:4", "decoding.temperature=0")
 
 
 def test_the_environment_names_server_and_output_and_the_command_line_wins(monkeypatch):
@@ -82,28 +85,33 @@ def test_resuming_asks_whether_an_answer_would_change_and_nothing_else():
     same = ["expname=b", "concurrency=3", "timeout=5", "max_retries=0", "tracking=disabled", "resume=true"]
     for one in same:
         assert settings(one).config_hash == base, one
-    other = ["benchmark=tiny_long", "temperature=0.5", "seed=1", "max_samples=3", "prompt=boxed",
-             "decoding=exact", "scorer=exact", "extra_body={a: 1}"]  # fmt: skip
+    other = ["benchmark=tiny_long", "decoding.temperature=0.5", "seed=1", "max_samples=3",
+             "builtin.prompt=boxed", "decoding=exact", "builtin.scorer=exact",
+             "extra_body={a: 1}"]  # fmt: skip
     for one in other:
         assert settings(one).config_hash != base, one
     remote = settings("url=http://a:1")
+    assert settings("url=http://a:1", "decoding.cache=dual").config_hash != remote.config_hash
     assert settings("url=http://b:1", "decoding=exact").config_hash == remote.config_hash
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("harness=nemo", "harness is 'nemo'; expected one of builtin, nemo_skills, lm_eval"),
+        ("harness=nemo", "harness is 'nemo'; expected one of builtin, lm_eval, nemo_skills"),
         ("benchmark=tiny_short:0", "expected NAME or NAME:K"),
         ("benchmark=''", "benchmark is ''; expected a name"),
         ("url=node7", "url is 'node7'; expected http://HOST:PORT"),
         ("url=[http://a:1,http://a:1/v1]", "url names http://a:1 twice"),
         ("max_samples=0", "max_samples is 0; expected an integer from 1"),
-        ("tokens_to_generate=0", "tokens_to_generate is 0"),
-        ("cache=both", "cache is 'both'; expected"),
-        ("threshold=2", "threshold is 2"),
-        ("prompt=none", "prompt is 'none'"),
-        ("scorer=none", "scorer is 'none'; expected one of math_verify, exact"),
+        ("decoding.max_tokens=0", "decoding.max_tokens is 0"),
+        ("decoding.cache=both", "decoding.cache is 'both'; expected"),
+        ("decoding.threshold=2", "decoding.threshold is 2"),
+        ("builtin.prompt=none", "builtin.prompt is 'none'"),
+        ("+prompt=boxed", "prompt is now builtin.prompt"),
+        ("+tokens_to_generate=9", "tokens_to_generate is now decoding.max_tokens"),
+        ("+rule=fixed", "rule is now decoding.rule"),
+        ("builtin.scorer=none", "builtin.scorer is 'none'; expected one of math_verify, exact"),
         ("extra_body=3", "extra_body is 3"),
         ("checkpoint_steps=[a]", "checkpoint_steps is "),
         ("nemo_skills.args=x", "nemo_skills.args is 'x'"),

@@ -14,7 +14,7 @@ from tests.slurm.conftest import ROOT, until
 pytestmark = pytest.mark.slurm
 WEIGHTS = ROOT / "llada_exp" / "tiny" / "weights"
 SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=0.5", "hydra.launcher.late_s=2")
-SMALL = ("num_requests=2", "warmup=0", "request.max_tokens=8", "exclusive=false")
+SMALL = ("num_requests=2", "warmup=0", "decoding.max_tokens=8", "exclusive=false")
 
 
 def models(desk, *names):

@@ -11,10 +11,12 @@ from typing import Any
 
 from llada_exp.evals import answers
 from llada_exp.evals.asking.pool import Pool, to_stderr
+from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.harness import Harness
 from llada_exp.evals.lm import tasks
 from llada_exp.evals.result import Found
-from llada_exp.evals.settings import EvalSettings
 from llada_exp.evals.target import target
+from llada_exp.runs.keys import Key, flag, integer, mapping, text
 
 
 def check(settings: EvalSettings) -> None:
@@ -26,7 +28,7 @@ def check(settings: EvalSettings) -> None:
         )
 
 
-def told(settings: EvalSettings, folder: Path) -> list[str]:
+def plan(settings: EvalSettings, folder: Path) -> list[str]:
     where = "endpoints" if settings.urls else "the model in this process"
     return [f"lm-eval {tasks.require()} on {where}"]
 
@@ -84,7 +86,7 @@ def _on_endpoints(settings: EvalSettings, folder: Path) -> Found:
 
 
 def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
-    own = settings.lm_eval
+    own = settings.harness_keys
     return {
         "tasks": [b.name for b in settings.benchmarks],
         "folder": folder,
@@ -116,3 +118,22 @@ def _found(outcome: tasks.Outcome, folder: Path, model: str, url: str | None, lo
         accuracies=outcome.scored_by,
         groups=outcome.groups,
     )
+
+
+HARNESS = Harness(
+    name="lm_eval",
+    benchmarks="FILE.yaml; with harness=lm_eval lm-eval's tasks by name",
+    keys=(
+        Key("num_fewshot", None, integer(0, 1000), "examples before the question", unset="the task's"),
+        Key("multiturn", True, flag, "examples as turns of the chat; false: all in one message"),
+        Key("num_mc", 128, integer(1, 2**20), "Monte Carlo samples of a likelihood"),
+        Key("include_path", None, text, "folder of more tasks"),
+        Key("gen_kwargs", None, mapping, "in place of the task's: {name: value}"),
+        Key("add_bos", False, flag, "before raw texts"),
+        Key("allow_code", False, flag, "run what the model wrote (HumanEval, MBPP)"),
+    ),
+    recognises=lambda name: name.endswith((".yaml", ".yml")),
+    check=check,
+    plan=plan,
+    run=run,
+)

@@ -12,6 +12,8 @@ from pathlib import Path
 from llada_exp.evals import answers
 from llada_exp.evals.asking.pool import to_stderr
 from llada_exp.evals.asking.relay import relay
+from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.harness import Harness
 from llada_exp.evals.nemo import command, process
 from llada_exp.evals.nemo.command import Plan
 from llada_exp.evals.nemo.results import (
@@ -22,8 +24,8 @@ from llada_exp.evals.nemo.results import (
     verify_parameters,
 )
 from llada_exp.evals.result import Found
-from llada_exp.evals.settings import EvalSettings
 from llada_exp.evals.target import target
+from llada_exp.runs.keys import Key, integer, text, words
 
 REQUESTS = "requests.jsonl"
 OUTPUT = "nemo_skills"
@@ -34,21 +36,21 @@ _OWN = ("temperature", "top_p", "top_k", "max_tokens")
 def check(settings: EvalSettings) -> None:
     """Raises ValueError where NeMo-Skills is not installed, or cannot be told what is asked."""
     command.command(
-        command.find(settings.nemo_skills["command"]),
-        plan(settings, "http://HOST:1", "NAME", Path("/OUT")),
+        command.find(settings.harness_keys["command"]),
+        asking(settings, "http://HOST:1", "NAME", Path("/OUT")),
     )
 
 
-def told(settings: EvalSettings, folder: Path) -> list[str]:
+def plan(settings: EvalSettings, folder: Path) -> list[str]:
     """The command of a dry run."""
-    found = command.find(settings.nemo_skills["command"])
+    found = command.find(settings.harness_keys["command"])
     where = settings.urls[0] if len(settings.urls) == 1 else "http://RELAY:1"
     model = settings.server.model.name if settings.server else "SERVED"
-    own = plan(settings, where, model, folder / OUTPUT)
+    own = asking(settings, where, model, folder / OUTPUT)
     return [f"NeMo-Skills {found.version}:", shlex.join(command.command(found, own))]
 
 
-def plan(settings: EvalSettings, address: str, model: str, output_dir: Path, resume: bool = False) -> Plan:
+def asking(settings: EvalSettings, address: str, model: str, output_dir: Path, resume: bool = False) -> Plan:
     """One sample a problem is NeMo-Skills' greedy run, unless a temperature is asked for."""
     asked = settings.request
     greedy = not asked.get("temperature")
@@ -64,18 +66,18 @@ def plan(settings: EvalSettings, address: str, model: str, output_dir: Path, res
         temperature=asked.get("temperature"),
         top_p=asked.get("top_p"),
         top_k=asked.get("top_k"),
-        tokens_to_generate=asked.get("max_tokens", settings.nemo_skills["tokens_to_generate"]),
+        tokens_to_generate=asked.get("max_tokens", settings.harness_keys["tokens_to_generate"]),
         seed=settings.seed,
         concurrency=settings.concurrency,
         decoding={name: value for name, value in asked.items() if name not in _OWN},
         resume=resume,
-        extra=tuple(settings.nemo_skills["args"]),
+        extra=settings.harness_keys["args"],
     )
 
 
 def run(settings: EvalSettings, folder: Path) -> Found:
     """Raises RuntimeError where NeMo-Skills fails, or the server did not use what was asked."""
-    installed = command.find(settings.nemo_skills["command"])
+    installed = command.find(settings.harness_keys["command"])
     record, output = folder / REQUESTS, folder / OUTPUT
     with target(settings, folder) as own:
         with relay(
@@ -87,7 +89,7 @@ def run(settings: EvalSettings, folder: Path) -> Found:
             patience_s=settings.patience,
             alive=own.alive,
         ) as there:
-            asked = plan(settings, there.address, own.model, output, resume=output.exists())
+            asked = asking(settings, there.address, own.model, output, resume=output.exists())
             look = first_look(asked.sent(), record)
             process.run(
                 installed, asked, folder, lambda: there.error or look(), blame=lambda: first_failure(record)
@@ -104,3 +106,18 @@ def run(settings: EvalSettings, folder: Path) -> Found:
             version=installed.version,
             metrics=read_metrics(asked),
         )
+
+
+HARNESS = Harness(
+    name="nemo_skills",
+    benchmarks="NeMo-Skills' names: gsm8k, hendrycks_math, aime24 ...; any name that no other harness knows",
+    keys=(
+        Key("command", None, text, "path of `ns`", unset="on the PATH"),
+        Key("tokens_to_generate", 512, integer(1, 2**20), "answer tokens where nothing else says how many"),
+        Key("args", [], words("words for `ns eval`: ['++key=value']"), "more words for `ns eval`"),
+    ),
+    recognises=lambda name: True,
+    check=check,
+    plan=plan,
+    run=run,
+)

@@ -24,8 +24,8 @@ def ns(tmp_path):
 
 def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(server, ns, tmp_path):
     """Prevents the predecessor's evaluations, whose decoding parameters never left the client."""
-    done = evals("benchmark=gsm8k:2", f"url={server.url}", f"nemo_skills.command={ns}", "steps=32",
-                 "block_length=16", "tokens_to_generate=32", "expname=n", "tracking=disabled",
+    done = evals("benchmark=gsm8k:2", f"url={server.url}", f"nemo_skills.command={ns}", "decoding.steps=32",
+                 "decoding.block_length=16", "decoding.max_tokens=32", "expname=n", "tracking=disabled",
                  cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "outputs" / "evals" / "n"
@@ -42,15 +42,16 @@ def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(server, n
 
 
 def test_a_field_that_the_server_did_not_use_fails_the_run(server, ns, tmp_path):
-    done = evals("benchmark=gsm8k", f"url={server.url}", f"nemo_skills.command={ns}", "rule=threshold",
-                 "steps=32", "expname=n", "tracking=disabled", cwd=tmp_path)  # fmt: skip
+    done = evals("benchmark=gsm8k", f"url={server.url}", f"nemo_skills.command={ns}",
+                 "decoding.rule=threshold", "extra_body={steps: 32}", "expname=n", "tracking=disabled",
+                 cwd=tmp_path)  # fmt: skip
     assert done.returncode == 1
     assert "steps was asked as 32, but the server used" in done.stderr
 
 
 def test_the_dry_run_prints_the_command(ns, tmp_path):
     done = evals("benchmark=gsm8k:4", "url=http://127.0.0.1:9", f"nemo_skills.command={ns}", "dry_run=true",
-                 "threshold=0.9", cwd=tmp_path)  # fmt: skip
+                 "decoding.threshold=0.9", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     for word in ("--benchmarks=gsm8k:4", "--server_type=vllm", "--server_address=http://127.0.0.1:9/v1",
                  "++inference.extra_body.threshold=0.9", "++inference.temperature=0.7"):  # fmt: skip

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from llada_exp.evals import answers, builtin
+from llada_exp.evals import answers
 from llada_exp.evals.asking.loop import Refused
 from llada_exp.evals.asking.pool import ServersGone
+from llada_exp.evals.builtin import questions
 from llada_exp.evals.target import Target
 from tests.evals.endpoint import completion, endpoint, failure
 from tests.evals.samples import settings
@@ -28,12 +29,14 @@ def right(body):
 def ask(own, file, folder, *overrides):
     folder.mkdir(exist_ok=True)
     told = settings(f"benchmark='{file}'", f"url={own.url}", "max_retries=1", "patience=0.3", *overrides)
-    return builtin.run(told, Target(told.urls, "toy"), folder)
+    return questions.run(told, Target(told.urls, "toy"), folder)
 
 
 def test_every_sample_is_asked_once_with_its_seed_and_fields(twelve, tmp_path):
     with endpoint(right) as own:
-        found, num_before = ask(own, f"{twelve}:2", tmp_path / "a", "seed=5", "steps=8", "concurrency=3")
+        found, num_before = ask(
+            own, f"{twelve}:2", tmp_path / "a", "seed=5", "decoding.steps=8", "concurrency=3"
+        )
         assert sorted(own.questions()) == sorted((f"q{i}", seed) for i in range(12) for seed in (5, 6))
         assert own.most <= 3
         assert {body["steps"] for body in own.bodies} == {8}
@@ -50,7 +53,7 @@ def test_without_a_chat_template_the_prompt_goes_as_it_is(twelve, tmp_path):
         return 200, {"choices": [{"text": f"\\boxed{{{body['prompt'][3:]}}}", "finish_reason": "stop"}]}
 
     with endpoint(reply) as own:
-        found, _ = ask(own, twelve, tmp_path / "a", "chat_template=false", "prompt='Q:{problem}'")
+        found, _ = ask(own, twelve, tmp_path / "a", "chat_template=false", "builtin.prompt='Q:{problem}'")
         assert set(own.paths) == {"/v1/completions"}
     assert all(a.correct and a.output_tokens is None for a in found)
 
@@ -95,8 +98,8 @@ def test_a_parameter_that_the_server_did_not_use_ends_the_run(twelve, tmp_path):
 
     with endpoint(reply) as own:
         with pytest.raises(Refused, match="steps was asked as 8, but the server used None"):
-            ask(own, twelve, tmp_path / "a", "threshold=0.9", "steps=8")
-        found, _ = ask(own, twelve, tmp_path / "b", "threshold=0.9", "extra_body={new: 1}")
+            ask(own, twelve, tmp_path / "a", "decoding.steps=8")
+        found, _ = ask(own, twelve, tmp_path / "b", "decoding.threshold=0.9", "extra_body={new: 1}")
     assert len(found) == 12
 
 
@@ -118,7 +121,7 @@ def test_a_server_that_goes_ends_the_run_and_resuming_asks_the_rest_only(twelve,
         gone = Target(told.urls, "toy")
         object.__setattr__(gone, "alive", lambda: "its process ended" if len(stopped) >= 5 else None)
         with pytest.raises(ServersGone, match="its process ended"):
-            builtin.run(told, gone, folder)
+            questions.run(told, gone, folder)
         assert time.monotonic() - began < 20, "noticed while a request was in flight"
     kept = answers.read(folder / answers.FILE)
     assert len(kept) == 5

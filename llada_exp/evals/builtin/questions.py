@@ -1,4 +1,4 @@
-"""The builtin harness: asks every problem over HTTP, reads the answer, compares it.
+"""What the builtin harness asks, and what becomes of each question.
 
 Answers are appended to the folder as they come; what is there already is not asked again. Knows OpenAI's
 protocol and no server's inside.
@@ -16,8 +16,8 @@ from llada_exp.evals import answers, problems
 from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
 from llada_exp.evals.asking.pool import Exchange, Pool
+from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.problems import Problem
-from llada_exp.evals.settings import EvalSettings
 from llada_exp.evals.target import Target
 from llada_exp.scoring import Scorer, extract
 
@@ -60,7 +60,7 @@ def run(
     todo = [q for q in asked if q.key not in known]
     for _ in known:
         tick()
-    with Scorer(settings.scorer) as scorer, path.open("a", buffering=1) as file:
+    with Scorer(settings.harness_keys["scorer"]) as scorer, path.open("a", buffering=1) as file:
 
         def done(answer: Answer) -> None:
             file.write(answers.line(answer))
@@ -101,7 +101,7 @@ class _Asker:
 
     def request(self, question: Question) -> tuple[str, dict[str, Any]]:
         own = self.settings
-        text = problems.ask(question.problem, own.prompt)
+        text = problems.ask(question.problem, own.harness_keys["prompt"])
         content: dict[str, Any] = {"prompt": text}
         if own.chat_template:
             content = {"messages": [{"role": "user", "content": text}]}

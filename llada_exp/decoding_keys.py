@@ -1,0 +1,100 @@
+"""The keys `decoding.*` of every program's command line, derived from the declared fields.
+
+They mean one thing everywhere: fields named as a request names them, over a preset. `decoding=NAME` is the
+preset of a server that is started, and composes to `preset.*`, which holds every field; `decoding.*` holds
+the fields that the user names, null where none is. serve puts the named ones over the preset when it starts;
+bench and evals send them with each request, to a server that puts them over its own; both ask
+`llada_exp.decoding`. So one command line gives one decoding, whoever started the server.
+
+Knows no Hydra: composed mappings come in, mappings to compose go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from llada_exp.decoding import check, resolve
+from llada_exp.fields import DecodingError
+from llada_exp.help import help_line, spelled
+from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
+
+NAMED, PRESET = "decoding", "preset"
+OF_EVALUATIONS = tuple(name for name in REQUEST_FIELDS if name not in ("seed", "stop", "trace"))
+"""Fields that an evaluation may name: it has a seed of its own, its benchmarks say what ends an answer, and
+nobody reads a trace."""
+MOVED = {name: f"{NAMED}.{name}" for name in OF_EVALUATIONS} | {
+    "tokens_to_generate": f"{NAMED}.max_tokens",
+    f"{NAMED}.seed": "seed",
+}
+"""Old spellings of an evaluation's keys -> the new ones."""
+MOVED_OF_BENCH = {"request": NAMED} | {f"request.{name}": f"{NAMED}.{name}" for name in REQUEST_FIELDS}
+
+
+def composed() -> dict[str, Any]:
+    """What Hydra composes for a server: the declared defaults, which the file of `decoding=NAME` changes, and
+    no field named."""
+    defaults = {name: DECLARATIONS[name].default for name in PRESET_FIELDS}
+    return {PRESET: defaults, NAMED: dict.fromkeys(PRESET_FIELDS)}
+
+
+def composed_requests() -> dict[str, Any]:
+    """And beside it for a benchmark: fields of its requests, none of them named."""
+    return {NAMED: dict.fromkeys(REQUEST_FIELDS)}
+
+
+def composed_evaluation() -> dict[str, Any]:
+    return {NAMED: dict.fromkeys(OF_EVALUATIONS)}
+
+
+def named_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `decoding.*` that the user named."""
+    return {str(name): value for name, value in tree.items() if value is not None}
+
+
+def read_preset(tree: Mapping[str, Any]) -> DecodingParams:
+    """The preset that `preset.*` stands for; a field that is not there has its declared default. Raises
+    ValueError naming the key."""
+    try:
+        return DecodingParams(**tree)
+    except DecodingError as error:
+        raise ValueError(f"{PRESET}.{error}") from None
+
+
+def apply(named: Mapping[str, Any], preset: DecodingParams | None) -> DecodingParams:
+    """The decoding that named fields give over a preset; None: over that of a server which we do not know,
+    for its errors alone. Raises ValueError naming the key, also where a named field would play no part."""
+    try:
+        decoding = check(named) if preset is None else resolve(named, preset)
+    except DecodingError as error:
+        raise ValueError(f"{NAMED}.{error}") from None
+    for warning in decoding.warnings:
+        raise ValueError(f"{NAMED}.{warning}")
+    return decoding.params
+
+
+def help_preset() -> str:
+    return _help(PRESET_FIELDS)
+
+
+def help_requests() -> str:
+    return _help(REQUEST_FIELDS)
+
+
+def help_evaluation() -> str:
+    return _help(OF_EVALUATIONS)
+
+
+def _help(names: Iterable[str]) -> str:
+    lines: list[str] = []
+    for name in names:
+        lines += help_line(f"{NAMED}.{name}", explained(name))
+    return "\n".join(lines)
+
+
+def explained(name: str) -> str:
+    """A field's line: what it means, what it may be, whose it is, and its declared default."""
+    declared = DECLARATIONS[name]
+    choices = f": {' | '.join(declared.choices)}" if declared.choices else ""
+    rules = f" (of {', '.join(declared.rules)})" if declared.rules else ""
+    return f"{declared.help}{choices}{rules}  ({spelled(declared.default)})"

@@ -1,0 +1,37 @@
+"""What a harness is: a folder with one `HARNESS`, and a line in `harnesses.py`. Nothing else knows its name.
+
+Its keys stand under its name on the command line (`lm_eval.num_mc=16`); Hydra's defaults, validation and
+`--help` are derived from their declarations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.result import Found
+from llada_exp.runs.keys import Key
+
+
+@dataclass(frozen=True)
+class Harness:
+    """One way to ask and to score.
+
+    name:       as `harness=` and rows have it, and the place of its keys.
+    benchmarks: those that it knows, in a line of help.
+    recognises: whether a benchmark of this name is its own, where no harness is named.
+    check:      raises ValueError where it cannot do what is asked; nothing is started yet.
+    plan:       what it would run, a line each, for a dry run.
+    run:        asks and scores, in the evaluation's folder. Raises RuntimeError where a server does not
+                start, or none answers any more.
+    """
+
+    name: str
+    benchmarks: str
+    keys: tuple[Key, ...]
+    recognises: Callable[[str], bool]
+    check: Callable[[EvalSettings], None]
+    plan: Callable[[EvalSettings, Path], list[str]]
+    run: Callable[[EvalSettings, Path], Found]
