@@ -17,7 +17,7 @@ from typing import Any
 from llada_exp import decoding_keys
 from llada_exp.clients.http import RequestFailed, environment_key, get_json
 from llada_exp.jobs import ServerHandle, running_server
-from llada_exp.settings import ServeSettings, override_value
+from llada_exp.settings import MODEL_KEYS, ServeSettings, override_value
 
 ServerTree = Mapping[str, Any]
 SERVER_KEYS = tuple(f.name for f in fields(ServeSettings))
@@ -144,12 +144,14 @@ def tree_key(tree: ServerTree) -> str:
 
 
 def server_overrides(tree: ServerTree) -> list[str]:
-    """The Hydra overrides that start this very server, every leaf spelt out."""
+    """The Hydra overrides that start this very server, every leaf spelt out. A family's settings are added:
+    the model that is composed unless another is named may have none of them."""
     found: list[str] = []
     for key, value in tree.items():
-        leaves = value.items() if isinstance(value, Mapping) else [(None, value)]
-        found += [
-            f"{key}.{leaf}={override_value(v)}" if leaf else f"{key}={override_value(v)}"
-            for leaf, v in leaves
-        ]
+        if not isinstance(value, Mapping):
+            found.append(f"{key}={override_value(value)}")
+            continue
+        for leaf, inner in value.items():
+            of_family = key == "model" and leaf not in MODEL_KEYS
+            found.append(f"{'++' if of_family else ''}{key}.{leaf}={override_value(inner)}")
     return found

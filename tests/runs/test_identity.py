@@ -74,10 +74,10 @@ def test_of_a_server_that_runs_already_nothing_is_ours_to_say(monkeypatch):
 def test_what_is_asked_of_a_server_that_runs_already_is_measured():
     """Prevents requests' own fields from being taken for keys of the server."""
     remote = "url=http://a:1"
-    bench = {validate_bench(bench_tree(remote, *o)).config_hash for o in ([], ["request.cache=dual"],
-             ["request.threshold=0.5"], ["workload.seed=3"])}  # fmt: skip
-    evals = {validate_eval(eval_tree(remote, *o)).config_hash for o in ([], ["cache=dual"], ["threshold=0.5"],
-             ["seed=3"], ["tokens_to_generate=9"])}  # fmt: skip
+    bench = {validate_bench(bench_tree(remote, *o)).config_hash for o in ([], ["decoding.cache=dual"],
+             ["decoding.threshold=0.5"], ["workload.seed=3"])}  # fmt: skip
+    evals = {validate_eval(eval_tree(remote, *o)).config_hash for o in ([], ["decoding.cache=dual"],
+             ["decoding.threshold=0.5"], ["seed=3"], ["decoding.max_tokens=9"])}  # fmt: skip
     assert (len(bench), len(evals)) == (4, 5)
 
 
@@ -96,7 +96,7 @@ def test_ignored_keys_never_change_it_and_any_other_does(data, value, tree, remo
     tree, of_answers = tree
     path = data.draw(st.sampled_from(sorted(leaves(tree))))
     names = {*NOT_MEASURED, *(NOT_IN_ANSWERS if of_answers else ())}
-    names |= set(SERVER_KEYS) - {"seed"} if remote else set()
+    names |= set(SERVER_KEYS) - {"seed", "decoding"} if remote else set()
     before = tree
     for key in path.split("."):
         before = before[key]
