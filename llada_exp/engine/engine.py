@@ -163,16 +163,19 @@ class Engine:
         if params.block_length is None:
             params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
         if not visibility.sees_suffix:
+            faults = []
             if params.cache == "dual":
-                raise ValueError(
+                faults.append(
                     "cache is 'dual'; this model's blocks see nothing beyond themselves: expected none or "
                     "prefix, which is exact here"
                 )
             if params.refresh != "every_block":
-                raise ValueError(
+                faults.append(
                     f"refresh is {params.refresh!r}; this model's K/V of finished blocks never change: "
                     "expected every_block"
                 )
+            if faults:
+                raise ValueError("; ".join(faults))
         return params
 
     def _layout(self, prompt_length: int, params: DecodingParams) -> Layout:

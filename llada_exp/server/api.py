@@ -60,6 +60,10 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         scheduling=own.scheduling,
         exact=own.exact,
     )
+    try:  # a preset that this model rules out would refuse every request that names nothing
+        engine.effective(settings.decoding)
+    except ValueError as error:
+        raise ValueError(f"decoding.{error}") from None
     about = {
         "device": str(loaded.model.device),
         "dtype": str(plan.dtype).removeprefix("torch."),

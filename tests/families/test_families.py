@@ -20,7 +20,9 @@ from llada_exp.models import registry
 from llada_exp.models.base import FULL, Visibility
 from llada_exp.models.family import Family, meta_network
 from llada_exp.models.llada import LLaDAConfig
+from llada_exp.server.api import load_backend
 from tests.families import block_causal, causal_context, grouped, shifted
+from tests.server.conftest import composed as composed_settings
 from tests.toys import with_random_weights
 
 TOYS = {
@@ -257,3 +259,18 @@ def test_llada_with_grouped_key_heads_is_the_module(tmp_path):
     missing = replace(config, n_kv_heads=4).shape.num_parameters - model.shape.num_parameters
     assert missing == 2 * 2 * 32 * 64, "two key heads of 16 fewer, for k and v, in two layers"
     assert {p.device.type for p in meta_network(config).parameters()} == {"meta"}
+
+
+def test_a_servers_preset_that_the_model_rules_out_ends_its_start(tmp_path):
+    """Prevents a server that starts, and then refuses every request that names no cache."""
+    folder = write(tmp_path / "hf", "block_causal")
+    words = ["device=cpu", "model=hf", f"model.path={folder}", "model.block_length=8",
+             f"model.mask_token_id={TINY['mask_token_id']}", "decoding=fast"]  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"decoding\.cache is 'dual'; .*none or prefix.*refresh is 'window'.*every_block"
+    ):
+        load_backend(composed_settings(*words), "cpu")
+    backend = load_backend(
+        composed_settings(*words, "decoding.cache=prefix", "decoding.refresh=every_block"), "cpu"
+    )
+    assert backend.about["block_length"] == 8
