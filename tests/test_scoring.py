@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from llada_exp.bench.client import judge, run_load
 from llada_exp.bench.settings import Load
 from llada_exp.bench.workload import Prompt
-from llada_exp.evals import builtin, gate
+from llada_exp.evals import gate
+from llada_exp.evals.builtin import questions
 from llada_exp.evals.asking.pool import Exchange
 from llada_exp.evals.problems import Problem
 from llada_exp.evals.target import Target
@@ -139,10 +140,10 @@ def by_bench(cases, scorer):
 
 
 def by_evals(cases, scorer):
-    asker = builtin._Asker(samples.settings("url=http://a:1"), Target(("http://a:1",), "m"), scorer, print)
+    asker = questions._Asker(samples.settings("url=http://a:1"), Target(("http://a:1",), "m"), scorer, print)
     answers = []
     for response, expected, _ in cases:
-        question = builtin.Question(Problem("b", "0", "q", expected), 0)
+        question = questions.Question(Problem("b", "0", "q", expected), 0)
         body = {"choices": [{"message": {"content": response}}]}
         answers.append(asker.answer(question, {"seed": 0}, Exchange(200, body, "http://a:1", 1, 0.0)))
     return [answer.correct for answer in answers]

@@ -17,7 +17,14 @@ from llada_exp.jobs import running_server
 from tests.bench.conftest import environment
 
 EVALS = (sys.executable, "-m", "llada_exp.evals")
-SLOW = ("decoding=exact", "benchmark=tiny_long", "max_samples=48", "concurrency=48", "tracking=disabled")
+SLOW = (
+    "decoding.rule=fixed",
+    "decoding.cache=none",
+    "benchmark=tiny_long",
+    "max_samples=48",
+    "concurrency=48",
+    "tracking=disabled",
+)
 
 
 def evals(*arguments, cwd, timeout=240, module="llada_exp.evals", **env):

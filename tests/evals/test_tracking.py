@@ -1,6 +1,7 @@
 """W&B mirrors an evaluation: scores and verdicts; texts only where they are asked for."""
 
 import json
+import time
 
 from llada_exp.evals import answers, tracking
 from llada_exp.evals.schema import complete
@@ -16,6 +17,13 @@ def tracked(folder, log_text=False, **row):
     rows = [complete(told)]
     (folder / "row.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     tracking.track(Tracking("offline", "project", None, log_text), folder, rows, {"seed": 0})
+    until = time.monotonic() + 20  # W&B's own process writes the log, and may be behind on a busy machine
+    while b"/accuracy" not in (kept := content(folder)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return kept
+
+
+def content(folder):
     files = [p for p in folder.glob("wandb/offline-run-*/**/*") if p.is_file()]
     return b"".join(records(p) if p.suffix == ".wandb" else p.read_bytes() for p in files)
 
