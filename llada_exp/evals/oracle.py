@@ -313,7 +313,7 @@ class Oracle:
 def undefined(params: DecodingParams) -> str | None:
     """Why the oracle does not decode such a request, or None."""
     if params.rule not in RULES:
-        return f"rule={params.rule}"
+        return f"rule={params.rule}, which evals/oracle.py does not define"
     if params.temperature > 0:
         return "temperature > 0"
     if params.remasking != "low_confidence":
