@@ -70,7 +70,8 @@ def test_no_program_lists_the_fields_of_decoding():
     """A new field is its declaration: presets name only what differs from it."""
     for app in ("base", "serve", "bench", "eval", "gate"):
         tree = OmegaConf.load(conf_dir() / f"{app}.yaml")
-        assert not {*DECODING_FIELDS, "decoding", "preset", "request"} & set(tree) - {"seed"}, app
+        taken = {*DECODING_FIELDS, "decoding", "preset", "request"} & set(tree) - {"seed"}
+        assert not taken, f"conf/{app}.yaml has keys of its own that are names of decoding fields"
     exact, fast = (OmegaConf.load(conf_dir() / "decoding" / f"{name}.yaml") for name in ("exact", "fast"))
     assert set(exact) == {"max_tokens"}
     assert set(fast) - set(exact) == {"rule", "threshold", "cache", "refresh", "refresh_window"}
