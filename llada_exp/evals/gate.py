@@ -210,8 +210,8 @@ def _conclude(
 ) -> int:
     """Say which do not pass and by how much. left: settings of which there is no verdict. The exit code; a
     failure's, where there is none at all or vanilla's alone beside such settings."""
-    for one in left:
-        print(f"not judged: {one.setting}, {one.kind}: no oracle ({one.undefined}), no problems to compare")
+    for e in left:
+        print(f"not judged: {e.setting}, {e.kind}: no oracle ({e.undefined}), no problems to compare")
     if not found or (left and all(one.setting == VANILLA for one in found)):
         print("gate: nothing was judged: no setting to compare, and none held to the oracle", flush=True)
         return 1 if fail else 0
