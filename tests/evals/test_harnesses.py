@@ -94,3 +94,9 @@ def test_a_harness_that_comes_changes_no_evaluation_of_another(monkeypatch):
     assert (
         settings("benchmark=coins").config_hash != settings("benchmark=coins", "coin.num_coins=3").config_hash
     )
+
+
+def test_only_the_last_takes_any_name():
+    """Prevents a harness that is never recognised, because one before it takes its benchmarks."""
+    takes = [harness.recognises("no_such_benchmark") for harness in harnesses.harnesses().values()]
+    assert takes == [False] * (len(takes) - 1) + [True], "the line of a new harness goes before the last"
