@@ -27,6 +27,7 @@ HELP = {
     "decoding": "llada_exp.decoding_keys:help_preset",
     "decoding_of_requests": "llada_exp.decoding_keys:help_requests",
     "decoding_of_evaluations": "llada_exp.decoding_keys:help_evaluation",
+    "models": "llada_exp.settings:help_models",
     "benchmarks": "llada_exp.evals.harnesses:help_benchmarks",
     "harnesses": "llada_exp.evals.harnesses:help_keys",
 }

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llada_exp import decoding_keys
+from llada_exp.help import help_line
 from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 SOURCES = ("tiny", "hf", "dcp")
@@ -113,6 +114,12 @@ def conf_dir() -> Path:
         if (place / "serve.yaml").is_file():
             return place
     raise ValueError(f"conf/serve.yaml is neither in {package} nor beside it; is the install whole?")
+
+
+def help_models() -> str:
+    """The lines of `--help` on the choices of `model`: a file of conf/model each."""
+    names = sorted(path.stem for path in (conf_dir() / "model").glob("*.yaml"))
+    return "\n".join(help_line("model", f"{' | '.join(names)}  (tiny)", width=16))
 
 
 def validate(cfg: Mapping[str, Any]) -> ServeSettings:

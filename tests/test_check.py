@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from llada_exp.check import Endpoint, run
+from llada_exp.check import Endpoint, check_mixed, run
 from llada_exp.jobs import running_server
 from tests.server.conftest import FAKE, ROOT
 
@@ -37,6 +37,22 @@ def test_a_server_that_is_well():
     assert "pieces" in lines["streaming"]
     assert "#### " in lines["sample"]
     assert lines["result"] == "ok"
+
+
+def test_a_cache_that_the_model_has_not_is_not_asked_for(monkeypatch):
+    """Prevents a sound server of a block-causal model from failing the check."""
+    asked = []
+
+    def read(self, path, body=None):
+        if path == "/info":
+            return {"workers": {"0": {"caches": ["none", "prefix"]}}}
+        asked.append({k: v for k, v in body.items() if k not in ("messages", "max_tokens", "seed")})
+        return {"choices": [{"message": {"content": ""}}], "usage": {"completion_tokens": 1},
+                "llada": {"decoding": body}}  # fmt: skip
+
+    monkeypatch.setattr(Endpoint, "read", read)
+    assert check_mixed(Endpoint("http://a:1", None, 1, 8)).startswith("5 decoding settings at once")
+    assert {fields.get("cache") for fields in asked} == {None, "prefix"}
 
 
 def test_a_server_that_does_not_batch_is_found_out():

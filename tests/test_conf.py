@@ -8,7 +8,11 @@ from llada_exp.bench.settings import bench_keys, validate_bench
 from llada_exp.settings import conf_dir, known_keys, validate
 from llada_exp.types import DECODING_FIELDS
 
-NEEDS = {"hf": ["model.path=/some/folder"], "dcp": ["model.path=/some/folder"]}
+NEEDS = {
+    path.stem: ["model.path=/some/folder"]
+    for path in (conf_dir() / "model").glob("*.yaml")
+    if path.stem != "tiny" and "path: null" in path.read_text()
+}
 GROUPS = ("model", "decoding", "mode", "place", "experiment")
 
 
@@ -70,7 +74,8 @@ def test_no_program_lists_the_fields_of_decoding():
     """A new field is its declaration: presets name only what differs from it."""
     for app in ("base", "serve", "bench", "eval", "gate"):
         tree = OmegaConf.load(conf_dir() / f"{app}.yaml")
-        assert not {*DECODING_FIELDS, "decoding", "preset", "request"} & set(tree) - {"seed"}, app
+        taken = {*DECODING_FIELDS, "decoding", "preset", "request"} & set(tree) - {"seed"}
+        assert not taken, f"conf/{app}.yaml has keys of its own that are names of decoding fields"
     exact, fast = (OmegaConf.load(conf_dir() / "decoding" / f"{name}.yaml") for name in ("exact", "fast"))
     assert set(exact) == {"max_tokens"}
     assert set(fast) - set(exact) == {"rule", "threshold", "cache", "refresh", "refresh_window"}
@@ -115,3 +120,19 @@ def test_the_benchmarks_help_names_every_key_and_every_choice_of_its_own():
         assert name in text, f"--help does not tell of {key}"
     for _, choice in [*SWEEPS, *stems("workload"), *stems("tracking")]:
         assert choice in text, f"--help does not tell of {choice}"
+
+
+def test_a_models_file_may_choose_the_decoding_that_fits_it(tmp_path):
+    """Prevents a family whose `model=NAME` alone ends in a refusal of the default preset."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /decoding: exact\n"
+        "model: {source: hf, path: /some/folder, base: null, name: mine}\n"
+    )
+    here = f"hydra.searchpath=[file://{tmp_path}]"
+    for app in ("serve", "bench", "eval", "gate"):
+        cfg = composed(here, "model=mine", app=app)
+        assert (cfg.model.name, cfg.preset.rule, cfg.preset.cache) == ("mine", "fixed", "none"), app
+        assert composed(here, "model=mine", "decoding=fast", app=app).preset.cache == "dual", app
+    cfg = composed(here, "model=mine", "experiment=tiny_fast")
+    assert (cfg.model.name, cfg.preset.cache) == ("mine", "dual")

@@ -19,7 +19,9 @@ from llada_exp.types import DECODING_FIELDS
 from tests.server.conftest import composed, say
 
 ROOT = Path(__file__).parents[1]
-DOCS = {name: (ROOT / "docs" / name).read_text() for name in ("serving.md", "troubleshooting.md")}
+DOCS = {
+    name: (ROOT / "docs" / name).read_text() for name in ("serving.md", "troubleshooting.md", "extending.md")
+}
 BLOCK = re.compile(r"<!-- (?P<mark>[^>]+) -->\n```\w*\n(?P<code>.*?)^```$", re.S | re.M)
 CHAT = "/v1/chat/completions"
 

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "runs": {"clients", "decoding_keys", "help", "settings", "types", "jobs"},
     "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
               "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
-    "settings.py": {"types", "decoding_keys"},
+    "settings.py": {"types", "decoding_keys", "help"},
     "cli.py": {"settings"},
     "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
     "jobs": {"clients", "server", "settings"},

@@ -33,4 +33,4 @@ def test_a_stale_table_is_seen_and_only_it_is_written():
 def test_every_choice_has_its_source():
     sources = current(DECODING, "sources")
     for choice in (*RULES, *CACHES, *REFRESH, *REMASKING):
-        assert f"`{choice}`" in sources, choice
+        assert f"`{choice}`" in sources, f"{choice} has no line in docs/decoding.md's table of sources"

@@ -178,6 +178,14 @@ class Engine:
                 raise ValueError("; ".join(faults))
         return params
 
+    def decodes(self, params: DecodingParams) -> bool:
+        """Whether the model's visibility rules nothing of it out."""
+        try:
+            self.effective(params)
+        except ValueError:
+            return False
+        return True
+
     def _layout(self, prompt_length: int, params: DecodingParams) -> Layout:
         """Raises ValueError where the row is too long."""
         assert params.block_length is not None

@@ -111,6 +111,12 @@ def verdicts(
     return held + [judged(o, limits) for o in outcomes if o.versus is not None]
 
 
+def unjudged(exact: Sequence[Exactness], outcomes: Sequence[Outcome]) -> list[Exactness]:
+    """Settings that the oracle does not decode, and that were not compared with vanilla either."""
+    compared = {(o.setting, o.kind) for o in outcomes}
+    return [e for e in exact if e.undefined is not None and (e.setting, e.kind) not in compared]
+
+
 def plans(
     kinds: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, DecodingParams]]:
@@ -195,12 +201,18 @@ def gate(cfg: Any) -> int:
 
         outcomes = run(engine, tree["kinds"], tree["settings"], tree["num_problems"], report, known)
     print(f"rows: {folder}")
-    return _conclude(verdicts(outcomes, exact, limits), tree["undecided"], tree["fail"])
+    found = verdicts(outcomes, exact, limits)
+    return _conclude(found, tree["undecided"], tree["fail"], unjudged(exact, outcomes))
 
 
-def _conclude(found: Sequence[verdict.Verdict], undecided: str, fail: bool) -> int:
-    """Say which do not pass and by how much. The exit code; of no verdict at all, a failure's."""
-    if not found:
+def _conclude(
+    found: Sequence[verdict.Verdict], undecided: str, fail: bool, left: Sequence[Exactness] = ()
+) -> int:
+    """Say which do not pass and by how much. left: settings of which there is no verdict. The exit code; a
+    failure's, where there is none at all or vanilla's alone beside such settings."""
+    for e in left:
+        print(f"not judged: {e.setting}, {e.kind}: no oracle ({e.undefined}), no problems to compare")
+    if not found or (left and all(one.setting == VANILLA for one in found)):
         print("gate: nothing was judged: no setting to compare, and none held to the oracle", flush=True)
         return 1 if fail else 0
     bad = verdict.failing(found, undecided)

@@ -24,7 +24,8 @@ class Harness:
     recognises: whether a benchmark of this name is its own, where no harness is named.
     check:      raises ValueError where it cannot do what is asked; nothing is started yet.
     plan:       what it would run, a line each, for a dry run.
-    run:        asks and scores, in the evaluation's folder. Raises RuntimeError where a server does not
+    run:        asks and scores; whatever it keeps of its own goes into the evaluation's folder, where the
+                answers that it returns are written for it. Raises RuntimeError where a server does not
                 start, or none answers any more.
     """
 

@@ -13,9 +13,10 @@ from llada_exp.runs.keys import defaults, help_lines
 MODULES = [
     "llada_exp.evals.builtin.harness",
     "llada_exp.evals.lm.harness",
-    "llada_exp.evals.nemo.harness",
+    "llada_exp.evals.nemo.harness",  # stays last: it takes any name
 ]
-"""Each has a HARNESS. Of those that recognise a benchmark the first takes it."""
+"""Each has a HARNESS. Of those that recognise a benchmark the first takes it; a new line goes
+before the last."""
 
 
 def harnesses() -> dict[str, Harness]:

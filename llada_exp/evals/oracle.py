@@ -18,10 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llada_exp.types import DecodingParams
+from llada_exp.types import DECLARATIONS, DecodingParams
 
 RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
-"""Rules that are defined here. None of them revises a token."""
+"""Rules that are defined here, with their parameters. None of them revises a token."""
+DEFINED = {
+    "max_tokens", "block_length", "canvas", "rule", "cache", "refresh", "refresh_window", "refresh_interval",
+    "suffix_window", "ignore_eos", "early_eos", "ban_ids", "trace", "top_p", "top_k", "seed",
+}  # fmt: skip
+"""Other fields that are; the last three belong to sampling, and mean nothing without it. Whatever else there
+is stands at its default, or the request is not one for the oracle."""
 
 DECAY, POWER, WEIGHT = 0.8, 0.2, 0.7  # of `credit`
 
@@ -156,7 +162,7 @@ class Oracle:
 
     def __init__(self, model: Any, prompt: Sequence[int], params: DecodingParams) -> None:
         if reason := undefined(params):
-            raise ValueError(f"the oracle decodes greedily and unguided: {reason}")
+            raise ValueError(f"the oracle does not decode {reason}")
         self.model, self.params, self.num_prompt = model, params, len(prompt)
         self.kind = model.visibility.kind
         self.length = params.block_length or model.visibility.block_length or 32
@@ -313,16 +319,12 @@ class Oracle:
 def undefined(params: DecodingParams) -> str | None:
     """Why the oracle does not decode such a request, or None."""
     if params.rule not in RULES:
-        return f"rule={params.rule}"
-    if params.temperature > 0:
-        return "temperature > 0"
-    if params.remasking != "low_confidence":
-        return f"remasking={params.remasking}"
-    if params.cfg_scale > 0:
-        return "cfg_scale > 0"
-    if params.eos_confidence != "allow":
-        return f"eos_confidence={params.eos_confidence}"
-    return "stop strings" if params.stop else None
+        return f"rule={params.rule}, which evals/oracle.py does not define"
+    for name, declared in DECLARATIONS.items():
+        value = getattr(params, name)
+        if name not in DEFINED and not declared.rules and value != declared.default:
+            return f"{name}={value}"
+    return None
 
 
 def decode(model: Any, prompt: Sequence[int], params: DecodingParams) -> tuple[list[int], int]:

@@ -109,6 +109,7 @@ def evaluate(
     """
     started, began = status.now(), time.monotonic()
     found = harnesses()[settings.harness].run(settings, folder)
+    answers.write(folder / answers.FILE, found.answers)
     if not found.metrics and all(answer.verdict == answers.FAILED for answer in found.answers):
         first = found.answers[0].error if found.answers else "there was nothing to ask"
         raise RuntimeError(f"none of {len(found.answers)} questions was answered ({first})")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llada_exp.clients.http import environment_key
-from llada_exp.evals.asking.pool import to_stderr
+from llada_exp.evals.asking.pool import Pool, to_stderr
 from llada_exp.evals.evaluation import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
 from llada_exp.jobs.endpoint import Endpoint, find, folder
@@ -33,6 +33,17 @@ class Target:
     keys: Mapping[str, str | None] = field(default_factory=dict)
     handle: ServerHandle | None = None
     gone: Callable[[], str | None] = lambda: None
+
+    def pool(self, settings: EvalSettings) -> Pool:
+        """Of its URLs, to ask many requests (`asking/loop.py`); for one run of an event loop."""
+        return Pool(
+            self.urls,
+            key=self.keys,
+            timeout_s=settings.timeout,
+            max_retries=settings.max_retries,
+            patience_s=settings.patience,
+            alive=self.alive,
+        )
 
     def alive(self) -> str | None:
         """Asked often, and quick: None, or the reason to give up."""

@@ -15,8 +15,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llada_exp.decoding_keys import NAMED
+from llada_exp.decoding_keys import NAMED, PRESET
 from llada_exp.runs.servers import SERVER_KEYS
+from llada_exp.types import DECLARATIONS
 
 PLACES = ("host", "port", "url", "server_info", "endpoint", "api_key_file", "output_dir")
 """Where the server listens, and where files lie. `model.path` and `workload.path` name what is measured."""
@@ -50,8 +51,19 @@ def _without(tree: Mapping[str, Any], ignored: set[str], place: str) -> dict[str
     return {
         str(key): _without(value, ignored, f"{place}{key}.") if isinstance(value, Mapping) else _plain(value)
         for key, value in tree.items()
-        if f"{place}{key}" not in ignored
+        if f"{place}{key}" not in ignored and not _is_unsaid(f"{place}{key}", value)
     }
+
+
+def _is_unsaid(path: str, value: Any) -> bool:
+    """Whether it is a field of decoding that says nothing: so one that is declared later changes no
+    measurement that was begun before it."""
+    group, _, name = path.partition(".")
+    if group == NAMED and name:
+        return value is None
+    if group != PRESET or name not in DECLARATIONS:
+        return False
+    return json.dumps(_plain(value)) == json.dumps(_plain(DECLARATIONS[name].default))
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from llada_exp.server.shared import FAILED, READY, STARTING, Shared
 from llada_exp.server.spec import OpenSpec
 from llada_exp.server.worker import Backend
 from llada_exp.settings import ServeSettings
-from llada_exp.types import DecodingParams
+from llada_exp.types import CACHES, DecodingParams
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         "num_parameters": plan.shape.num_parameters,
         "max_length": engine.max_length,
         "block_length": engine.effective(DecodingParams()).block_length,
+        "caches": [c for c in CACHES if engine.decodes(DecodingParams(cache=c))],
         "memory": {
             "weights": plan.weights,
             "kv_per_row": plan.kv_per_row,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llada_exp.engine import Engine
 from llada_exp.engine.likelihood import Likelihood
 from llada_exp.evals.exact import check
+from llada_exp.evals.oracle import undefined
 from llada_exp.types import RULES, DecodingParams
 from tests.toys import BOS, MASK, toy_block_causal, toy_causal_context, toy_grouped, toy_model, toy_shifted
 
@@ -81,8 +82,9 @@ def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, 
     together = run(model, jobs, rows=data.draw(st.integers(1, 7)), budget=data.draw(st.integers(20, 300)))
     for (prompt, own), output in zip(jobs, together, strict=True):
         assert bits(run(model, [(prompt, own)])[0]) == bits(output)
-        checked = check(model, prompt, own, output, str)
-        assert checked.difference is None, (prompt, own)
+        if undefined(own) is None:
+            checked = check(model, prompt, own, output, str)
+            assert checked.difference is None, (prompt, own)
 
 
 @pytest.mark.parametrize("name", ["block_causal", "causal_context"])

@@ -215,7 +215,7 @@ def test_rows_of_other_rules_pay_nothing_beside_one_that_revises():
 
 def test_the_oracle_says_that_it_does_not_define_such_a_rule_and_the_check_names_what_is_revised():
     own = DecodingParams(max_tokens=8, block_length=8, rule="revoke", trace=True, ignore_eos=True)
-    assert undefined(own) == "rule=revoke"
+    assert undefined(own).startswith("rule=revoke")
     (output,) = run(MODELS[0], [(PROMPT, own)])
     plain = replace(own, rule="threshold", threshold=0.1)
     assert "pass" in check(MODELS[0], PROMPT, plain, output, str).difference

@@ -24,7 +24,7 @@ def test_every_column_is_documented_in_the_schemas_words_and_no_other_is():
 
 def test_every_harness_is_documented():
     for name in harnesses():
-        assert f"| `{name}` |" in EVALUATION
+        assert f"| `{name}` |" in EVALUATION, f"{name} has no line in the table of harnesses"
 
 
 @pytest.mark.parametrize("figure", FIGURES)

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from llada_exp.decoding import describe
 from llada_exp.evals import gate
+from llada_exp.evals.exact import Exactness
 from llada_exp.evals.outcome import Outcome, against, joined, known_outcomes
 from llada_exp.evals.stats import proportion
 from llada_exp.evals.verdict import Verdict
@@ -131,6 +132,19 @@ def test_the_exit_code(words, undecided, fail, code, capsys):
     said = capsys.readouterr().out
     assert said.count("so much") == sum(word != "pass" for word in words), "every one is said"
     assert ("gate: pass" in said) == (fail and code == 0)
+
+
+@pytest.mark.parametrize(("judged", "code"), [(["vanilla"], 1), ([], 1), (["vanilla", "dual"], 0)])
+def test_a_setting_that_nothing_judged_is_named_and_alone_is_no_pass(judged, code, capsys):
+    """Prevents `gate: pass` of a rule that the oracle does not define and no problem was decoded by."""
+    strange = Exactness(
+        "mine", "short", 0, 0, 0, 0, undefined="rule=mine, which evals/oracle.py does not define"
+    )
+    left = gate.unjudged([Exactness("vanilla", "short", 1, 1, 9, 0), strange], [])
+    found = [Verdict(name, "short", "pass") for name in judged]
+    assert gate._conclude(found, "fail", True, left) == code
+    assert "not judged: mine, short: no oracle (rule=mine, which" in capsys.readouterr().out
+    assert gate.unjudged([strange], [measured("mine")]) == []
 
 
 def test_the_preset_that_the_gate_runs_by_default_is_the_servers():

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from hydra import compose, initialize_config_dir
 
-from llada_exp.evals import harnesses
+from llada_exp.evals import answers, harnesses
 from llada_exp.evals.settings import eval_keys
 from llada_exp.settings import conf_dir
 from tests.bench.conftest import environment
@@ -38,6 +38,8 @@ def test_a_new_harness_answers_its_benchmark_with_keys_of_its_own(tmp_path):
     (row,) = pq.read_table(tmp_path / "outputs" / "evals" / "c" / "row.parquet").to_pylist()
     assert (row["harness"], row["benchmark"], row["num_problems"]) == ("coin", "coins", 3)
     assert (row["accuracy"], row["model"]) == (1.0, "coin")
+    kept = answers.read(tmp_path / "outputs" / "evals" / "c" / answers.FILE)
+    assert [a.response for a in kept] == ["heads"] * 3, "or W&B, which is on by default, has none to show"
 
 
 def test_a_sweep_over_a_key_of_a_new_harness(tmp_path):
@@ -92,3 +94,9 @@ def test_a_harness_that_comes_changes_no_evaluation_of_another(monkeypatch):
     assert (
         settings("benchmark=coins").config_hash != settings("benchmark=coins", "coin.num_coins=3").config_hash
     )
+
+
+def test_only_the_last_takes_any_name():
+    """Prevents a harness that is never recognised, because one before it takes its benchmarks."""
+    takes = [harness.recognises("no_such_benchmark") for harness in harnesses.harnesses().values()]
+    assert takes == [False] * (len(takes) - 1) + [True], "the line of a new harness goes before the last"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from llada_exp.evals import oracle
 from llada_exp.evals.oracle import decode, undefined
 from llada_exp.types import DecodingParams
 from tests.engine.test_reference import load, params
@@ -44,3 +45,11 @@ def test_the_cases_cover_caches_and_rules():
 def test_what_it_does_not_define_is_refused(own):
     with pytest.raises(ValueError, match=next(iter(own))):
         decode(None, [1], DecodingParams(**own))
+
+
+def test_a_field_that_it_does_not_know_is_not_the_engines_mistake(monkeypatch):
+    """Prevents a new field that obeys its declaration, and that the gate calls inexact."""
+    monkeypatch.setattr(oracle, "DEFINED", oracle.DEFINED - {"suffix_window"})
+    assert undefined(DecodingParams(suffix_window=5)) == "suffix_window=5"
+    assert undefined(DecodingParams(threshold=0.5, rule="threshold")) is None
+    assert undefined(DecodingParams(top_p=0.5, seed=3)) is None

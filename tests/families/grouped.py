@@ -34,7 +34,7 @@ class Body:
     def network(self) -> Network:
         return Network(self.shape)
 
-    def ready(self, network: Network, special: SpecialIds, release: bool) -> PackedModel:
+    def ready(self, network: Any, special: SpecialIds, release: bool) -> PackedModel:
         shape, embedding = self.shape, network.model["embed_tokens"].weight.detach()
         tables = rope_tables(shape.head_dim, 10000.0, shape.max_length, embedding.device)
         with torch.no_grad():

@@ -274,3 +274,4 @@ def test_a_servers_preset_that_the_model_rules_out_ends_its_start(tmp_path):
         composed_settings(*words, "decoding.cache=prefix", "decoding.refresh=every_block"), "cpu"
     )
     assert backend.about["block_length"] == 8
+    assert backend.about["caches"] == ["none", "prefix"], "what `check` asks it for"

@@ -1,6 +1,7 @@
 """What makes two measurements the same: the config hash of bench and evals."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import identity
 from llada_exp.runs.identity import NOT_IN_ANSWERS, NOT_MEASURED, config_hash
 from llada_exp.runs.servers import SERVER_KEYS
+from llada_exp.types import DECLARATIONS
 from tests.bench.test_settings import composed as bench_tree
 from tests.evals.samples import composed as eval_tree
 
@@ -136,3 +138,19 @@ def test_numbers_count_by_value_and_texts_are_no_numbers():
     assert of([1, 2.0]) == of((1, 2))
     assert of([1, 2]) != of([2, 1])
     assert of({"a": {"b": 2.0}}) == of({"a": {"b": 2}})
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_field_that_is_declared_later_changes_no_measurement_of_before(remote, monkeypatch):
+    """Prevents an evaluation that nobody can go on with, because somebody added a field it does not name."""
+    later = {**DECLARATIONS, "later": replace(DECLARATIONS["suffix_window"], default=3)}
+    monkeypatch.setattr(identity, "DECLARATIONS", later)
+    for tree in (BENCH, EVALS):
+        for path, value, is_same in (
+            ("preset.later", 3, True),
+            ("preset.later", 4, False),
+            ("decoding.later", None, True),
+            ("decoding.later", 3, False),
+        ):
+            one, other = (config_hash(t, remote=remote) for t in (tree, changed(tree, path, value)))
+            assert (one == other) == (is_same or (remote and path.startswith("preset"))), path

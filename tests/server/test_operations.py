@@ -152,6 +152,7 @@ def test_info_tells_versions_model_and_configuration(http, server):
     assert about["device"] == "cpu"
     assert about["num_parameters"] > 10_000
     assert about["block_length"] == 32
+    assert about["caches"] == ["none", "prefix", "dual"]
     assert info["decoding"]["block_length"] == 16, "what the configuration names"
     assert about["memory"]["total"] >= about["memory"]["weights"] > 0
 

@@ -15,7 +15,7 @@ from typing import Any
 from llada_exp.evals import answers, problems
 from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
-from llada_exp.evals.asking.pool import Exchange, Pool
+from llada_exp.evals.asking.pool import Exchange
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.problems import Problem
 from llada_exp.evals.target import Target
@@ -86,14 +86,7 @@ class _Asker:
 
     async def all(self, todo: Sequence[Question]) -> None:
         own = self.settings
-        pool = Pool(
-            self.target.urls,
-            key=self.target.keys,
-            timeout_s=own.timeout,
-            max_retries=own.max_retries,
-            patience_s=own.patience,
-            alive=self.target.alive,
-        )
+        pool = self.target.pool(own)
         await ask_all(pool, todo, own.concurrency, self.request, self._told, Seen(own.request))
 
     async def _told(self, question: Question, body: Mapping[str, Any], exchange: Exchange) -> None:

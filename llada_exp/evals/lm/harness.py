@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llada_exp.evals import answers
-from llada_exp.evals.asking.pool import Pool, to_stderr
+from llada_exp.evals.asking.pool import to_stderr
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness
 from llada_exp.evals.lm import tasks
@@ -59,30 +58,19 @@ def run(settings: EvalSettings, folder: Path) -> Found:
         max_positions=server.engine.max_positions,
         max_length=server.engine.max_length,
     )
-    return _found(outcome, folder, server.model.name, None, local=True)
+    return _found(outcome, server.model.name, None, local=True)
 
 
 def _on_endpoints(settings: EvalSettings, folder: Path) -> Found:
     with target(settings, folder) as own:
-
-        def pool() -> Pool:
-            return Pool(
-                own.urls,
-                key=own.keys,
-                timeout_s=settings.timeout,
-                max_retries=settings.max_retries,
-                patience_s=settings.patience,
-                alive=own.alive,
-            )
-
         outcome = tasks.run_lm_eval(
             **_common(settings, folder),
-            pool=pool,
+            pool=lambda: own.pool(settings),
             model_name=own.model,
             request=settings.request,
             concurrency=settings.concurrency,
         )
-        return _found(outcome, folder, own.model, own.urls[0], local=False)
+        return _found(outcome, own.model, own.urls[0], local=False)
 
 
 def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
@@ -103,10 +91,9 @@ def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
     }
 
 
-def _found(outcome: tasks.Outcome, folder: Path, model: str, url: str | None, local: bool) -> Found:
+def _found(outcome: tasks.Outcome, model: str, url: str | None, local: bool) -> Found:
     if outcome.num_cut:
         to_stderr(f"warning: {outcome.num_cut} prompts were too long for a row and lost their start")
-    answers.write(folder / answers.FILE, outcome.answers)
     return Found(
         outcome.answers,
         model,

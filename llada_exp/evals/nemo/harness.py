@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from llada_exp.evals import answers
 from llada_exp.evals.asking.pool import to_stderr
 from llada_exp.evals.asking.relay import relay
 from llada_exp.evals.evaluation import EvalSettings
@@ -96,10 +95,8 @@ def run(settings: EvalSettings, folder: Path) -> Found:
             )
         if (warning := verify_parameters(asked.sent(), record)) is not None:
             to_stderr(f"warning: {warning}")
-        found = read_results(asked, record)
-        answers.write(folder / answers.FILE, found)
         return Found(
-            found,
+            read_results(asked, record),
             own.model,
             own.urls[0],
             own.handle is not None,
