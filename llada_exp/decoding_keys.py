@@ -52,6 +52,14 @@ def named_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in tree.items() if value is not None}
 
 
+def chooses_preset(word: str) -> bool:
+    """Whether a word of a command line chooses the preset (`decoding=fast`) or changes it (`preset.rule=klass`).
+    `decoding={rule: klass}` names fields."""
+    key, _, value = word.partition("=")
+    key = key.lstrip("+~").partition("@")[0]
+    return (key == NAMED and not value.startswith("{")) or key.split(".")[0] == PRESET
+
+
 def read_preset(tree: Mapping[str, Any]) -> DecodingParams:
     """The preset that `preset.*` stands for; a field that is not there has its declared default. Raises
     ValueError naming the key."""
