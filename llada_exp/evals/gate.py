@@ -160,8 +160,8 @@ def named_setting(tree: Mapping[str, Any], chosen: bool = False) -> dict[str, di
 
 
 def judged_settings(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """`settings`, and what `decoding.*` names or, where `words` of the command line choose or change the preset,
-    that preset; left out where it is one of `settings`. Raises ValueError naming a bad one."""
+    """`settings`, and what `decoding.*` names or, where `words` of the command line choose or change the
+    preset, that preset; left out where it is one of `settings`. Raises ValueError naming a bad one."""
     settings = tree["settings"]
     own = named_setting(tree, chosen=any(map(decoding_keys.chooses_preset, words)))
     every = plans(tree["kinds"], {**settings, **own}).values()
@@ -224,7 +224,7 @@ def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
     """Raises ValueError naming the key."""
     for key in tree:
         if key not in KEYS:
-            raise ValueError(unknown_key_message(key, KEYS))
+            raise ValueError(unknown_key_message(key, KEYS, decoding_keys.MOVED_OF_SERVER))
     for key, least in (("num_problems", 0), ("batch_size", 1), ("exact", 0)):
         if isinstance(tree[key], bool) or not isinstance(tree[key], int) or tree[key] < least:
             raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= {least}")
@@ -240,7 +240,10 @@ def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
 def main() -> None:
     from llada_exp.cli import run_app
 
-    run_app(gate, "gate", (*KEYS, *(f"decoding.{name}" for name in PRESET_FIELDS)))
+    keys = (
+        f"{group}.{name}" for group in (decoding_keys.NAMED, decoding_keys.PRESET) for name in PRESET_FIELDS
+    )
+    run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)
 
 
 if __name__ == "__main__":
