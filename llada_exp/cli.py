@@ -72,9 +72,15 @@ def explain(error: Exception, keys: Iterable[str], moved: Mapping[str, str]) -> 
         group, _, choice = missing.rpartition("/")
         return f"{group} is {choice!r}; expected one of {', '.join(sorted(options))}"
     text = str(error) or str(error.__cause__)
+    if text.startswith("Config group override must be"):
+        return "a group (decoding=, model=, mode= ...) is null or a number; expected a name of its choices"
     if type(error).__name__ == "OverrideParseException":
         return f"cannot read {getattr(error, 'override', '')!r}; write key=value"
     unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     if unknown and not unknown.group(1).startswith("hydra."):
-        return unknown_key_message(unknown.group(1).split("@")[0], keys, moved)
+        inside = re.search(r"full_key: (\S+)", f"{text} {error.__cause__}")  # of key={a: 1}, the one inside
+        key = unknown.group(1).split("@")[0]
+        if inside and inside.group(1).startswith(f"{key}."):
+            key = inside.group(1)
+        return unknown_key_message(key, keys, moved)
     return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())

@@ -14,21 +14,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llada_exp.decoding import check, resolve
+from llada_exp.decoding import ALIASES, check, resolve
 from llada_exp.fields import DecodingError
 from llada_exp.help import help_line, spelled
-from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
+from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, SCHEDULE, DecodingParams
 
 NAMED, PRESET = "decoding", "preset"
 OF_EVALUATIONS = tuple(name for name in REQUEST_FIELDS if name not in ("seed", "stop", "trace"))
 """Fields that an evaluation may name: it has a seed of its own, its benchmarks say what ends an answer, and
 nobody reads a trace."""
-MOVED = {name: f"{NAMED}.{name}" for name in OF_EVALUATIONS} | {
-    "tokens_to_generate": f"{NAMED}.max_tokens",
-    f"{NAMED}.seed": "seed",
-}
-"""Old spellings of an evaluation's keys -> the new ones."""
-MOVED_OF_BENCH = {"request": NAMED} | {f"request.{name}": f"{NAMED}.{name}" for name in REQUEST_FIELDS}
+
+
+def moved(names: Iterable[str]) -> dict[str, str]:
+    """Old spellings of a program's keys, and names that requests alone have -> the new ones. names: the
+    fields that stand under `decoding` there."""
+    found = {"request": NAMED, "tokens_to_generate": f"{NAMED}.max_tokens"}
+    for name in names:
+        found |= dict.fromkeys((name, f"request.{name}"), f"{NAMED}.{name}")
+    aliases = {
+        "generation_algorithm": f"{NAMED}.rule or {NAMED}.cache",
+        "use_cache": f"{NAMED}.cache",
+        "use_dual_cache": f"{NAMED}.cache",
+        "max_completion_tokens": f"{NAMED}.max_tokens",
+    }
+    for alias in ALIASES:
+        found |= dict.fromkeys((alias, f"request.{alias}", f"{NAMED}.{alias}"), aliases[alias])
+    return found
+
+
+MOVED_OF_SERVER = moved(PRESET_FIELDS)
+MOVED_OF_BENCH = moved(REQUEST_FIELDS)
+MOVED_OF_EVALUATION = moved(OF_EVALUATIONS) | dict.fromkeys((f"{NAMED}.seed", "request.seed"), "seed")
 
 
 def composed() -> dict[str, Any]:
@@ -52,13 +68,26 @@ def named_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): value for name, value in tree.items() if value is not None}
 
 
+def chooses_preset(word: str) -> bool:
+    """Whether a word of a command line chooses the preset (`decoding=fast`) or changes it
+    (`preset.rule=klass`). `decoding={rule: klass}` names fields."""
+    key, _, value = word.partition("=")
+    key = key.lstrip("+~").partition("@")[0]
+    return (key == NAMED and not value.startswith("{")) or key.split(".")[0] == PRESET
+
+
 def read_preset(tree: Mapping[str, Any]) -> DecodingParams:
     """The preset that `preset.*` stands for; a field that is not there has its declared default. Raises
-    ValueError naming the key."""
+    ValueError naming the key, also where a schedule stands beside another rule: no request would get it."""
     try:
-        return DecodingParams(**tree)
+        preset = DecodingParams(**tree)
     except DecodingError as error:
         raise ValueError(f"{PRESET}.{error}") from None
+    for name in SCHEDULE:
+        if getattr(preset, name) is not None and preset.rule not in DECLARATIONS[name].rules:
+            value, rule = getattr(preset, name), preset.rule
+            raise ValueError(f"{PRESET}.{name} is {value} and not used: {PRESET}.rule is {rule!r}")
+    return preset
 
 
 def apply(named: Mapping[str, Any], preset: DecodingParams | None) -> DecodingParams:

@@ -60,6 +60,7 @@ def as_job(words: list[str]) -> list[str]:
 
 def main() -> None:
     from llada_exp.cli import run_app
+    from llada_exp.decoding_keys import MOVED_OF_SERVER
     from llada_exp.jobs.operate import NotReady
     from llada_exp.settings import known_keys
 
@@ -69,7 +70,7 @@ def main() -> None:
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(wanted[0] if wanted else serve, "serve", known_keys())
+        run_app(wanted[0] if wanted else serve, "serve", known_keys(), MOVED_OF_SERVER)
     except NotReady as error:
         sys.exit(f"error: {error}")
 

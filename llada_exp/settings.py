@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from llada_exp import decoding_keys
 from llada_exp.help import help_line
-from llada_exp.types import PRESET_FIELDS, DecodingParams
+from llada_exp.types import PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
 
 SOURCES = ("tiny", "hf", "dcp")
 MODES = ("batch", "streaming")
@@ -124,7 +124,7 @@ def help_models() -> str:
 
 def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
-    tree = Node(cfg, "", _names(ServeSettings))
+    tree = Node(cfg, "", _names(ServeSettings), decoding_keys.MOVED_OF_SERVER)
     preset = decoding_keys.read_preset(tree.child("preset", PRESET_FIELDS).tree)
     named = decoding_keys.named_fields(tree.child("decoding", PRESET_FIELDS).tree)
     settings = ServeSettings(
@@ -166,6 +166,11 @@ def unknown_key_message(key: str, known: Iterable[str], moved: Mapping[str, str]
     if moved and key in moved:
         return f"{key} is now {moved[key]}"
     names = sorted(known)
+    if key in names:  # of ~key and key@place
+        return f"{key} cannot be taken away or put elsewhere; write {key}=VALUE"
+    group, _, name = key.partition(".")
+    if group == decoding_keys.NAMED and name in REQUEST_FIELDS:
+        return f"unknown key {key}; it is a field of single requests, and no key of this program"
     guess = nearest(key, names)
     hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"
     return f"unknown key {key}; {hint}"

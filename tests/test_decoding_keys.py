@@ -4,16 +4,18 @@ import copy
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from llada_exp.bench.settings import validate_bench
+from llada_exp.bench.settings import bench_keys, validate_bench
+from llada_exp.cli import explain
 from llada_exp.decoding import resolve
-from llada_exp.decoding_keys import help_preset, help_requests
-from llada_exp.evals.settings import validate_eval
+from llada_exp.decoding_keys import MOVED_OF_BENCH, MOVED_OF_SERVER, help_preset, help_requests
+from llada_exp.evals.settings import MOVED, eval_keys, validate_eval
 from llada_exp.runs.servers import check_preset, server_overrides
-from llada_exp.settings import conf_dir, validate
+from llada_exp.settings import conf_dir, known_keys, validate
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
 
 PRESETS = ("exact", "fast")
@@ -149,3 +151,55 @@ def test_help_names_every_field_in_its_declared_words():
         words = " ".join(text.split())
         for name in names:
             assert f"decoding.{name} {DECLARATIONS[name].help}" in words
+
+
+KEYS_OF = {
+    "serve": (known_keys, MOVED_OF_SERVER),
+    "bench": (bench_keys, MOVED_OF_BENCH),
+    "eval": (eval_keys, MOVED),
+}
+
+
+def refusal(app, *words):
+    keys, moved = KEYS_OF[app]
+    try:
+        DOORS[app](composed(app, *words))
+    except (HydraException, ValueError) as error:
+        return explain(error, keys(), moved)
+    raise AssertionError(f"{app} takes {words}")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("request.rule=klass", "request.rule is now decoding.rule"),
+        ("+request={rule: klass}", "request is now decoding"),
+        ("tokens_to_generate=9", "tokens_to_generate is now decoding.max_tokens"),
+        ("cache=dual", "cache is now decoding.cache"),
+        ("use_cache=true", "use_cache is now decoding.cache"),
+        ("decoding.use_dual_cache=true", "decoding.use_dual_cache is now decoding.cache"),
+        (
+            "~decoding.cache",
+            "decoding.cache cannot be taken away or put elsewhere; write decoding.cache=VALUE",
+        ),
+        ("decoding={x: 1}", "unknown key decoding.x;"),
+        ("decoding=null", "a group (decoding="),
+        ("preset.steps=4", "preset.steps is 4 and not used: preset.rule is 'credit'"),
+    ],
+)
+@pytest.mark.parametrize("app", APPS)
+def test_every_program_says_what_an_odd_or_old_spelling_is_now(app, word, said):
+    """Prevents one program from knowing a spelling that another calls unknown, or guesses at wrongly."""
+    assert refusal(app, word).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("app", "word"), [("serve", "decoding.ignore_eos=true"), ("eval", "decoding.stop=x")]
+)
+def test_a_field_of_single_requests_is_not_taken_for_a_slip(app, word):
+    assert "it is a field of single requests" in refusal(app, word)
+
+
+def test_fields_in_braces_choose_no_preset():
+    """Prevents `url=... decoding={threshold: 0.9}` from being refused as a preset."""
+    check_preset(["decoding={threshold: 0.9}"], ("http://a",))

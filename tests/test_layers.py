@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "cli.py": {"settings"},
     "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
     "jobs": {"clients", "server", "settings"},
-    "serve.py": {"cli", "settings", "server", "engine", "jobs"},
+    "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only

@@ -152,17 +152,27 @@ def exact_sum(found: Sequence[Exactness]) -> str:
     return f"in all: {equal} of {n} exact, {passes} passes, {ties} ties"
 
 
-def named_setting(tree: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def named_setting(tree: Mapping[str, Any], chosen: bool = False) -> dict[str, dict[str, Any]]:
     """The setting that the keys `decoding.*` name over the preset, as `serve` would take it; {} where none is
-    named. Raises ValueError."""
+    named, nor the preset chosen. Raises ValueError."""
     preset = decoding_keys.read_preset(Node(tree["preset"], "preset", PRESET_FIELDS).tree)
     named = decoding_keys.named_fields(Node(tree["decoding"], "decoding", PRESET_FIELDS).tree)
-    if not named:
+    if not named and not chosen:
         return {}
     used = decoding_columns.values(describe(decoding_keys.apply(named, preset)))
     if "max_tokens" not in named:  # then that of the problems
         del used["max_tokens"]
     return {decoding_keys.NAMED: used}
+
+
+def judged_settings(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """`settings`, and what `decoding.*` names or, where `words` of the command line choose or change the
+    preset, that preset; left out where it is one of `settings`. Raises ValueError naming a bad one."""
+    settings = tree["settings"]
+    own = named_setting(tree, chosen=any(map(decoding_keys.chooses_preset, words)))
+    every = plans(tree["kinds"], {**settings, **own}).values()
+    repeated = own and all(any(p[decoding_keys.NAMED] == p[name] for name in settings) for p in every)
+    return {**settings, **({} if repeated else own)}
 
 
 KEYS = (
@@ -178,9 +188,8 @@ def gate(cfg: Any) -> int:
 
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     limits = _checked(tree)
-    tree["settings"] = {**tree["settings"], **named_setting(tree)}
+    tree["settings"] = judged_settings(tree, HydraConfig.get().overrides.task)
     known = known_outcomes(Path(tree["resume"]), tree["num_problems"]) if tree["resume"] else {}
-    plans(tree["kinds"], tree["settings"])  # names a bad setting before anything is loaded
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
     engine = Engine(model, batch_size=tree["batch_size"])
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -227,7 +236,7 @@ def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
     """Raises ValueError naming the key."""
     for key in tree:
         if key not in KEYS:
-            raise ValueError(unknown_key_message(key, KEYS))
+            raise ValueError(unknown_key_message(key, KEYS, decoding_keys.MOVED_OF_SERVER))
     for key, least in (("num_problems", 0), ("batch_size", 1), ("exact", 0)):
         if isinstance(tree[key], bool) or not isinstance(tree[key], int) or tree[key] < least:
             raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= {least}")
@@ -243,7 +252,10 @@ def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
 def main() -> None:
     from llada_exp.cli import run_app
 
-    run_app(gate, "gate", (*KEYS, *(f"decoding.{name}" for name in PRESET_FIELDS)))
+    keys = (
+        f"{group}.{name}" for group in (decoding_keys.NAMED, decoding_keys.PRESET) for name in PRESET_FIELDS
+    )
+    run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)
 
 
 if __name__ == "__main__":

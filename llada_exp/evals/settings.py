@@ -37,7 +37,7 @@ OWN = (
 )  # fmt: skip
 
 
-MOVED = {**decoding_keys.MOVED, "prompt": "builtin.prompt", "scorer": "builtin.scorer"}
+MOVED = {**decoding_keys.MOVED_OF_EVALUATION, "prompt": "builtin.prompt", "scorer": "builtin.scorer"}
 """Old spelling of a key -> the new one."""
 
 

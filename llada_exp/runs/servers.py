@@ -125,8 +125,8 @@ def check_requests(named: Mapping[str, Any], server: ServeSettings | None) -> No
 def check_preset(overrides: Sequence[str], urls: Sequence[str]) -> None:
     """Raises ValueError where a command line chooses a preset for a server that runs already."""
     for word in overrides if urls else ():
-        key = word.partition("=")[0].lstrip("+~").partition("@")[0]
-        if key == decoding_keys.NAMED or key.split(".")[0] == decoding_keys.PRESET:
+        if decoding_keys.chooses_preset(word):
+            key = word.partition("=")[0].lstrip("+~").partition("@")[0]
             raise ValueError(
                 f"{key} is the preset of a server of our own, but url is {','.join(urls)}: name fields of the"
                 " requests instead, decoding.FIELD=VALUE"

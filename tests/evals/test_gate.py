@@ -217,6 +217,27 @@ def test_no_decoding_key_is_no_setting_and_a_bad_one_is_named():
         gate.named_setting(tree)
 
 
+@pytest.mark.parametrize(
+    ("words", "judged"),
+    [
+        (["decoding=exact"], {"fast", "decoding"}),
+        (["preset.threshold=0.5"], {"fast", "decoding"}),
+        (["decoding=fast"], {"fast"}),  # that of settings=fast
+        (["settings=none", "decoding=fast"], {"decoding"}),
+        (["decoding={rule: klass}"], {"fast", "decoding"}),
+        ([], {"fast"}),
+    ],
+)
+def test_a_preset_that_is_chosen_or_changed_is_judged(words, judged):
+    """Prevents `gate preset.threshold=0.5` from passing the preset that the user did not ask about."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tree = OmegaConf.to_container(compose("gate", words))
+    settings = gate.judged_settings(tree, words)
+    assert settings.keys() == judged
+    if words == ["preset.threshold=0.5"]:
+        assert (settings["decoding"]["rule"], settings["decoding"]["threshold"]) == ("credit", 0.5)
+
+
 def test_the_help_text_names_every_key_and_every_choice_of_settings():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("gate", return_hydra_config=True).hydra.help.template

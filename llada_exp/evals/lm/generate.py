@@ -61,11 +61,14 @@ class Generator(Protocol):
     def answer(self, asks: Sequence[Ask], report: Report) -> None: ...
 
 
-def decoding_fields(arguments: Mapping[str, Any], own: Mapping[str, Any], sample: int) -> dict[str, Any]:
+def decoding_fields(
+    arguments: Mapping[str, Any], own: Mapping[str, Any], sample: int, seed: int = 0
+) -> dict[str, Any]:
     """A task's generation arguments as fields of a request; `own`, the user's, take their place.
 
     do_sample false is temperature 0, whatever temperature stands beside it; true without a temperature is
-    1. Sample i of a document gets the seed + i. Raises ValueError for an argument that is no field.
+    1. Sample i of a document gets the seed + i; `seed` is the evaluation's, where neither names one. Raises
+    ValueError for an argument that is no field.
     """
     task = dict(arguments)
     lengths = [v for name in _MAX_TOKENS if (v := task.pop(name, None)) is not None]
@@ -85,8 +88,8 @@ def decoding_fields(arguments: Mapping[str, Any], own: Mapping[str, Any], sample
     if texts := [stops] if isinstance(stops, str) else [s for s in stops or () if s]:
         found["stop"] = texts
     found |= own
-    seed = found.get("seed")
-    return found | {"seed": DECLARATIONS["seed"].check("seed", 0 if seed is None else seed) + sample}
+    named = found.get("seed")
+    return found | {"seed": DECLARATIONS["seed"].check("seed", seed if named is None else named) + sample}
 
 
 class InProcess:

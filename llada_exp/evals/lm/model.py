@@ -42,7 +42,7 @@ class LLaDALM(LM):
                  alone, from `generator`.
     generator:   of texts; None = an engine of the model in this process.
     num_mc, mc_seed, cfg_scale: of likelihoods, see engine/likelihood.py; cfg_scale holds for texts too
-                 (None: the preset's).
+                 (None: the preset's), and so does mc_seed where nothing else names a seed.
     check_greedy: also say whether greedy decoding gives the continuation. What needs it is accuracy on
                  single continuations (LAMBADA); it costs a pass for every token. False: never greedy.
     batch_size:  rows of texts decoded together. max_positions: forwarded in a pass. max_length: of a row.
@@ -88,7 +88,7 @@ class LLaDALM(LM):
         self._name = name or (model.name if model else "llada")
         self._generator = generator
         self._likelihood: Likelihood | None = None
-        self.mc = {"num_mc": num_mc, "mc_seed": mc_seed, "cfg_scale": cfg_scale}
+        self.mc: dict[str, Any] = {"num_mc": num_mc, "mc_seed": mc_seed, "cfg_scale": cfg_scale}
         if model is not None:
             sizes: dict[str, Any] = {"max_positions": max_positions, "max_length": max_length}
             self._likelihood = Likelihood(
@@ -116,7 +116,7 @@ class LLaDALM(LM):
         assert self._generator is not None
         samples = _samples(requests)
         asks = [
-            Ask(_prompt(r.args[0]), decoding_fields(r.args[1], self.decoding, sample))
+            Ask(_prompt(r.args[0]), decoding_fields(r.args[1], self.decoding, sample, self.mc["mc_seed"]))
             for r, sample in zip(requests, samples, strict=True)
         ]
         keys = [fingerprint("text", self._identity, ask.prompt, ask.fields) for ask in asks]

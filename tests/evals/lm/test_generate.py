@@ -36,6 +36,12 @@ def test_samples_of_a_document_have_their_own_seeds():
     assert [decoding_fields({}, {"seed": 3}, sample)["seed"] for sample in range(3)] == [3, 4, 5]
 
 
+def test_the_evaluations_seed_holds_where_nothing_names_another():
+    """Prevents a row that says seed 5 over answers that were sampled with seed 0."""
+    assert decoding_fields({}, {}, sample=1, seed=5)["seed"] == 6
+    assert decoding_fields({"seed": 2}, {}, sample=1, seed=5)["seed"] == 3
+
+
 def test_an_unknown_argument_is_named_with_the_nearest_known_one():
     with pytest.raises(ValueError, match=r"gen_kwargs\.stpes is 64.*did you mean steps"):
         decoding_fields({"stpes": 64}, {}, 0)

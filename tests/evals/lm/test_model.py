@@ -121,6 +121,19 @@ def test_an_endpoints_chats_stay_messages():
         lm.loglikelihood([asked("loglikelihood", "a", "b")])
 
 
+def test_texts_have_the_seed_of_the_evaluation():
+    asks = []
+
+    class Hears:
+        def answer(self, own, report):
+            asks.extend(own)
+            for place, _ in enumerate(own):
+                report(place, Reply(""))
+
+    LLaDALM(generator=Hears(), mc_seed=5).generate_until([asked("generate_until", "Hi", {})])
+    assert [ask.fields["seed"] for ask in asks] == [5]
+
+
 def test_a_chats_text_is_the_templates():
     lm = LLaDALM(MODEL)
     messages = [{"role": "user", "content": "Hi"}]
