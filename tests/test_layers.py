@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "models": {"types"},
     "rules": {"types", "models"},
     "caches": {"types", "models"},
-    "engine": {"types", "models", "rules", "caches"},
+    "engine": {"fields", "types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
     "tiny": {"models", "checkpoints", "offline", "scoring"},
     "offline.py": {"decoding", "engine", "checkpoints", "text", "types"},

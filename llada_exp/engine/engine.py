@@ -21,6 +21,7 @@ from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import Commit, FindStop, Request, Status
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
+from llada_exp.fields import DecodingError
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
 from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress, RequestOutput
 
@@ -158,24 +159,24 @@ class Engine:
 
     def effective(self, params: DecodingParams) -> DecodingParams:
         """The parameters by which this model decodes such a request: `block_length` None becomes the
-        checkpoint's own. Raises ValueError for what its visibility rules out."""
+        checkpoint's own. Raises DecodingError for what its visibility rules out."""
         visibility = self.model.visibility
         if params.block_length is None:
             params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
         if not visibility.sees_suffix:
-            faults = []
+            faults = {}
             if params.cache == "dual":
-                faults.append(
+                faults["cache"] = (
                     "cache is 'dual'; this model's blocks see nothing beyond themselves: expected none or "
                     "prefix, which is exact here"
                 )
             if params.refresh != "every_block":
-                faults.append(
+                faults["refresh"] = (
                     f"refresh is {params.refresh!r}; this model's K/V of finished blocks never change: "
                     "expected every_block"
                 )
             if faults:
-                raise ValueError("; ".join(faults))
+                raise DecodingError("; ".join(faults.values()), next(iter(faults)))
         return params
 
     def decodes(self, params: DecodingParams) -> bool:

@@ -64,6 +64,7 @@ class Failed(TypedDict):
     status: int
     message: str
     code: NotRequired[str | None]
+    param: NotRequired[str | None]
 
 
 Message = Admitted | Piece | Done | Failed

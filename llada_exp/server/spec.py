@@ -281,7 +281,9 @@ class EventStream(StreamingResponse):
 def _book(choice: Choice, message: Message) -> str:
     """Write a message into its choice; its text."""
     if message["kind"] == "failed":
-        raise ApiError(message["status"], message["message"], code=message.get("code"))
+        raise ApiError(
+            message["status"], message["message"], param=message.get("param"), code=message.get("code")
+        )
     if message["kind"] == "admitted":
         choice.prompt_tokens = message["prompt_tokens"]
         return ""

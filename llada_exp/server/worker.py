@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from llada_exp.fields import DecodingError
 from llada_exp.server.messages import Job, Message
 from llada_exp.text import StopStrings, TextStream
 from llada_exp.types import DecodingParams, Progress, RequestOutput
@@ -100,6 +101,8 @@ class Worker:
             stops = job["params"].stop
             find_stop = StopStrings(self.tokenizer, stops) if stops else None
             self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
+        except DecodingError as error:  # what this model rules out
+            self._fail(uid, send, 400, str(error), error.code, error.field)
         except ValueError as error:
             code = "context_length_exceeded" if str(error).startswith(CONTEXT_ERROR) else None
             self._fail(uid, send, 400, str(error), code)
@@ -197,7 +200,13 @@ class Worker:
         )
 
     def _fail(
-        self, uid: str, send: Callable[[Message], None], status: int, message: str, code: str | None = None
+        self,
+        uid: str,
+        send: Callable[[Message], None],
+        status: int,
+        message: str,
+        code: str | None = None,
+        param: str | None = None,
     ) -> None:
         send({"kind": "failed", "uid": uid, "pid": self.pid, "status": status, "message": message,
-              "code": code})  # fmt: skip
+              "code": code, "param": param})  # fmt: skip

@@ -5,7 +5,11 @@ from queue import Queue
 
 import pytest
 
+from llada_exp.fields import DecodingError
+from llada_exp.server.errors import ApiError
 from llada_exp.server.loop import MAX_FAILED_STEPS, STOP, Turn
+from llada_exp.server.replies import Choice
+from llada_exp.server.spec import _book
 from llada_exp.server.worker import Backend, Worker
 from llada_exp.types import DecodingParams
 from tests.server.fakes import FakeEngine, FakeTokenizer
@@ -206,3 +210,23 @@ def test_the_stop_item_ends_the_worker_and_tells_who_waits():
     wire.queue.put(STOP)
     assert wire.turn.run() is False
     assert wire.of("a")[-1]["status"] == 503
+
+
+def test_a_field_that_the_model_rules_out_is_named_to_the_client(monkeypatch):
+    """Prevents a 400 without `param`, by which clients find the field at fault."""
+    wire = Wire()
+
+    def add_request(*arguments, **named):
+        raise DecodingError("cache is 'dual'; expected none or prefix", "cache")
+
+    monkeypatch.setattr(wire.engine, "add_request", add_request)
+    wire.put("a")
+    (message,) = wire.run().of("a")
+    with pytest.raises(ApiError) as raised:
+        _book(Choice(0, 0, 0), message)
+    assert raised.value.body()["error"] == {
+        "message": "cache is 'dual'; expected none or prefix",
+        "type": "invalid_request_error",
+        "param": "cache",
+        "code": "invalid_value",
+    }
