@@ -34,3 +34,10 @@ def test_every_choice_has_its_source():
     sources = current(DECODING, "sources")
     for choice in (*RULES, *CACHES, *REFRESH, *REMASKING):
         assert f"`{choice}`" in sources, choice
+
+
+def test_the_readme_names_every_rule():
+    """Its short table of request fields is written by hand."""
+    rows = (DOCS.parent / "README.md").read_text().splitlines()
+    row = next(line for line in rows if line.startswith("| `rule` |"))
+    assert all(f"`{rule}`" in row for rule in RULES)
