@@ -51,11 +51,13 @@ def read(path: Path, cut_off: str = NOTHING) -> list[dict[str, Any]]:
 def _object(data: bytes) -> dict[str, Any]:
     """Raises ValueError that says what the line is instead."""
     try:
-        tree = json.loads(data.decode())
+        tree = json.loads(data.decode().rstrip())
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 ({error.reason} at byte {error.start} of the line)") from None
     except RecursionError:
         raise ValueError("not JSON (too deeply nested)") from None
+    except json.JSONDecodeError as error:  # its own line number is of the line, and always 1
+        raise ValueError(f"not JSON ({error.msg} at character {error.pos} of the line)") from None
     except ValueError as error:
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(tree, dict):

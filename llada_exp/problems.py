@@ -10,6 +10,7 @@ is asked.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,12 @@ def _problem(line: jsonl.Line) -> FileProblem:
     if question is not None and not isinstance(question, str):
         raise ValueError(f'"{name}" is {question!r}; expected a text')
     expected, number = tree.get("expected_answer"), tree.get("max_tokens")
-    if isinstance(expected, dict | list):
-        raise ValueError(f'"expected_answer" is {expected!r}; expected a text or a number')
+    if not _is_answer(expected):
+        raise ValueError(
+            f'"expected_answer" is {expected!r}; expected a text or a number, not empty or infinite'
+        )
+    if isinstance(tree.get("id"), dict | list | bool):
+        raise ValueError(f'"id" is {tree["id"]!r}; expected a text or a number')
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
         raise ValueError(f'"max_tokens" is {number!r}; expected an integer >= 1')
     return FileProblem(
@@ -66,6 +71,13 @@ def _problem(line: jsonl.Line) -> FileProblem:
         id=str(tree["id"]) if "id" in tree else None,
         max_tokens=number,
     )
+
+
+def _is_answer(value: Any) -> bool:
+    """Whether a response may be right by it; None: there is none."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, str) and bool(value.strip())) or type(value) is int
 
 
 def _messages(value: Any) -> tuple[Mapping[str, Any], ...]:

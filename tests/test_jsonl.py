@@ -66,7 +66,11 @@ def test_what_is_written_is_read(tmp_path_factory, rows, ascii_only):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (b"{nonsense", "not JSON"),
+        (
+            b"{nonsense",
+            "not JSON (Expecting property name enclosed in double quotes at character 1 of the line)",
+        ),
+        (b'{"a":', "not JSON (Expecting value at character 5 of the line)"),  # said: line 2
         (b"[" * 100_000, "not JSON"),
         (b'{"a": 1} {"a": 2}', "not JSON"),
         (b'{"a": "\xff"}', "not UTF-8 (invalid start byte at byte 7 of the line)"),
@@ -98,6 +102,13 @@ def test_a_line_at_fault_is_named_by_file_and_line(line, words, end, write):
         ({"messages": [{"role": "user"}]}, '"messages" is '),
         ({"problem": "x", "max_tokens": True}, '"max_tokens" is True; expected an integer >= 1'),
         ({"problem": "x", "expected_answer": {}}, '"expected_answer" is {}; expected a text or a number'),
+        (
+            {"problem": "x", "expected_answer": " "},
+            "\"expected_answer\" is ' '; expected a text or",
+        ),  # no right one
+        ({"problem": "x", "expected_answer": True}, '"expected_answer" is True; expected a text or'),
+        ({"problem": "x", "expected_answer": float("inf")}, '"expected_answer" is inf; expected a text or'),
+        ({"problem": "x", "id": {"a": 1}}, "\"id\" is {'a': 1}; expected a text or a number"),
     ],
 )
 def test_a_field_at_fault_is_named_with_what_is_allowed(line, words, write):

@@ -64,6 +64,9 @@ def test_a_model_that_repeats_itself_is_read_in_no_time():
     began = time.monotonic()
     assert extract("\\boxed{" * 20_000 + "3}") == "3"
     decide("-" + " " * 20_000 + "x", "$" * 20_000)
+    assert decide("x" + "</s>" * 100_000, "5") is False  # took minutes
+    assert vote("-" + " " * 20_000 + "x").startswith("-")
+    assert decide("x" * 100_000, "x" * 100_000)
     assert time.monotonic() - began < 5
 
 

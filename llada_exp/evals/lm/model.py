@@ -86,6 +86,7 @@ class LLaDALM(LM):
         self.decoding = dict(decoding) | ({} if cfg_scale is None else {"cfg_scale": cfg_scale})
         cfg_scale = preset.cfg_scale if cfg_scale is None else cfg_scale
         self._name = name or (model.name if model else "llada")
+        self._seed = mc_seed
         self._generator = generator
         self._likelihood: Likelihood | None = None
         self.mc: dict[str, Any] = {"num_mc": num_mc, "mc_seed": mc_seed, "cfg_scale": cfg_scale}
@@ -116,7 +117,7 @@ class LLaDALM(LM):
         assert self._generator is not None
         samples = _samples(requests)
         asks = [
-            Ask(_prompt(r.args[0]), decoding_fields(r.args[1], self.decoding, sample, self.mc["mc_seed"]))
+            Ask(_prompt(r.args[0]), decoding_fields(r.args[1], self.decoding, sample, self._seed))
             for r, sample in zip(requests, samples, strict=True)
         ]
         keys = [fingerprint("text", self._identity, ask.prompt, ask.fields) for ask in asks]
