@@ -141,7 +141,7 @@ def test_the_two_commands_install_what_the_package_declares(mark):
         last
         == {
             "command: serve": ".venv/bin/python -m llada_exp.serve",
-            "command: test": ".venv/bin/python -m pytest",
+            "command: test": ".venv/bin/python -m pytest -n 2",
         }[mark]
     )
 
