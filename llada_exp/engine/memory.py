@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, ModelShape
+from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, FULL, ModelShape, Visibility
 from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
 
@@ -23,6 +23,7 @@ class MemoryPlan:
     weights:      the model in its dtype.
     kv_per_row:   one row's slot: K and V of all layers.
     device_total: what the device has; None where unknown.
+    visibility:   of the model: what its attention masks take.
     """
 
     shape: ModelShape
@@ -32,6 +33,7 @@ class MemoryPlan:
     max_length: int
     max_positions: int
     device_total: int | None
+    visibility: Visibility = FULL
 
     @property
     def weights(self) -> int:
@@ -42,10 +44,10 @@ class MemoryPlan:
         return kv_bytes(self.shape, self.dtype, self.max_length)
 
     def step_bytes(self, rows: int) -> int:
-        """What the largest step of so many rows holds at once: hidden states, the MLP, logits."""
-        return activation_bytes(
-            self.shape, self.dtype, self.params, rows, self.max_length, self.max_positions
-        )
+        """What the largest step of so many rows holds at once: hidden states, the MLP, logits, masks."""
+        sizes = (rows, self.max_length, self.max_positions)
+        step = activation_bytes(self.shape, self.dtype, self.params, *sizes)
+        return step + mask_bytes(self.visibility, self.dtype, self.params, *sizes)
 
     @property
     def activations(self) -> int:
@@ -106,6 +108,23 @@ def activation_bytes(
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
     state = 2 * batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
     return positions * (width * dtype.itemsize + rotary) + repeated + logits + state
+
+
+def mask_bytes(
+    visibility: Visibility,
+    dtype: torch.dtype,
+    params: DecodingParams,
+    batch_size: int,
+    max_length: int,
+    max_positions: int,
+) -> int:
+    """Of a step, where positions of a row see differently: a line of the row's keys for each position that is
+    forwarded, and what the widest of the rows' masks is made from (engine/attention.py)."""
+    if visibility.kind == "full":
+        return 0
+    positions = min(batch_size * max_length, max(max_positions, max_length))
+    blocks = batch_size * (params.block_length or DEFAULT_BLOCK_LENGTH)
+    return (positions + blocks) * max_length * dtype.itemsize + max_length * max_length
 
 
 def device_bytes(device: torch.device) -> int | None:

@@ -30,4 +30,5 @@ def memory_plan(settings: ServeSettings, device: str | None = None) -> MemoryPla
         max_length=settings.engine.max_length or shape.max_length,
         max_positions=settings.engine.max_positions,
         device_total=total // settings.workers if total else None,
+        visibility=architecture.visibility,
     )

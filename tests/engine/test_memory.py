@@ -1,13 +1,15 @@
 """The memory plan: arithmetic that has to be an upper bound, and a refusal before an out-of-memory."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from llada_exp.engine.attention import _mask
 from llada_exp.engine.memory import MemoryPlan, kv_bytes, table
 from llada_exp.engine.slots import KVSlots
-from llada_exp.models.base import ModelShape
+from llada_exp.models.base import FULL, ModelShape, Visibility
 from llada_exp.types import DecodingParams
 from tests.toys import toy_grouped, toy_model
 
@@ -87,3 +89,14 @@ def test_experts_are_planned_whole():
     """Prevents a plan that holds the weights of the experts one position passes, and no others."""
     experts = replace(LLADA_8B, num_active_parameters=1_000_000_000)
     assert plan(80, shape=experts).weights == plan(80).weights
+
+
+@pytest.mark.parametrize("visibility", [Visibility("block_causal", 8), Visibility("causal_context", 8)])
+def test_masks_of_positions_that_see_differently_are_counted(visibility):
+    """Prevents an out-of-memory of long rows: a mask is a row's length squared."""
+    segment = SimpleNamespace(keys=512, limits=visibility.limits(0, 512, 504, 8))
+    mask = _mask([segment], 512, torch.device("cpu"), torch.bfloat16)
+    sizes = {"max_length": 512, "max_positions": 512}
+    full, other = plan(None, 1, **sizes), plan(None, 1, visibility=visibility, **sizes)
+    assert other.activations - full.activations >= mask.nbytes == 512 * 512 * 2
+    assert plan(None, 1).activations == plan(None, 1, visibility=FULL).activations
