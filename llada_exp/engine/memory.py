@@ -45,9 +45,19 @@ class MemoryPlan:
 
     def step_bytes(self, rows: int) -> int:
         """What the largest step of so many rows holds at once: hidden states, the MLP, logits, masks."""
-        sizes = (rows, self.max_length, self.max_positions)
-        step = activation_bytes(self.shape, self.dtype, self.params, *sizes)
-        return step + mask_bytes(self.visibility, self.dtype, self.params, *sizes)
+        step = activation_bytes(
+            self.shape, self.dtype, self.params, rows, self.max_length, self.max_positions
+        )
+        return step + self._mask_bytes(rows)
+
+    def _mask_bytes(self, rows: int) -> int:
+        """Where positions of a row see differently: a line of the row's keys for each position that is
+        forwarded, and what the widest of the rows' masks is made from (engine/attention.py)."""
+        if self.visibility.kind == "full":
+            return 0
+        positions = min(rows * self.max_length, max(self.max_positions, self.max_length))
+        blocks = rows * (self.params.block_length or DEFAULT_BLOCK_LENGTH)
+        return (positions + blocks) * self.max_length * self.dtype.itemsize + self.max_length**2
 
     @property
     def activations(self) -> int:
@@ -108,23 +118,6 @@ def activation_bytes(
     logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
     state = 2 * batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
     return positions * (width * dtype.itemsize + rotary) + repeated + logits + state
-
-
-def mask_bytes(
-    visibility: Visibility,
-    dtype: torch.dtype,
-    params: DecodingParams,
-    batch_size: int,
-    max_length: int,
-    max_positions: int,
-) -> int:
-    """Of a step, where positions of a row see differently: a line of the row's keys for each position that is
-    forwarded, and what the widest of the rows' masks is made from (engine/attention.py)."""
-    if visibility.kind == "full":
-        return 0
-    positions = min(batch_size * max_length, max(max_positions, max_length))
-    blocks = batch_size * (params.block_length or DEFAULT_BLOCK_LENGTH)
-    return (positions + blocks) * max_length * dtype.itemsize + max_length * max_length
 
 
 def device_bytes(device: torch.device) -> int | None:
