@@ -27,7 +27,7 @@ from llada_exp.clients.http import (
     no_proxy,
     open_url,
 )
-from llada_exp.evals.asking.pool import Pool
+from llada_exp.clients.pool import Pool
 from llada_exp.jobs.endpoint import Endpoint
 from llada_exp.runs.probe import batch_stats
 from llada_exp.runs.servers import served_model

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"clients", "decoding_keys", "help", "settings", "types", "jobs"},
     "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
-              "types", "runs", "jobs", "tiny", "evals", "engine", "models", "checkpoints"},
+              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints"},
     "settings.py": {"types", "decoding_keys", "help"},
     "cli.py": {"settings"},
     "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text", "types"},
@@ -44,8 +44,10 @@ MAY_IMPORT = {
     # the server over HTTP only
     "evals": {"cli", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding", "help",
               "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints"},
+    "gate": {"checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline", "runs", "scoring",
+             "settings", "tiny", "types"},
 }  # fmt: skip
-HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench"}
+HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench", "gate"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llada_exp.bench.client import LoadResult, Record
-from llada_exp.evals.stats import proportion
+from llada_exp.runs.statistics import proportion
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
 SUMMARIES = ("mean", "median", "p90", "p99", "std")

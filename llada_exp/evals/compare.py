@@ -18,7 +18,7 @@ from pathlib import Path
 from llada_exp.evals import answers
 from llada_exp.evals.answers import Answer
 from llada_exp.evals.scores import by_problem, right
-from llada_exp.evals.stats import paired, paired_means
+from llada_exp.runs.statistics import paired, paired_means
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.stats import bootstrap, proportion
+from llada_exp.runs.statistics import bootstrap, proportion
 from llada_exp.scoring import CORRECT, NO_ANSWER, vote
 
 CUT_OFF = "length"

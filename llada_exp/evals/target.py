@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llada_exp.clients.http import environment_key
-from llada_exp.evals.asking.pool import Pool, to_stderr
+from llada_exp.clients.pool import Pool, to_stderr
 from llada_exp.evals.evaluation import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
 from llada_exp.jobs.endpoint import Endpoint, find, folder

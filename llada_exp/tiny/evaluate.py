@@ -1,7 +1,7 @@
 """Accuracy of a model folder on the held-out problems: `python -m llada_exp.tiny.evaluate -n 500`.
 
 What the trainer looks at while it trains, decoded by the engine. Intervals and comparisons of decoding
-settings are the gate's (`llada_exp.evals.gate`).
+settings are the gate's (`llada_exp.gate`).
 """
 
 from __future__ import annotations

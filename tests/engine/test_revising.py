@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llada_exp.engine import Engine
-from llada_exp.evals.exact import check
-from llada_exp.evals.oracle import undefined
+from llada_exp.gate.exact import check
+from llada_exp.gate.oracle import undefined
 from llada_exp.rules import RULES, Commits, Rule
 from llada_exp.types import DECLARATIONS, DecodingParams
 from tests.engine import test_invariance

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llada_exp.clients.pool import Exchange
 from llada_exp.evals import answers, problems
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.asking.loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
-from llada_exp.evals.asking.pool import Exchange
+from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.problems import Problem
 from llada_exp.evals.target import Target

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llada_exp.evals.asking.pool import to_stderr
+from llada_exp.clients.pool import to_stderr
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness
 from llada_exp.evals.lm import tasks

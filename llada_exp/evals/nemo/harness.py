@@ -9,8 +9,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from llada_exp.evals.asking.pool import to_stderr
-from llada_exp.evals.asking.relay import relay
+from llada_exp.clients.pool import to_stderr
+from llada_exp.clients.relay import relay
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness
 from llada_exp.evals.nemo import command, process

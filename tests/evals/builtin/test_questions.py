@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from llada_exp.clients.pool import ServersGone
 from llada_exp.evals import answers
-from llada_exp.evals.asking.loop import Refused
-from llada_exp.evals.asking.pool import ServersGone
+from llada_exp.evals.asking import Refused
 from llada_exp.evals.builtin import questions
 from llada_exp.evals.target import Target
 from tests.evals.endpoint import completion, endpoint, failure

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from llada_exp.checkpoints import load_model
+from llada_exp.clients.pool import Exchange
 from llada_exp.decoding import resolve
-from llada_exp.evals.asking.pool import Exchange
 from llada_exp.evals.lm.generate import Ask, InProcess, OverHttp, decoding_fields
 from llada_exp.types import DecodingParams
 

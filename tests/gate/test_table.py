@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llada_exp.evals import table
+from llada_exp.gate import table
 
 LIMITS = table.Limits()
 

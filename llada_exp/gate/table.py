@@ -1,10 +1,10 @@
 """Rows of the gate as a table for a page, with each setting's verdict, and which settings pass.
 
-    python -m llada_exp.evals.table outputs/gate/.../outcomes.jsonl [more rows ...] [--margin 2]
+    python -m llada_exp.gate.table outputs/gate/.../outcomes.jsonl [more rows ...] [--margin 2]
 
 Rows of one kind and setting in a later file take the place of earlier ones. `--speed` takes tokens/s from
 other rows: those of a run of few problems on a quiet machine, where the long run was not alone. The verdict
-is the gate's (evals/verdict.py); a setting passes where it does so on every kind. Knows rows only.
+is the gate's (gate/verdict.py); a setting passes where it does so on every kind. Knows rows only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp import jsonl
-from llada_exp.evals import verdict
-from llada_exp.evals.stats import Paired
-from llada_exp.evals.verdict import Limits
+from llada_exp.gate import verdict
+from llada_exp.gate.verdict import Limits
+from llada_exp.runs.statistics import Paired
 
 Row = dict[str, Any]
 HEADER = (
@@ -34,7 +34,7 @@ def read(paths: Iterable[Path]) -> list[Row]:
             found = jsonl.read(path)
             rows |= {(row["kind"], row["setting"]): row for row in found}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: expected rows of llada_exp.evals.gate ({error})") from None
+            raise ValueError(f"{path}: expected rows of llada_exp.gate ({error})") from None
     return list(rows.values())
 
 
@@ -81,7 +81,7 @@ def passing(rows: Sequence[Row], limits: Limits) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m llada_exp.evals.table", description=__doc__,
+        prog="python -m llada_exp.gate.table", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("rows", nargs="+", type=Path)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llada_exp.evals import verdict
-from llada_exp.evals.stats import paired
-from llada_exp.evals.verdict import FAIL, PASS, UNDECIDED, Limits, fewest_problems
+from llada_exp.gate import verdict
+from llada_exp.gate.verdict import FAIL, PASS, UNDECIDED, Limits, fewest_problems
+from llada_exp.runs.statistics import paired
 
 
 def said(n, lost=0, gained=0, same=None, limits=None):

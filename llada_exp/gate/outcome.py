@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llada_exp import jsonl
-from llada_exp.evals import verdict
-from llada_exp.evals.stats import Paired, Proportion, paired, proportion
+from llada_exp.gate import verdict
+from llada_exp.runs.statistics import Paired, Proportion, paired, proportion
 from llada_exp.types import RequestOutput
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from llada_exp.evals.stats import paired, proportion, score_interval
+from llada_exp.runs.statistics import paired, proportion, score_interval
 
 
 def test_wilson_interval_of_a_textbook_case():

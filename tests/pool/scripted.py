@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, closing, suppress
 
 from aiohttp import web
 
-from llada_exp.evals.asking.pool import Pace, Pool
+from llada_exp.clients.pool import Pace, Pool
 
 PATH = "/v1/chat/completions"
 FAST = Pace(first=0.01, longest=0.05, poll=0.05, health=0.4, tick=0.02, tell=0.1)

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from llada_exp.evals.asking.pool import Pool, ServersGone
+from llada_exp.clients.pool import Pool, ServersGone
 from llada_exp.jobs import running_server
 from llada_exp.jobs.local import stop
-from tests.evals.asking.scripted import PATH, lasting_port
+from tests.pool.scripted import PATH, lasting_port
 
 SLOW = ["batch_size=4", "decoding=exact"]  # a token a step: a request lasts
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from aiohttp import web
 
-from llada_exp.evals.asking.pool import Exchange, Pace, Pool, ServersGone, to_stderr
+from llada_exp.clients.pool import Exchange, Pace, Pool, ServersGone, to_stderr
 
 GENERATION = ("/v1/chat/completions", "/v1/completions")
 MAX_BODY = 64 * 2**20

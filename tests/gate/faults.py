@@ -1,6 +1,6 @@
 """Known decoding bugs, injected on purpose: what the embedded model must be able to tell.
 
-    python -m tests.evals.faults [--kind long] [--num-problems 300] [--exact 8]
+    python -m tests.gate.faults [--kind long] [--num-problems 300] [--exact 8]
 
 prints what the gate says of each: of its quality, against a sound engine's vanilla, and of its exactness.
 The switches live here: the engine has none. In a faulty engine vanilla is as faulty: there only exactness
@@ -19,10 +19,10 @@ from torch import Tensor
 from llada_exp import Engine, load_model
 from llada_exp.engine.batch import Batch
 from llada_exp.engine.decoder import Decoder
-from llada_exp.evals import verdict
-from llada_exp.evals.gate import VANILLA, exact_row, measure, run_exact, verdicts
-from llada_exp.evals.outcome import HEADER, Outcome, against, judged, row
-from llada_exp.evals.stats import proportion
+from llada_exp.gate import verdict
+from llada_exp.gate.outcome import HEADER, Outcome, against, judged, row
+from llada_exp.gate.run import VANILLA, exact_row, measure, run_exact, verdicts
+from llada_exp.runs.statistics import proportion
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import held_out
 from llada_exp.types import DecodingParams

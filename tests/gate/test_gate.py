@@ -10,12 +10,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from llada_exp.decoding import describe
-from llada_exp.evals import gate
-from llada_exp.evals.exact import Exactness
-from llada_exp.evals.outcome import Outcome, against, joined, known_outcomes
-from llada_exp.evals.stats import proportion
-from llada_exp.evals.verdict import Verdict
+from llada_exp.gate import run as gate
+from llada_exp.gate.exact import Exactness
+from llada_exp.gate.outcome import Outcome, against, joined, known_outcomes
+from llada_exp.gate.verdict import Verdict
 from llada_exp.runs.decoding_columns import values
+from llada_exp.runs.statistics import proportion
 from llada_exp.settings import conf_dir, validate
 
 
@@ -88,7 +88,7 @@ def test_a_wrong_file_is_named(tmp_path):
 
 def command(tmp_path, *words):
     return subprocess.run(
-        [sys.executable, "-m", "llada_exp.evals.gate", f"hydra.run.dir={tmp_path}", *words],
+        [sys.executable, "-m", "llada_exp.gate", f"hydra.run.dir={tmp_path}", *words],
         capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_the_exit_code(words, undecided, fail, code, capsys):
 def test_a_setting_that_nothing_judged_is_named_and_alone_is_no_pass(judged, code, capsys):
     """Prevents `gate: pass` of a rule that the oracle does not define and no problem was decoded by."""
     strange = Exactness(
-        "mine", "short", 0, 0, 0, 0, undefined="rule=mine, which evals/oracle.py does not define"
+        "mine", "short", 0, 0, 0, 0, undefined="rule=mine, which gate/oracle.py does not define"
     )
     left = gate.unjudged([Exactness("vanilla", "short", 1, 1, 9, 0), strange], [])
     found = [Verdict(name, "short", "pass") for name in judged]

@@ -319,7 +319,7 @@ class Oracle:
 def undefined(params: DecodingParams) -> str | None:
     """Why the oracle does not decode such a request, or None."""
     if params.rule not in RULES:
-        return f"rule={params.rule}, which evals/oracle.py does not define"
+        return f"rule={params.rule}, which gate/oracle.py does not define"
     for name, declared in DECLARATIONS.items():
         value = getattr(params, name)
         if name not in DEFINED and not declared.rules and value != declared.default:

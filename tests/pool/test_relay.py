@@ -13,9 +13,9 @@ import aiohttp
 import httpx
 import pytest
 
-from llada_exp.evals.asking.relay import MAX_BODY, relay
+from llada_exp.clients.relay import MAX_BODY, relay
 from llada_exp.jobs import running_server
-from tests.evals.asking.scripted import FAST, PATH, Scripted, die, hang, ok, status
+from tests.pool.scripted import FAST, PATH, Scripted, die, hang, ok, status
 from tests.server.conftest import FAKE, say
 
 KINDS = {"key": None, "timeout_s": 20, "max_retries": 2, "patience_s": 0.5, "tell": lambda line: None,

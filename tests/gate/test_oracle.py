@@ -2,8 +2,8 @@
 
 import pytest
 
-from llada_exp.evals import oracle
-from llada_exp.evals.oracle import decode, undefined
+from llada_exp.gate import oracle
+from llada_exp.gate.oracle import decode, undefined
 from llada_exp.types import DecodingParams
 from tests.engine.test_reference import load, params
 

@@ -1,14 +1,14 @@
 """The quality gate: what a decoding setting costs on the embedded model, and whether that is too much.
 
-    python -m llada_exp.evals.gate                                  # the server's default preset
-    python -m llada_exp.evals.gate settings=all fail=false
-    python -m llada_exp.evals.gate num_problems=0 exact=32          # exactness alone
-    python -m llada_exp.evals.gate kinds=[long] '+settings.half={steps: 32}'
+    python -m llada_exp.gate                                  # the server's default preset
+    python -m llada_exp.gate settings=all fail=false
+    python -m llada_exp.gate num_problems=0 exact=32          # exactness alone
+    python -m llada_exp.gate kinds=[long] '+settings.half={steps: 32}'
 
 Two gates, apart. *Exactness*: the engine commits what an uncached, unbatched float32 oracle commits
-(evals/exact.py), vanilla first: a slip that vanilla shares would show in no comparison with it. *Quality*:
+(gate/exact.py), vanilla first: a slip that vanilla shares would show in no comparison with it. *Quality*:
 each setting against vanilla on the same held-out problems, by accuracy and by how many texts are the very
-same (evals/verdict.py has the rule). Exit code 0 where all pass; 1 where one fails, or has too few problems
+same (gate/verdict.py has the rule). Exit code 0 where all pass; 1 where one fails, or has too few problems
 to tell (`undecided=pass` lets those through).
 
 Runs the engine in this process. The embedded model is small: its accuracy tells a sound decoder from a
@@ -29,9 +29,9 @@ from typing import Any
 from llada_exp import decoding_keys
 from llada_exp.checkpoints import load_model
 from llada_exp.decoding import DecodingError, describe
-from llada_exp.evals import verdict
-from llada_exp.evals.exact import Exactness, exactness
-from llada_exp.evals.outcome import (
+from llada_exp.gate import verdict
+from llada_exp.gate.exact import Exactness, exactness
+from llada_exp.gate.outcome import (
     HEADER,
     Outcome,
     against,
@@ -256,7 +256,3 @@ def main() -> None:
         f"{group}.{name}" for group in (decoding_keys.NAMED, decoding_keys.PRESET) for name in PRESET_FIELDS
     )
     run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)
-
-
-if __name__ == "__main__":
-    main()

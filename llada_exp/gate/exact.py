@@ -1,6 +1,6 @@
 """Exactness, apart from quality: every commit of the engine against the oracle's, on the same problems.
 
-The engine decodes all settings and kinds in one mixed batch; the oracle (evals/oracle.py) goes along row by
+The engine decodes all settings and kinds in one mixed batch; the oracle (gate/oracle.py) goes along row by
 row and says at each pass what had to be committed, and how surely. Equal at every pass is equal ids, by
 induction. It sees what accuracy cannot: a slip that changes no answer, or that vanilla makes too, so that
 nothing differs from vanilla. What it cannot see is a slip in the network's layers, which both share:
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llada_exp.evals.oracle import Oracle, Proposal, probability, undefined
+from llada_exp.gate.oracle import Oracle, Proposal, probability, undefined
 from llada_exp.offline import Engine
 from llada_exp.tiny.tasks import Problem
 from llada_exp.types import BlockCommit, DecodingParams, RequestOutput

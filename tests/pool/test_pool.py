@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from llada_exp.evals.asking.pool import Pool
-from llada_exp.evals.asking.reach import Reply
-from tests.evals.asking.scripted import (
+from llada_exp.clients.pool import Pool
+from llada_exp.clients.reach import Reply
+from tests.pool.scripted import (
     FAST,
     PATH,
     Scripted,

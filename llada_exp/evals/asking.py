@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llada_exp.clients.http import KEY_VARIABLE
-from llada_exp.evals.asking.pool import Exchange, Pool, ServersGone
+from llada_exp.clients.pool import Exchange, Pool, ServersGone
 from llada_exp.evals.used import difference
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"

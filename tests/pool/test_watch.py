@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llada_exp.evals.asking.pool import ServersGone
-from tests.evals.asking.scripted import (
+from llada_exp.clients.pool import ServersGone
+from tests.pool.scripted import (
     FAST,
     PATH,
     Scripted,

@@ -6,11 +6,12 @@ As it would happen, the faulty engine decodes everything, vanilla too. So what i
 
 import pytest
 
-from llada_exp.evals import gate, verdict
-from llada_exp.evals.outcome import against, judged
-from llada_exp.evals.verdict import FAIL, PASS, Limits
+from llada_exp.gate import run as gate
+from llada_exp.gate import verdict
+from llada_exp.gate.outcome import against, judged
+from llada_exp.gate.verdict import FAIL, PASS, Limits
 from llada_exp.tiny.tasks import held_out
-from tests.evals.faults import FAULTS
+from tests.gate.faults import FAULTS
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,0 @@
-"""Asking over HTTP: several servers that are good for each other, and what becomes of each request."""
