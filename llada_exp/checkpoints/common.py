@@ -23,7 +23,7 @@ FLOAT_KINDS = ("F64", "F32", "F16", "BF16")
 _NUM_NAMED = 3
 
 Shape = tuple[int, ...]
-Place = tuple[Path, Shape]
+StoredShape = tuple[Path, Shape]
 """The file that holds a tensor, and the tensor's shape."""
 
 
@@ -40,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-Settings = Mapping[str, Any]
+FamilySettings = Mapping[str, Any]
 """What a checkpoint's config.json does not say, by the names of its family (`models.family.Family.settings`);
 None: not given."""
 
@@ -54,13 +54,13 @@ class Config:
     architecture: Architecture
 
 
-def config_of(raw: RawConfig, where: str, settings: Settings | None = None) -> Config:
+def config_of(raw: RawConfig, where: str, settings: FamilySettings | None = None) -> Config:
     """Raises ValueError naming `where`, key, found and expected."""
     given = {key: value for key, value in (settings or {}).items() if value is not None}
     return Config({**raw, **given}, family_of(raw, where), read_architecture(raw, where, given))
 
 
-def read_config(folder: Path, settings: Settings | None = None) -> Config:
+def read_config(folder: Path, settings: FamilySettings | None = None) -> Config:
     """Of the folder's config.json. Raises ValueError naming file, key, found and expected."""
     path = folder / "config.json"
     return config_of(read_json(path), str(path), settings)
@@ -120,7 +120,7 @@ class Targets:
                 )
 
 
-def compare_tensors(where: Path, expected: Expected, found: Mapping[str, Place]) -> None:
+def compare_tensors(where: Path, expected: Expected, found: Mapping[str, StoredShape]) -> None:
     """Names and shapes, both ways. Raises ValueError naming the file, some keys, found and expected."""
     shapes = expected.shapes
     missing, extra = shapes.keys() - expected.tied.keys() - found.keys(), found.keys() - shapes.keys()

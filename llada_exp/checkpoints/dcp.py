@@ -23,8 +23,8 @@ from torch.distributed.checkpoint.metadata import Metadata
 from llada_exp.checkpoints.common import (
     Config,
     Expected,
+    FamilySettings,
     Filled,
-    Settings,
     Targets,
     compare_tensors,
     config_of,
@@ -65,7 +65,10 @@ class VettedDcp:
 
 
 def vet_dcp(
-    path: str | Path, base: str | Path | None = None, settings: Settings | None = None, sums: bool = True
+    path: str | Path,
+    base: str | Path | None = None,
+    settings: FamilySettings | None = None,
+    sums: bool = True,
 ) -> VettedDcp:
     """Everything that can be known of the DCP folder at `path` without reading a weight.
 
@@ -97,7 +100,7 @@ def load_dcp(
     device: torch.device,
     dtype: torch.dtype,
     base: str | Path | None = None,
-    settings: Settings | None = None,
+    settings: FamilySettings | None = None,
 ) -> Filled:
     """Read the DCP folder at `path` into a network on `device` in `dtype`, with the run's tokenizer.
 
@@ -120,7 +123,7 @@ def load_dcp(
 
 
 def read_dcp_config(
-    path: str | Path, base: str | Path | None = None, settings: Settings | None = None
+    path: str | Path, base: str | Path | None = None, settings: FamilySettings | None = None
 ) -> Config:
     """The model's config as `load_dcp` would find it; no weight is read. Raises ValueError."""
     weights = find_weights(Path(path).expanduser())
@@ -171,7 +174,7 @@ def _first_with(file: str, *folders: Path) -> Path | None:
 
 
 def _config(
-    weights: Path, run: Path, base: str | Path | None, settings: Settings | None
+    weights: Path, run: Path, base: str | Path | None, settings: FamilySettings | None
 ) -> tuple[Config, Path]:
     """The model's config, and the folder that says so. Raises ValueError where none does."""
     own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)

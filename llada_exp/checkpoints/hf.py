@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from llada_exp.checkpoints.common import (
     FLOAT_KINDS,
     Config,
+    FamilySettings,
     Filled,
-    Place,
-    Settings,
     Shape,
+    StoredShape,
     Targets,
     compare_tensors,
     expected_tensors,
@@ -49,10 +49,10 @@ class VettedHf:
     config: Config
     tokenizer: Tokenizer
     special: SpecialIds
-    places: dict[str, Place]
+    places: dict[str, StoredShape]
 
 
-def vet_hf(folder: Path, settings: Settings | None = None, sums: bool = True) -> VettedHf:
+def vet_hf(folder: Path, settings: FamilySettings | None = None, sums: bool = True) -> VettedHf:
     """Everything that can be known of a local folder without reading a weight.
 
     settings: of its family, beside config.json.
@@ -71,7 +71,7 @@ def vet_hf(folder: Path, settings: Settings | None = None, sums: bool = True) ->
 
 
 def load_hf(
-    source: str | Path, device: torch.device, dtype: torch.dtype, settings: Settings | None = None
+    source: str | Path, device: torch.device, dtype: torch.dtype, settings: FamilySettings | None = None
 ) -> Filled:
     """Read a local folder, or a hub id, into a network on `device` in `dtype`.
 
@@ -106,7 +106,7 @@ def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Pat
         ) from error
 
 
-def locate_tensors(folder: Path) -> dict[str, Place]:
+def locate_tensors(folder: Path) -> dict[str, StoredShape]:
     """Tensor name -> its file and shape, from the headers alone. Raises ValueError as `load_hf`."""
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder}: holds a LoRA adapter; expected whole weights: merge it into its base")
@@ -123,12 +123,12 @@ def locate_tensors(folder: Path) -> dict[str, Place]:
     raise ValueError(f"{folder}: expected {SINGLE}, or shards with {INDEX}; found neither")
 
 
-def _locate_shards(folder: Path) -> dict[str, Place]:
+def _locate_shards(folder: Path) -> dict[str, StoredShape]:
     index = folder / INDEX
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise ValueError(f"{index}: weight_map is missing or malformed; expected tensor names to file names")
-    places: dict[str, Place] = {}
+    places: dict[str, StoredShape] = {}
     for shard in sorted(set(weight_map.values())):
         path = folder / shard
         if Path(shard).name != shard or path.suffix != ".safetensors":
@@ -165,7 +165,7 @@ def read_header(path: Path) -> dict[str, Shape]:
 
 
 @torch.no_grad()
-def read_tensors(targets: dict[str, torch.Tensor], places: dict[str, Place]) -> None:
+def read_tensors(targets: dict[str, torch.Tensor], places: dict[str, StoredShape]) -> None:
     """Copy every tensor into the target of its name, file by file, cast on the way."""
     for path in sorted({path for path, _ in places.values()}):
         with safe_open(path, framework="pt") as file:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llada_exp.checkpoints.common import Settings
+from llada_exp.checkpoints.common import FamilySettings
 from llada_exp.checkpoints.hf import INDEX, SINGLE, vet_hf
 
 _INNER = ("policy", "weights", "model")
@@ -16,7 +16,10 @@ _SHARDS = (".distcp", ".safetensors")
 
 
 def inspect(
-    path: str | Path, base: str | Path | None = None, sums: bool = True, settings: Settings | None = None
+    path: str | Path,
+    base: str | Path | None = None,
+    sums: bool = True,
+    settings: FamilySettings | None = None,
 ) -> None:
     """Returns where `load_model` would load the local folder at `path`; else raises its ValueError.
 

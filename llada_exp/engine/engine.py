@@ -28,7 +28,7 @@ from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress,
 DEFAULT_MAX_POSITIONS = 8192
 
 
-class Engine:
+class EngineCore:
     """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192.
     max_length: longest row (prompt and canvas), None = the model's own.
     scheduling: continuous, or lockstep (a baseline to measure against).

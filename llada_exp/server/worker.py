@@ -23,7 +23,7 @@ CONTEXT_ERROR = "This model's maximum context length"
 
 
 class EngineLike(Protocol):
-    """What the server needs of `llada_exp.engine.Engine`."""
+    """What the server needs of `llada_exp.engine.EngineCore`."""
 
     def add_request(
         self,
