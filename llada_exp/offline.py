@@ -18,7 +18,7 @@ from tqdm import tqdm
 from llada_exp import engine
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.decoding import resolve
-from llada_exp.text import StopStrings, TextStream
+from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, RequestOutput
 
 TextOrIds = str | Sequence[int]
