@@ -13,7 +13,7 @@ from llada_exp.bench.settings import Load
 from llada_exp.bench.workload import Prompt
 from llada_exp.clients.pool import Exchange
 from llada_exp.evals.builtin import questions
-from llada_exp.evals.problems import Problem
+from llada_exp.evals.builtin.benchmarks import Problem
 from llada_exp.evals.target import Target
 from llada_exp.gate import run as gate
 from llada_exp.scoring import Scorer, decide, decide_response, extract, plain, vote

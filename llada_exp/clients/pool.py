@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from llada_exp.clients.http import base_url
-from llada_exp.clients.reach import Reply, Server, ask, most_connections
+from llada_exp.clients.pool_server import Reply, Server, ask, most_connections
+from llada_exp.clients.pool_watch import Pace, ServersGone, Watch
 from llada_exp.clients.session import new_session
-from llada_exp.clients.watch import Pace, ServersGone, Watch
 
 __all__ = ["Exchange", "Pace", "Pool", "ServersGone", "to_stderr"]
 

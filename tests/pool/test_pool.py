@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llada_exp.clients.pool import Pool
-from llada_exp.clients.reach import Reply
+from llada_exp.clients.pool_server import Reply
 from tests.pool.scripted import (
     FAST,
     PATH,

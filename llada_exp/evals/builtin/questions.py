@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.clients.pool import Exchange
-from llada_exp.evals import answers, problems
+from llada_exp.evals import answers
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.builtin import benchmarks as problems
+from llada_exp.evals.builtin.benchmarks import Problem
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.problems import Problem
+from llada_exp.evals.request_loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
 from llada_exp.evals.target import Target
 from llada_exp.scoring import Scorer, extract
 

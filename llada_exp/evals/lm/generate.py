@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Exchange, Pool
 from llada_exp.decoding import describe, resolve
-from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.request_loop import CHAT, COMPLETION, Seen, ask_all, message, read_answer
 from llada_exp.offline import Engine
 from llada_exp.settings import nearest
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput

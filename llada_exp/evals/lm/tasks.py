@@ -24,7 +24,7 @@ from typing import Any
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool
 from llada_exp.evals.answers import Answer
-from llada_exp.evals.lm import answers as lm_answers
+from llada_exp.evals.lm import results as lm_answers
 from llada_exp.evals.lm.generate import Generator, OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole

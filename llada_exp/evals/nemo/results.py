@@ -21,8 +21,8 @@ from typing import Any
 
 from llada_exp import jsonl
 from llada_exp.evals.answers import FAILED, Answer
+from llada_exp.evals.decoding_check import difference
 from llada_exp.evals.nemo.command import Plan
-from llada_exp.evals.used import difference
 from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 SCORE = ("symbolic_correct", "is_correct")

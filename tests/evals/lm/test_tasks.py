@@ -9,7 +9,7 @@ import torch
 
 from llada_exp.checkpoints import load_model
 from llada_exp.clients.pool import Pool
-from llada_exp.evals.lm import answers as lm_answers
+from llada_exp.evals.lm import results as lm_answers
 from llada_exp.evals.lm.records import Place, Records
 from llada_exp.evals.lm.tasks import require, run_lm_eval
 from llada_exp.jobs import running_server

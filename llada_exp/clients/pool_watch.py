@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from llada_exp.clients.reach import CLOSED, DOWN, UP, Health, Server, ask_health
+from llada_exp.clients.pool_server import CLOSED, DOWN, UP, Health, Server, ask_health
 
 
 class ServersGone(RuntimeError):

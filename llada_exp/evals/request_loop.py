@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.clients.pool import Exchange, Pool, ServersGone
-from llada_exp.evals.used import difference
+from llada_exp.evals.decoding_check import difference
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 NUM_REFUSED = 8
