@@ -30,13 +30,7 @@ from litserve.server import response_queue_to_buffer
 from litserve.transport.factory import create_transport_from_config
 
 from llada_exp.clients.http import health
-from llada_exp.server.api import Build, ModelAPI, load_backend
-from llada_exp.server.auth import KeyCheck
-from llada_exp.server.errors import ApiError, install_handlers
-from llada_exp.server.exchange import Exchange
-from llada_exp.server.figures import Figures
-from llada_exp.server.guard import Guard, StartError
-from llada_exp.server.info import (
+from llada_exp.server.announcement import (
     SAMPLE_QUESTION,
     InfoFile,
     curl_line,
@@ -47,10 +41,11 @@ from llada_exp.server.info import (
     say,
 )
 from llada_exp.server.log import set_up
-from llada_exp.server.loop import STOP
-from llada_exp.server.net import bind
-from llada_exp.server.openapi import describe_api
-from llada_exp.server.processes import (
+from llada_exp.server.processes.backend import Build, ModelAPI, load_backend
+from llada_exp.server.processes.engine_turns import STOP
+from llada_exp.server.processes.listening import bind
+from llada_exp.server.processes.shared_state import READY, STARTING, Shared
+from llada_exp.server.processes.start_stop import (
     HttpThread,
     StopSignals,
     end_processes,
@@ -58,10 +53,15 @@ from llada_exp.server.processes import (
     signals_held,
     start_manager,
 )
-from llada_exp.server.record import Recorder
-from llada_exp.server.resolve import fresh_seed
-from llada_exp.server.shared import READY, STARTING, Shared
-from llada_exp.server.status import overall, versions, with_block_length
+from llada_exp.server.processes.worker_watch import Guard, StartError
+from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.errors import ApiError, install_handlers
+from llada_exp.server.routes.openapi import describe_api
+from llada_exp.server.routes.request_decoding import fresh_seed
+from llada_exp.server.routes.request_log import Recorder
+from llada_exp.server.state.figures import Figures
+from llada_exp.server.state.status import overall, versions, with_block_length
+from llada_exp.server.state.waiting import Exchange
 from llada_exp.settings import ServeSettings
 from llada_exp.types import DecodingParams
 

@@ -10,7 +10,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-from llada_exp.server.info import say
+from llada_exp.server.announcement import say
 
 LOGGER = "llada_exp"
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from llada_exp.cli import run_app
-from llada_exp.server.worker import Backend
+from llada_exp.server.processes.worker import Backend
 from llada_exp.settings import ServeSettings, known_keys, validate
 from tests.server import fakes
 

@@ -10,8 +10,8 @@ from fastapi import Request
 
 from llada_exp.jobs import running_server
 from llada_exp.server.app import Server
-from llada_exp.server.auth import KEY_VARIABLE, KeyCheck
-from llada_exp.server.errors import ApiError
+from llada_exp.server.routes.auth import KEY_VARIABLE, KeyCheck
+from llada_exp.server.routes.errors import ApiError
 from tests.server.conftest import FAKE, composed, say
 from tests.server.fakes import build
 

@@ -12,7 +12,7 @@ from litserve.specs.base import LitSpec
 from litserve.transport.factory import create_transport_from_config
 from litserve.utils import LitAPIStatus, LoopResponseType, ResponseBufferItem
 
-from llada_exp.server.loop import STOP, EngineLoop
+from llada_exp.server.processes.engine_turns import STOP, EngineLoop
 
 
 def parameters(function):

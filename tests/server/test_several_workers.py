@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from llada_exp.server.processes import start_manager
-from llada_exp.server.shared import FULL, Shared
-from tests.server.own import own_server, post
+from llada_exp.server.processes.shared_state import FULL, Shared
+from llada_exp.server.processes.start_stop import start_manager
+from tests.server.breakable import own_server, post
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_nobody_waits_for_a_worker_in_a_long_step(manager, monkeypatch):
     shared.beat(0, 3)
     shared.beat(1, 0)
     assert not shared.may_take(0, 3)
-    monkeypatch.setattr("llada_exp.server.shared._FRESH_S", -1.0)
+    monkeypatch.setattr("llada_exp.server.processes.shared_state._FRESH_S", -1.0)
     assert shared.may_take(0, 3)
 
 

@@ -6,11 +6,11 @@ from queue import Queue
 import pytest
 
 from llada_exp.fields import DecodingError
-from llada_exp.server.errors import ApiError
-from llada_exp.server.loop import MAX_FAILED_STEPS, STOP, Turn
-from llada_exp.server.replies import Choice
-from llada_exp.server.spec import _book
-from llada_exp.server.worker import Backend, Worker
+from llada_exp.server.processes.engine_turns import MAX_FAILED_STEPS, STOP, Turn
+from llada_exp.server.processes.worker import Backend, Worker
+from llada_exp.server.routes.endpoints import _book
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.replies import Choice
 from llada_exp.types import DecodingParams
 from tests.server.fakes import FakeEngine, FakeTokenizer
 

@@ -18,15 +18,15 @@ from litserve.specs.base import LitSpec
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from llada_exp.decoding import describe
-from llada_exp.server.errors import ApiError, bad_request
-from llada_exp.server.exchange import Flight
-from llada_exp.server.messages import Job, Message
-from llada_exp.server.record import CLIENT_GONE, DEADLINE, Record
-from llada_exp.server.replies import DONE, Choice, Reply, sse, usage
-from llada_exp.server.resolve import algorithms, for_choice, resolve
-from llada_exp.server.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
-from llada_exp.server.shared import STARTING
-from llada_exp.server.status import Names
+from llada_exp.server.processes.messages import Job, Message
+from llada_exp.server.processes.shared_state import STARTING
+from llada_exp.server.routes.errors import ApiError, bad_request
+from llada_exp.server.routes.replies import DONE, Choice, Reply, sse, usage
+from llada_exp.server.routes.request_decoding import algorithms, for_choice, resolve
+from llada_exp.server.routes.request_log import CLIENT_GONE, DEADLINE, Record
+from llada_exp.server.routes.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
+from llada_exp.server.state.status import Names
+from llada_exp.server.state.waiting import Flight
 from llada_exp.settings import ServeSettings
 
 if TYPE_CHECKING:

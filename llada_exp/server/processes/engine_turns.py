@@ -18,9 +18,9 @@ from litserve.loops import LitLoop
 from litserve.transport.base import MessageTransport
 from litserve.utils import LitAPIStatus, LoopResponseType
 
-from llada_exp.server.messages import Message
-from llada_exp.server.shared import FULL, READY, CancelReader, Shared
-from llada_exp.server.worker import Worker
+from llada_exp.server.processes.messages import Message
+from llada_exp.server.processes.shared_state import FULL, READY, CancelReader, Shared
+from llada_exp.server.processes.worker import Worker
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from llada_exp.server.errors import ApiError
-from llada_exp.server.messages import Done
+from llada_exp.server.processes.messages import Done
+from llada_exp.server.routes.errors import ApiError
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from llada_exp.server.metrics import Metrics
-from llada_exp.server.status import batch_stats, info, versions, worker_status
+from llada_exp.server.state.metrics import Metrics
+from llada_exp.server.state.status import batch_stats, info, versions, worker_status
 
 if TYPE_CHECKING:
     from llada_exp.server.app import Server

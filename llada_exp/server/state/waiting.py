@@ -18,8 +18,8 @@ from typing import Any
 
 from litserve.utils import ResponseBufferItem
 
-from llada_exp.server.messages import Job, Message
-from llada_exp.server.shared import Shared
+from llada_exp.server.processes.messages import Job, Message
+from llada_exp.server.processes.shared_state import Shared
 
 logger = logging.getLogger(__name__)
 

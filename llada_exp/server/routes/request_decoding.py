@@ -12,8 +12,8 @@ from typing import Any
 
 from llada_exp import decoding
 from llada_exp.decoding import ALGORITHMS, ALIASES, Decoding, DecodingError
-from llada_exp.server.errors import bad_request
-from llada_exp.server.schema import Generation
+from llada_exp.server.routes.errors import bad_request
+from llada_exp.server.routes.schema import Generation
 from llada_exp.types import DECLARATIONS, MAX_SEED, REQUEST_FIELDS, DecodingParams
 
 

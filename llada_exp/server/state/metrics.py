@@ -19,8 +19,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from llada_exp.server.record import GENERATION_PATHS, OUTCOMES, Record
-from llada_exp.server.shared import READY
+from llada_exp.server.processes.shared_state import READY
+from llada_exp.server.routes.request_log import GENERATION_PATHS, OUTCOMES, Record
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000)
 PASSES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

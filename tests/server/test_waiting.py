@@ -6,11 +6,11 @@ from queue import Queue
 
 import pytest
 
-from llada_exp.server import exchange as module
-from llada_exp.server.exchange import Exchange
-from llada_exp.server.info import public_url, write_info
-from llada_exp.server.spec import EventStream
-from llada_exp.server.status import Names, overall
+from llada_exp.server.announcement import public_url, write_info
+from llada_exp.server.routes.endpoints import EventStream
+from llada_exp.server.state import waiting as module
+from llada_exp.server.state.status import Names, overall
+from llada_exp.server.state.waiting import Exchange
 from llada_exp.settings import ModelSettings
 from llada_exp.types import DecodingParams
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from llada_exp.server.processes import Rate, signals_held
-from llada_exp.server.shared import FAILED, READY, STARTING, Shared
+from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, Shared
+from llada_exp.server.processes.start_stop import Rate, signals_held
 
 logger = logging.getLogger(__name__)
 

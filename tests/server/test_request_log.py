@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from llada_exp.server.record import OUTCOMES, Recorder, outcome_of
+from llada_exp.server.routes.request_log import OUTCOMES, Recorder, outcome_of
 
 PATH = "/v1/completions"
 

@@ -11,9 +11,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from llada_exp.decoding import describe
-from llada_exp.server.errors import ApiError
-from llada_exp.server.exchange import Exchange
-from llada_exp.server.shared import FAILED, READY
+from llada_exp.server.processes.shared_state import FAILED, READY
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.state.waiting import Exchange
 from llada_exp.settings import ModelSettings, ServeSettings
 from llada_exp.types import DecodingParams
 

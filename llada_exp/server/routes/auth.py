@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import Request
 
 from llada_exp.clients.http import KEY_VARIABLE
-from llada_exp.server.errors import ApiError
+from llada_exp.server.routes.errors import ApiError
 
 OPEN_PATHS = ("/health",)
 """Asked by launchers and probes that have no key; they tell nothing of requests."""

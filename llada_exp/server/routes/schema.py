@@ -21,8 +21,8 @@ from pydantic import (
 
 from llada_exp.decoding import ALIASES
 from llada_exp.fields import Declaration, DecodingError
-from llada_exp.server.errors import ApiError, bad_request
-from llada_exp.server.fields import check_extras
+from llada_exp.server.routes.errors import ApiError, bad_request
+from llada_exp.server.routes.fields import check_extras
 from llada_exp.settings import MAX_TIME_S
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llada_exp.server.errors import bad_request
+from llada_exp.server.routes.errors import bad_request
 from llada_exp.settings import nearest
 
 ANYTHING: tuple[Any, ...] = ()

@@ -11,11 +11,11 @@ from collections.abc import Callable
 import litserve as ls
 
 from llada_exp.server.log import set_up
-from llada_exp.server.loop import EngineLoop, step_aside
-from llada_exp.server.processes import exit_with
-from llada_exp.server.shared import FAILED, READY, STARTING, Shared
-from llada_exp.server.spec import OpenSpec
-from llada_exp.server.worker import Backend
+from llada_exp.server.processes.engine_turns import EngineLoop, step_aside
+from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, Shared
+from llada_exp.server.processes.start_stop import exit_with
+from llada_exp.server.processes.worker import Backend
+from llada_exp.server.routes.endpoints import OpenSpec
 from llada_exp.settings import ServeSettings
 from llada_exp.types import CACHES, DecodingParams
 
@@ -35,7 +35,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
 
     from llada_exp.checkpoints import load_model
     from llada_exp.engine.engine import Engine
-    from llada_exp.server.memory import memory_plan
+    from llada_exp.server.processes.memory_plan import memory_plan
 
     if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llada_exp.fields import DecodingError
-from llada_exp.server.messages import Job, Message
+from llada_exp.server.processes.messages import Job, Message
 from llada_exp.text import StopStrings, TextStream
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 
