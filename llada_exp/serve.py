@@ -22,7 +22,7 @@ def serve(cfg: Any) -> int:
 
     settings = published(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
 
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
 
     return run_server(settings)
 

@@ -29,7 +29,7 @@ def build(settings: ServeSettings, device: str) -> Backend:
 
 
 def serve(cfg: Any) -> int:
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
     from tests.server.jumping_serve import build as picklable
 
     return run_server(validate(cfg), picklable)

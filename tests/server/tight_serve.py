@@ -30,7 +30,7 @@ def build(settings: ServeSettings, device: str) -> Backend:
 
 
 def serve(cfg: Any) -> int:
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
     from tests.server.tight_serve import build as picklable  # not __main__'s: workers load it by name
 
     return run_server(validate(cfg), picklable)
