@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "fields.py": set(),
     "types.py": {"fields"},
     "decoding.py": {"fields", "types"},
+    "extras.py": set(),
     "help.py": set(),
     "decoding_keys.py": {"decoding", "fields", "help", "types"},
     "text.py": set(),
