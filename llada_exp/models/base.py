@@ -127,9 +127,9 @@ class Model(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
-        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; at packed rows
-        `wanted` int64 [R] alone, [R, d], where they are named."""
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; of packed `rows`
+        int64 [R] alone, [R, d], where they are named."""
         ...
 
     def head(self, hidden: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from llada_exp.models import family
 from llada_exp.models.attention import row_attention
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel, check_ids
-from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, rope_tables, rotate, taken
+from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, rotate
 
 # Switches of the published config, with the only value that this class implements.
 _IMPLEMENTED: dict[str, tuple[Any, ...]] = {
@@ -241,18 +241,18 @@ class _PackedBlock:
         projections = (block.q_proj, block.k_proj, block.v_proj)
         self._n_heads = block.n_heads
         self._qkv = FusedQKV(projections, block.n_heads, block.n_kv_heads, release)
-        self._attn_out = taken(block.attn_out, release)
+        self._attn_out = linear_of(block.attn_out, release)
         self._mlp = GatedMLP(block.ff_proj, block.up_proj, block.ff_out, release)
 
     def __call__(
-        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, wanted: Tensor | None
+        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, rows: Tensor | None
     ) -> Tensor:
         """`models.packed.Layer`."""
         qk, v = self._qkv(self._attn_norm(x))
         qk = Rotary.turn(qk, at)
         mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
-        if wanted is not None:
-            x, mixed = x.index_select(0, wanted), mixed.index_select(0, wanted)
+        if rows is not None:
+            x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
         x = self._attn_out.plus(mixed, x)
         return self._mlp.plus(self._ff_norm(x), x)
 
@@ -271,7 +271,7 @@ def packed(network: LLaDA, special: SpecialIds, release: bool = False) -> Packed
         place=Rotary(*_tables(network.config, network.device)),
         layers=[_PackedBlock(block, release) for block in transformer["blocks"]],
         final_norm=final_norm,
-        to_logits=taken(transformer["ff_out"], release),
+        to_logits=linear_of(transformer["ff_out"], release),
     )
 
 
