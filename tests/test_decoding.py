@@ -14,8 +14,8 @@ from llada_exp import offline
 from llada_exp.bench.engine import setting_params
 from llada_exp.checkpoints import load_model
 from llada_exp.decoding import ALIASES, DecodingError, check, describe, resolve
+from llada_exp.evals.decoding_check import difference
 from llada_exp.evals.lm.generate import InProcess, decoding_fields
-from llada_exp.evals.used import difference
 from llada_exp.gate import run as gate
 from llada_exp.server.errors import ApiError
 from llada_exp.server.resolve import resolve as resolve_request

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llada_exp.engine import EngineCore
 from llada_exp.engine.likelihood import Likelihood
-from llada_exp.gate.exact import check
+from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
 from llada_exp.types import RULES, DecodingParams
 from tests.toys import BOS, MASK, toy_block_causal, toy_causal_context, toy_grouped, toy_model, toy_shifted

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llada_exp.engine import EngineCore
-from llada_exp.gate.exact import check
+from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
 from llada_exp.rules import RULES, Commits, Rule
 from llada_exp.types import DECLARATIONS, DecodingParams

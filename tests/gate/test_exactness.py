@@ -13,7 +13,7 @@ from llada_exp.engine import EngineCore
 from llada_exp.engine import engine as engine_module
 from llada_exp.engine.finish import finished
 from llada_exp.gate import verdict
-from llada_exp.gate.exact import TIE, Exactness, check, is_tie
+from llada_exp.gate.exactness import TIE, Exactness, check, is_tie
 from llada_exp.gate.oracle import Oracle, undefined
 from llada_exp.rules import RULES, Commits
 from llada_exp.types import DecodingParams
