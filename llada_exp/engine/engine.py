@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from llada_exp.caches import CACHES
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.layout import Layout
@@ -23,6 +24,7 @@ from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.fields import DecodingError
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
+from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
 DEFAULT_MAX_POSITIONS = 8192
@@ -153,10 +155,11 @@ class EngineCore:
             params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
         if not visibility.sees_suffix:
             faults = {}
-            if params.cache == "dual":
+            if visibility.kind not in CACHES[params.cache].exact_for:
+                exact = alternatives(name for name, p in CACHES.items() if visibility.kind in p.exact_for)
                 faults["cache"] = (
-                    "cache is 'dual'; this model's blocks see nothing beyond themselves: expected none or "
-                    "prefix, which is exact here"
+                    f"cache is {params.cache!r}; this model's blocks see nothing beyond themselves: expected "
+                    f"{exact}, which are exact here"
                 )
             if params.refresh != "every_block":
                 faults["refresh"] = (

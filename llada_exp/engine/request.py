@@ -97,7 +97,7 @@ class Request:
     def next_pass(self) -> Pass:
         """What its cache policy forwards next. A function of the request alone."""
         start, end = self.layout.bounds(self.block)
-        return CACHES[self.params.cache](
+        return CACHES[self.params.cache].next_pass(
             Cursor(
                 prompt_length=self.prompt_length,
                 length=self.length,
@@ -119,9 +119,9 @@ class Request:
         start = max(0, self.block_start)
         return bool(
             self.layout.shift
-            and self.params.cache != "none"
             and self.block_step == 0
             and start == self.block_start
+            and self.next_pass.keep
             and self.masked[start]
         )
 
