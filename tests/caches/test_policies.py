@@ -57,7 +57,7 @@ def test_refresh_policies(block, params, expected):
     assert (own.start, own.stop) == expected
 
 
-@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_a_growing_canvas_has_no_position_beyond_the_block(cache):
     """iLLaDA's decoder: max_tokens costs nothing."""
     for step in (0, 1):

@@ -91,8 +91,8 @@ def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, 
 @pytest.mark.parametrize("name", ["block_causal", "causal_context"])
 @QUICK
 @given(st.data())
-def test_a_cache_of_finished_blocks_is_exact_where_blocks_do_not_see_beyond_themselves(name, data):
-    """By each policy that says so."""
+def test_a_policy_that_says_it_is_exact_answers_as_none(name, data):
+    """Prevents a cache of blocks that were not finished when their K/V were kept."""
     prompt, own = data.draw(prompts), data.draw(params(name))
     exact = [cache for cache in CACHES if MODELS[name].visibility.kind in CACHES[cache].exact_for]
     plain, *cached = run(MODELS[name], [(prompt, replace(own, cache=cache)) for cache in exact])
