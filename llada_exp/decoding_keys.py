@@ -12,6 +12,7 @@ Knows no Hydra: composed mappings come in, mappings to compose go out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from llada_exp.decoding import ALIASES, check, resolve
@@ -102,28 +103,18 @@ def apply(request: Mapping[str, Any], preset: DecodingParams | None) -> Decoding
     return decoding.params
 
 
-def help_preset() -> str:
-    return _help(PRESET_FIELDS)
-
-
-def help_requests() -> str:
-    return _help(REQUEST_FIELDS)
-
-
-def help_evaluation() -> str:
-    return _help(OF_EVALUATIONS)
-
-
-def _help(names: Iterable[str]) -> str:
-    lines: list[str] = []
-    for name in names:
-        lines += help_line(f"{DECODING}.{name}", explained(name))
-    return "\n".join(lines)
-
-
 def explained(name: str) -> str:
     """A field's line: what it means, what it may be, whose it is, and its declared default."""
     declared = DECLARATIONS[name]
     choices = f": {' | '.join(declared.choices)}" if declared.choices else ""
     rules = f" (of {', '.join(declared.rules)})" if declared.rules else ""
     return f"{declared.help}{choices}{rules}  ({spelled(declared.default)})"
+
+
+def _help(names: Iterable[str]) -> str:
+    return "\n".join(line for name in names for line in help_line(f"{DECODING}.{name}", explained(name)))
+
+
+help_preset = partial(_help, PRESET_FIELDS)
+help_requests = partial(_help, REQUEST_FIELDS)
+help_evaluation = partial(_help, OF_EVALUATIONS)

@@ -5,6 +5,7 @@ Arithmetic on shapes; an upper estimate of what a step holds at once. Knows no d
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -105,8 +106,6 @@ def device_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
-        import os
-
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None

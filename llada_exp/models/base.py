@@ -109,17 +109,10 @@ class Model(Protocol):
     shift: 0: the logits of row i speak of position i; 1: of position i + 1 (position 0 keeps row 0's).
     """
 
-    @property
-    def shape(self) -> ModelShape: ...
-
-    @property
-    def special(self) -> SpecialIds: ...
-
-    @property
-    def visibility(self) -> Visibility: ...
-
-    @property
-    def shift(self) -> Literal[0, 1]: ...
+    shape: ModelShape
+    special: SpecialIds
+    visibility: Visibility
+    shift: Literal[0, 1]
 
     @property
     def device(self) -> torch.device: ...

@@ -9,7 +9,7 @@ or caches: see `models/base.py` for the contract and the letters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -99,16 +99,14 @@ class LLaDAConfig:
         )
         eos = raw.get("eos_token_id")
         eos = {"eos_token_id": eos[0] if isinstance(eos, list) and eos else eos}
+        sizes = ("d_model", "n_layers", "mlp_hidden_size", "max_sequence_length")
         config = cls(
-            d_model=family.positive_int(raw, "d_model", where),
-            n_layers=family.positive_int(raw, "n_layers", where),
-            n_heads=n_heads,
-            n_kv_heads=n_kv_heads,
-            mlp_hidden_size=family.positive_int(raw, "mlp_hidden_size", where),
-            vocab_size=vocab,
-            max_sequence_length=family.positive_int(raw, "max_sequence_length", where),
+            **{key: family.positive_int(raw, key, where) for key in sizes},
             rope_theta=family.positive_float(raw, "rope_theta", where),
             rms_norm_eps=family.positive_float(raw, "rms_norm_eps", where),
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            vocab_size=vocab,
             mask_token_id=family.token_id(raw, "mask_token_id", vocab, where),
             eos_token_id=family.token_id(eos, "eos_token_id", vocab, where),
         )
@@ -125,18 +123,8 @@ class LLaDAConfig:
             "model_type": "llada",
             "architectures": ["LLaDAModelLM"],
             **switches,
-            "d_model": self.d_model,
-            "n_layers": self.n_layers,
-            "n_heads": self.n_heads,
-            "n_kv_heads": self.n_kv_heads,
-            "mlp_hidden_size": self.mlp_hidden_size,
-            "vocab_size": self.vocab_size,
+            **asdict(self),
             "embedding_size": self.vocab_size,
-            "max_sequence_length": self.max_sequence_length,
-            "rope_theta": self.rope_theta,
-            "rms_norm_eps": self.rms_norm_eps,
-            "mask_token_id": self.mask_token_id,
-            "eos_token_id": self.eos_token_id,
             "pad_token_id": self.eos_token_id,
         }
 
