@@ -1,95 +1,24 @@
-"""One measured point: start or find the server, load it, write rows, stop what was started.
-
-`run_point` is Hydra's task: a plain function that a launcher may run in another process or job.
-"""
+"""One measured point: start or find the server, load it, write rows, stop what was started."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from llada_exp import jsonl
-from llada_exp.bench import report, tracking
 from llada_exp.bench.client import LoadResult, Record, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
 from llada_exp.bench.rows import PointFolder
-from llada_exp.bench.settings import BenchSettings, Load, validate_bench
+from llada_exp.bench.settings import BenchSettings, Load
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
-from llada_exp.clients.http import base_url
 from llada_exp.runs import decoding_columns, status
 from llada_exp.runs.probe import Probe, batch_stats
-from llada_exp.runs.process import terminable
+from llada_exp.runs.progress import progress
 from llada_exp.runs.provenance import provenance
-from llada_exp.runs.servers import Endpoint, check_preset, endpoint
-from llada_exp.runs.tracking import check
+from llada_exp.runs.servers import Endpoint, endpoint
 from llada_exp.scoring import Scorer
-
-
-def run_point(cfg: Any) -> int:
-    """Measure the point that a composed conf/bench.yaml stands for; the exit code.
-
-    A failure is recorded in status.json and told in one line. Raises ValueError for a user's mistake in
-    a single run; a sweep has checked every point before.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = validate_bench(tree)
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    in_sweep = not OmegaConf.is_missing(hydra.job, "num")
-    overrides = [o for o in hydra.overrides.task if o.split("=")[0] not in ("name", "resume", "dry_run")]
-    if not in_sweep:
-        check_preset(hydra.overrides.task, [settings.url] if settings.url else [])
-        if settings.dry_run:
-            print(report.plan_line(folder, settings))
-            return 0
-        check(settings.tracking)
-        if status.read(folder) and not settings.resume:
-            raise ValueError(
-                f"name is {settings.name!r}; {folder} holds results: resume=true goes on with them"
-            )
-    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
-        print(report.table(jsonl.read(folder / "row.jsonl")))
-        if (url := _url_of(folder)) != settings.url:
-            print(f"measured before, at {url}: another server wants another name")
-        return 0
-    with terminable():
-        return _recorded(settings, folder, overrides, tree, not in_sweep)
-
-
-def _url_of(folder: Path) -> str | None:
-    """Whom a finished point measured; the hash is not of it. None: a server of our own."""
-    url = yaml.safe_load((folder / "config.yaml").read_text())["url"]
-    return None if url is None else base_url(url)
-
-
-def _recorded(
-    settings: BenchSettings, folder: Path, overrides: Sequence[str], tree: Mapping[str, Any], alone: bool
-) -> int:
-    try:
-        with status.recorded(folder, settings.config_hash):
-            point = PointFolder(folder)
-            (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
-            row, results = measure(settings, point, overrides)
-            if settings.vllm_json:
-                report.write_vllm_json(folder / "vllm.json", row, results)
-    except Exception as error:
-        print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)
-        return 1
-    tracking.track(settings.tracking, folder, row, results, tree)
-    print(report.table([row]) if alone else report.line(row), flush=True)
-    if alone:
-        print(f"rows: {folder / 'row.parquet'}")
-    return 0
 
 
 def measure(
@@ -105,7 +34,7 @@ def measure(
         Scorer() as scorer,
         turn(settings.exclusive) as presence,
         endpoint(settings.url, settings.server_tree, point.folder) as target,
-        report.progress(settings.load.num_requests * settings.load.repeats) as tick,
+        progress(settings.load.num_requests * settings.load.repeats, "req") as tick,
     ):
         _warm_up(settings, target)
         for repeat in range(settings.load.repeats):

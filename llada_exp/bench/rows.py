@@ -17,8 +17,6 @@ from llada_exp.bench.schema import COMMIT, REQUEST, ROW, VERSION, describe
 from llada_exp.runs import files
 from llada_exp.runs.files import append, to_parquet, write_whole
 
-SUMMARY = "summary"
-
 
 def request_row(record: Record, repeat: int) -> dict[str, Any]:
     """A request's line: no prompt and no answer."""
@@ -84,8 +82,7 @@ class PointFolder:
         """Write the point's row, and everything as parquet too. Returns the whole row."""
         self.close()
         whole = complete(row)
-        append(self.folder / "row.jsonl", [whole])
-        to_parquet(self.folder / "row.parquet", [whole], ROW, VERSION)
+        files.write_rows(self.folder / "row", [whole], ROW, VERSION)
         for name, columns in (("requests", REQUEST), ("commits", COMMIT)):
             if (self.folder / f"{name}.jsonl").is_file():
                 lines = jsonl.read(self.folder / f"{name}.jsonl")
@@ -101,8 +98,3 @@ class PointFolder:
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """Every column of the schema, None where the row has none, and no other."""
     return files.complete(row, ROW, VERSION)
-
-
-def write_summary(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """All rows of a sweep in one parquet and one jsonl; the parquet's path."""
-    return files.write_rows(folder / SUMMARY, rows, ROW, VERSION)

@@ -5,12 +5,13 @@ import json
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
 from llada_exp.bench.client import LoadResult, Record
 from llada_exp.bench.rows import PointFolder
-from llada_exp.bench.tracking import track as track_point
+from llada_exp.bench.tracking import content
 from llada_exp.runs import tracking
 from llada_exp.runs.settings import Tracking
 from tests.bench.conftest import bench
@@ -43,7 +44,10 @@ def written(folder):
 
 def track(folder, log_text=False, mode="offline"):
     row, results = finished(folder)
-    track_point(Tracking(mode, "project", None, log_text), folder, row, results, {"batch_size": 4})
+    logged = partial(content, folder, row, results, log_text)
+    tracking.mirror(
+        Tracking(mode, "project", None, log_text), folder, row, "bench", {"batch_size": 4}, logged
+    )
     return row
 
 
