@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from llada_exp.bench.client import LoadResult, Record, judge, run_load
+from llada_exp.bench.client import LoadResult, RequestRecord, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
 from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.settings import BenchSettings, Load
@@ -39,7 +39,7 @@ def measure(
         _warm_up(settings, target)
         for repeat in range(settings.load.repeats):
 
-            def done(record: Record, repeat: int = repeat) -> None:
+            def done(record: RequestRecord, repeat: int = repeat) -> None:
                 point.add_request(record, repeat)
                 tick()
 
@@ -55,9 +55,9 @@ def measure(
             measured.append(measures)
             results.append(result)
         origin = provenance("bench", overrides, target.url, target.local)
-        told = batch_stats(target.url) if not target.local else {}
+        stats = batch_stats(target.url) if not target.local else {}
     row = {
-        **configured(settings, target, told, results[0].records),
+        **configured(settings, target, stats, results[0].records),
         "point": point.folder.name,
         **_joined(measured),
         **origin,
@@ -84,7 +84,7 @@ def _warm_up(settings: BenchSettings, target: Endpoint) -> None:
 
 
 def _load(
-    settings: BenchSettings, target: Endpoint, load: Load, done: Callable[[Record], None]
+    settings: BenchSettings, target: Endpoint, load: Load, done: Callable[[RequestRecord], None]
 ) -> LoadResult:
     prompts = build(settings.workload, load.num_requests)
     request = {"model": target.model, **settings.request}  # servers of other makes insist on it
@@ -99,9 +99,9 @@ def _check(result: LoadResult) -> None:
 
 
 def configured(
-    settings: BenchSettings, target: Endpoint, told: Mapping[str, Any], records: Sequence[Record]
+    settings: BenchSettings, target: Endpoint, stats: Mapping[str, Any], records: Sequence[RequestRecord]
 ) -> dict[str, Any]:
-    """The columns that say what was measured. told: /batch/stats of a server that is not ours."""
+    """The columns that say what was measured. stats: /batch/stats of a server that is not ours."""
     server, load = settings.server, settings.load
     decoding = next((dict(r.decoding) for r in records if r.decoding), dict(settings.request))
     lengths = {r.decoding.get("max_tokens") for r in records if r.decoding}
@@ -114,9 +114,9 @@ def configured(
         "config_hash": settings.config_hash,
         "model": target.model,
         "model_path": server.model.path if server else None,
-        "mode": server.mode if server else told.get("mode"),
-        "batch_size": server.batch_size if server else told.get("max_batch_size"),
-        "max_wait_time": server.max_wait_time if server else told.get("max_wait_time"),
+        "mode": server.mode if server else stats.get("mode"),
+        "batch_size": server.batch_size if server else stats.get("max_batch_size"),
+        "max_wait_time": server.max_wait_time if server else stats.get("max_wait_time"),
         "workers": server.workers if server else None,
         "dtype": server.dtype if server else None,
         "scheduling": server.engine.scheduling if server else None,

@@ -7,7 +7,7 @@ import pytest
 
 from llada_exp import jsonl
 from llada_exp.bench import schema
-from llada_exp.bench.client import Record
+from llada_exp.bench.client import RequestRecord
 from llada_exp.bench.rows import PointFolder, complete
 from llada_exp.runs import status
 from llada_exp.runs.files import write_rows
@@ -19,7 +19,7 @@ TRACE = [
 
 
 def record(index, **fields):
-    return Record(
+    return RequestRecord(
         index, 0.0, 0.1, 0.5, True, itl_ms=[1.0, 2.0], e2el_ms=400.0, text="secret answer", **fields
     )
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from llada_exp.bench.client import LoadResult, Record
+from llada_exp.bench.client import LoadResult, RequestRecord
 from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.tracking import content
 from llada_exp.runs import tracking
@@ -30,7 +30,7 @@ def finished(folder):
     """A point on disk, as it is when tracking begins."""
     folder.mkdir(parents=True)
     point = PointFolder(folder)
-    record = Record(
+    record = RequestRecord(
         0, 0.0, 0.1, 0.5, True, ttft_ms=9.0, e2el_ms=400.0, prompt="SECRET QUESTION", text="SECRET TEXT"
     )
     row = {"point": folder.name, "sweep": "a-sweep", "median_e2el_ms": 400.0, "output_throughput": 5.0}
