@@ -7,7 +7,6 @@ exit code that is not zero where a point failed. What a point is, the program's 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from llada_exp import jsonl
 from llada_exp.runs import files, status, tracking
 from llada_exp.runs.process import terminable
-from llada_exp.runs.servers import sharing, tree_key
+from llada_exp.runs.servers import sharing
 from llada_exp.runs.task import ROW, Task, check_resume, prepare
 
 SUMMARY = "summary"
@@ -134,13 +133,8 @@ class Sweep:
 
     def _together(self, points: Sequence[Point]) -> list[Point]:
         """Points of one server next to each other, else in the order given."""
-        order = list(dict.fromkeys(map(self._server_of, points)))
-        return sorted(points, key=lambda p: order.index(self._server_of(p)))
-
-    def _server_of(self, point: Point) -> str:
-        """Points of one such text can share one server start."""
-        urls = self.task.urls(point.settings)
-        return json.dumps(urls) if urls else tree_key(point.settings.server_tree)
+        order = list(dict.fromkeys(self.task.server_of(p.settings) for p in points))
+        return sorted(points, key=lambda p: order.index(self.task.server_of(p.settings)))
 
     def _plan(self, points: Sequence[Point]) -> str:
         lines = []
@@ -148,7 +142,7 @@ class Sweep:
             note = "  finished" * self._finished(point)
             note += f"  cannot run: {point.problem}" if point.problem else ""
             lines.append(self.task.plan_line(self.root / point.folder, point.settings) + note)
-        num_starts = len(set(map(self._server_of, points)))
+        num_starts = len({self.task.server_of(p.settings) for p in points})
         lines.append(f"{len(points)} points, {num_starts} servers; launcher:")
         return "\n".join([*lines, self._how(points)])
 

@@ -7,6 +7,7 @@ words, the program says: `Task` is derived from. Knows Hydra, and neither benchm
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from llada_exp import jsonl
 from llada_exp.runs import status, tracking
 from llada_exp.runs.files import Column
 from llada_exp.runs.process import terminable
-from llada_exp.runs.servers import check_preset
+from llada_exp.runs.servers import check_preset, tree_key
 from llada_exp.runs.settings import Tracking
 from llada_exp.tables import Table
 
@@ -110,6 +111,11 @@ class Task(ABC, Generic[S]):
     @abstractmethod
     def headline(self, row: Mapping[str, Any]) -> str:
         """What is said of a row as its point of a sweep ends."""
+
+    def server_of(self, settings: S) -> str:
+        """Points of one such text can share one server start."""
+        urls = self.urls(settings)
+        return json.dumps(urls) if urls else tree_key(settings.server_tree)
 
     def prepare(self, settings: S) -> Any:
         """What can be found out before anything starts, for `measure`. Raises ValueError."""
