@@ -14,8 +14,8 @@ from llada_exp import offline
 from llada_exp.bench.engine import setting_params
 from llada_exp.checkpoints import load_model
 from llada_exp.decoding import ALIASES, DecodingError, check, describe, resolve
+from llada_exp.evals.decoding_check import difference
 from llada_exp.evals.lm.generate import InProcess, decoding_fields
-from llada_exp.evals.used import difference
 from llada_exp.gate import run as gate
 from llada_exp.server.routes.errors import ApiError
 from llada_exp.server.routes.request_decoding import resolve as resolve_request
@@ -25,7 +25,6 @@ from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.types import (
     DECLARATIONS,
     DECODING_FIELDS,
-    PER_REQUEST_FIELDS,
     PRESET_FIELDS,
     REQUEST_FIELDS,
     RULES,
@@ -253,8 +252,8 @@ def test_names_for_a_server_whose_preset_is_not_known():
 
 def test_every_list_of_fields_follows_from_the_declarations():
     assert set(DECODING_FIELDS) == set(vars(EXACT))
-    assert {*PRESET_FIELDS, *PER_REQUEST_FIELDS} == set(DECODING_FIELDS)
-    assert PER_REQUEST_FIELDS == ("seed", "stop", "ignore_eos", "ban_ids", "trace")
+    of_one_request = ("seed", "stop", "ignore_eos", "ban_ids", "trace")
+    assert tuple(n for n in DECODING_FIELDS if n not in PRESET_FIELDS) == of_one_request
     assert set(DECODING_FIELDS) - set(REQUEST_FIELDS) == {"ban_ids"}
     assert SCHEDULE == ("steps", "steps_per_block", "tokens_per_step")
     assert RULES_WITH["threshold"][:3] == ("threshold", "credit", "hierarchical")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llada_exp import jsonl
 from llada_exp.bench.workload import build
-from llada_exp.evals import problems
+from llada_exp.evals.builtin import benchmarks as problems
 from llada_exp.problems import read_problems
 
 BREAKS = "a\u2028b\u2029c\u0085d\x0be\x1cf"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from llada_exp.bench.client import judge, run_load
 from llada_exp.bench.settings import Load
 from llada_exp.bench.workload import Prompt
-from llada_exp.clients.pool import Exchange
+from llada_exp.clients.pool import PoolResponse
 from llada_exp.evals.builtin import questions
-from llada_exp.evals.problems import Problem
+from llada_exp.evals.builtin.benchmarks import Problem
 from llada_exp.evals.target import Target
 from llada_exp.gate import run as gate
 from llada_exp.scoring import Scorer, decide, decide_response, extract, plain, vote
@@ -148,7 +148,7 @@ def by_evals(cases, scorer):
     for response, expected, _ in cases:
         question = questions.Question(Problem("b", "0", "q", expected), 0)
         body = {"choices": [{"message": {"content": response}}]}
-        answers.append(asker.answer(question, {"seed": 0}, Exchange(200, body, "http://a:1", 1, 0.0)))
+        answers.append(asker.answer(question, {"seed": 0}, PoolResponse(200, body, "http://a:1", 1, 0.0)))
     return [answer.correct for answer in answers]
 
 
@@ -157,7 +157,7 @@ def by_gate(cases, scorer):
         SimpleNamespace(text=response, token_ids=[1], nfe=1, num_positions=1) for response, _, _ in cases
     ]
     engine = SimpleNamespace(chat=lambda chats, params, progress: outputs)
-    problems = [tasks.Problem("short", "q", "", expected) for _, expected, _ in cases]
+    problems = [tasks.TinyProblem("short", "q", "", expected) for _, expected, _ in cases]
     return list(gate.measure(engine, "short", problems, "vanilla", DecodingParams()).correct)
 
 

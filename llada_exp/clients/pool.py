@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from llada_exp.clients.http import base_url
-from llada_exp.clients.reach import Reply, Server, ask, most_connections
+from llada_exp.clients.pool_server import HttpReply, PoolServer, ask, most_connections
+from llada_exp.clients.pool_watch import Pace, ServersGone, Watch
 from llada_exp.clients.session import new_session
-from llada_exp.clients.watch import Pace, ServersGone, Watch
 
-__all__ = ["Exchange", "Pace", "Pool", "ServersGone", "to_stderr"]
+__all__ = ["Pace", "Pool", "PoolResponse", "ServersGone", "to_stderr"]
 
 REPEATED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 OF_A_WELL_SERVER = frozenset({408, 409, 425, 429})
@@ -37,7 +37,7 @@ NOT_READY = "not_ready"  # the code of our server's 503 before it is ready and w
 
 
 @dataclass(frozen=True)
-class Exchange:
+class PoolResponse:
     """What became of one request.
 
     status: 0 where no whole answer came, or one that is no JSON object; body: then, and for failures that
@@ -87,7 +87,9 @@ class Pool:
         if not urls:
             raise ValueError("url names no server; expected one URL or more")
         keys = key if isinstance(key, Mapping) else dict.fromkeys(urls, key)
-        self._servers = [Server(own, keys.get(url)) for own, url in {base_url(u): u for u in urls}.items()]
+        self._servers = [
+            PoolServer(own, keys.get(url)) for own, url in {base_url(u): u for u in urls}.items()
+        ]
         self._timeout_s = timeout_s
         self._max_retries = max_retries
         self._patience_s = patience_s
@@ -111,7 +113,7 @@ class Pool:
         await self._session.close()
         await self._looks.close()
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Exchange:
+    async def post(self, path: str, body: Mapping[str, Any]) -> PoolResponse:
         """One request to its end, good or bad. path: with its /v1.
 
         Raises ServersGone; nothing for a request that fails.
@@ -120,7 +122,7 @@ class Pool:
 
     async def send(
         self, method: str, path: str, data: bytes | None = None, *, repeat: bool = False
-    ) -> Exchange:
+    ) -> PoolResponse:
         """`post` for any method and body. repeat: also for what a server answers, as `post` does; else
         every answer is as good as another, JSON or not."""
         request = _Request(method, path, data, repeat, began=asyncio.get_running_loop().time())
@@ -158,7 +160,7 @@ class Pool:
             await asyncio.wait([self._watch.gone], timeout=self._wait_s(request.failures.total(), reply))
         return False
 
-    async def _fly(self, server: Server, request: _Request) -> Reply | None:
+    async def _fly(self, server: PoolServer, request: _Request) -> HttpReply | None:
         """What the server answers; None where it went, or all ended, before it did."""
         asked = ask(self._session, request.method, server, request.path, request.data, self._timeout_s)
         flight = asyncio.create_task(asked)
@@ -170,7 +172,7 @@ class Pool:
             flight.cancel()  # where it is we who are cancelled
         return None if flight.cancelled() else flight.result()
 
-    def _wait_s(self, count: int, reply: Reply) -> float:
+    def _wait_s(self, count: int, reply: HttpReply) -> float:
         own = min(self._pace.longest, self._pace.first * 2 ** min(count - 1, 30))
         return max(min(self._pace.longest_asked, reply.retry_after_s), own * self._random.uniform(0.5, 1.5))
 
@@ -188,40 +190,41 @@ class _Request:
     tries: int = 0
     moves: int = 0
     url: str = ""
-    reply: Reply = field(default_factory=Reply)
-    failures: Counter[Server] = field(default_factory=Counter)
+    reply: HttpReply = field(default_factory=HttpReply)
+    failures: Counter[PoolServer] = field(default_factory=Counter)
 
-    def is_answer(self, reply: Reply) -> bool:
+    def is_answer(self, reply: HttpReply) -> bool:
         """Whether it is to be given back and not sent again."""
         return reply.status != 0 and not (self.repeat and (reply.status in REPEATED or _is_broken(reply)))
 
-    def failed(self, server: Server, max_retries: int) -> bool:
+    def failed(self, server: PoolServer, max_retries: int) -> bool:
         """Count a try; whether it was the last."""
         self.failures[server] += 1
         self.tries += 1
         return self.tries > max_retries
 
-    def moved(self, server: Server, reason: str, max_moves: int) -> bool:
+    def moved(self, server: PoolServer, reason: str, max_moves: int) -> bool:
         """Count a server that went; whether it was one too many: a request may be what ends servers."""
         self.failures[server] += 1
         self.moves += 1
         if self.moves <= max_moves:
             return False
-        self.reply = Reply(fault=f"given up: {self.moves} times its server went; the last was {server.url}"
-                                 f" ({reason})")  # fmt: skip
+        self.reply = HttpReply(
+            fault=f"given up: {self.moves} times its server went; the last was {server.url} ({reason})"
+        )
         return True
 
-    def exchange(self, now: float) -> Exchange:
+    def exchange(self, now: float) -> PoolResponse:
         reply, seconds = self.reply, now - self.began
         status = 0 if self.repeat and _is_broken(reply) else reply.status
-        return Exchange(status, _body(reply), self.url, self.attempts, seconds, reply.headers, reply.data)
+        return PoolResponse(status, _body(reply), self.url, self.attempts, seconds, reply.headers, reply.data)
 
 
-def _is_broken(reply: Reply) -> bool:
+def _is_broken(reply: HttpReply) -> bool:
     return reply.is_good and reply.tree is None
 
 
-def _body(reply: Reply) -> dict[str, Any]:
+def _body(reply: HttpReply) -> dict[str, Any]:
     """The answer, or what stands for it where there is none."""
     if reply.tree is not None:
         return reply.tree
@@ -229,7 +232,7 @@ def _body(reply: Reply) -> dict[str, Any]:
     return {"error": {"message": _words(reply), "type": kind, "param": None, "code": None}}
 
 
-def _words(reply: Reply) -> str:
+def _words(reply: HttpReply) -> str:
     if reply.status == 0:
         return reply.fault
     said = "a body that is no JSON object" if reply.is_good else "the answer"

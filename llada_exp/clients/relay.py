@@ -27,7 +27,7 @@ from typing import Any
 
 from aiohttp import web
 
-from llada_exp.clients.pool import Exchange, Pace, Pool, ServersGone, to_stderr
+from llada_exp.clients.pool import Pace, Pool, PoolResponse, ServersGone, to_stderr
 
 GENERATION = ("/v1/chat/completions", "/v1/completions")
 MAX_BODY = 64 * 2**20
@@ -185,7 +185,7 @@ class Relay:
             self._tell(self.error)
 
 
-def _summary(exchange: Exchange) -> dict[str, Any]:
+def _summary(exchange: PoolResponse) -> dict[str, Any]:
     body = exchange.body
     told = body.get("choices")
     choices = [choice for choice in told if isinstance(choice, dict)] if isinstance(told, list) else []
@@ -209,11 +209,11 @@ def _text(choice: Mapping[str, Any]) -> Any:
 
 def _nothing(status: int, error: str | None, seconds: float) -> dict[str, Any]:
     """The summary of a request that got no answer."""
-    unknown = Exchange(status, {"error": {"message": error}}, "", 0, seconds)
+    unknown = PoolResponse(status, {"error": {"message": error}}, "", 0, seconds)
     return _summary(unknown) | {"url": None}
 
 
-def _answer(exchange: Exchange) -> web.Response:
+def _answer(exchange: PoolResponse) -> web.Response:
     """As the server sent it; a 502 where it sent nothing that could be passed on."""
     if exchange.status == 0:
         return web.json_response(exchange.body, status=502)

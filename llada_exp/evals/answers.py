@@ -19,7 +19,7 @@ from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 FAILED = "failed"
 VERDICTS = (CORRECT, WRONG, NO_ANSWER, FAILED)
 FILE = "answers.jsonl"
-Key = tuple[str, str, int]
+AnswerKey = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Answer:
         assert self.verdict in VERDICTS, self.verdict
 
     @property
-    def key(self) -> Key:
+    def key(self) -> AnswerKey:
         return self.benchmark, self.problem, self.sample
 
     @property
@@ -87,7 +87,7 @@ def read(path: Path) -> list[Answer]:
     """The answers of a file; of a problem's sample that was asked again, the last one. A last line that
     was cut off with its process is passed over. Raises ValueError naming file and line for anything else.
     """
-    answers: dict[Key, Answer] = {}
+    answers: dict[AnswerKey, Answer] = {}
     try:
         for line in jsonl.lines(path, jsonl.LAST):
             answer = _answer(line)

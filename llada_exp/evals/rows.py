@@ -12,7 +12,7 @@ from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.result import Found
 from llada_exp.evals.schema import complete, write_rows
-from llada_exp.evals.scores import Estimate, Scores, score
+from llada_exp.evals.scores import ScoreEstimate, Scores, score
 from llada_exp.runs import decoding_columns
 from llada_exp.runs.files import write_whole
 
@@ -60,7 +60,7 @@ def measured(scores: Scores) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _spread(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+def _spread(name: str, estimate: ScoreEstimate | None) -> dict[str, float | None]:
     if estimate is None:
         return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

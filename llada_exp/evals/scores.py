@@ -21,7 +21,7 @@ CUT_OFF = "length"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ScoreEstimate:
     """A mean over problems, 0 .. 1, with its 95 % interval."""
 
     value: float
@@ -46,9 +46,9 @@ class Scores:
     benchmark: str
     num_problems: int
     num_samples: int
-    accuracy: Estimate
-    majority: Estimate | None
-    pass_at: Mapping[int, Estimate]
+    accuracy: ScoreEstimate
+    majority: ScoreEstimate | None
+    pass_at: Mapping[int, ScoreEstimate]
     cut_off: float
     no_answer: float
     failed: int
@@ -57,7 +57,7 @@ class Scores:
     tpf: float | None
 
     @property
-    def pass_k(self) -> Estimate | None:
+    def pass_k(self) -> ScoreEstimate | None:
         """pass@k of all samples; None with one."""
         return self.pass_at[self.num_samples] if self.num_samples > 1 else None
 
@@ -134,14 +134,14 @@ def ks(n: int) -> list[int]:
     return sorted({n, *(2**i for i in range(n.bit_length()) if 2**i <= n)})
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float]) -> ScoreEstimate:
     """The mean of a value per problem with its interval. Without spread a bootstrap would claim to be
     certain: Wilson's interval stands in."""
     if all(v in (0.0, 1.0) for v in values):
         share = proportion([v == 1.0 for v in values])
-        return Estimate(share.value, share.low, share.high)
+        return ScoreEstimate(share.value, share.low, share.high)
     mean = sum(values) / len(values)
-    return Estimate(mean, *bootstrap(values))
+    return ScoreEstimate(mean, *bootstrap(values))
 
 
 def _share(answers: Sequence[Answer], what: Callable[[Answer], bool]) -> float:

@@ -35,7 +35,7 @@ class Target:
     gone: Callable[[], str | None] = lambda: None
 
     def pool(self, settings: EvalSettings) -> Pool:
-        """Of its URLs, to ask many requests (`asking/loop.py`); for one run of an event loop."""
+        """Of its URLs, to ask many requests (`request_loop.py`); for one run of an event loop."""
         return Pool(
             self.urls,
             key=self.keys,

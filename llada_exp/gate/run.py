@@ -6,7 +6,7 @@
     python -m llada_exp.gate kinds=[long] '+settings.half={steps: 32}'
 
 Two gates, apart. *Exactness*: the engine commits what an uncached, unbatched float32 oracle commits
-(gate/exact.py), vanilla first: a slip that vanilla shares would show in no comparison with it. *Quality*:
+(gate/exactness.py), vanilla first: a slip that vanilla shares would show in no comparison with it. *Quality*:
 each setting against vanilla on the same held-out problems, by accuracy and by how many texts are the very
 same (gate/verdict.py has the rule). Exit code 0 where all pass; 1 where one fails, or has too few problems
 to tell (`undecided=pass` lets those through).
@@ -30,7 +30,7 @@ from llada_exp import decoding_keys
 from llada_exp.checkpoints import load_model
 from llada_exp.decoding import DecodingError, describe
 from llada_exp.gate import verdict
-from llada_exp.gate.exact import Exactness, exactness
+from llada_exp.gate.exactness import Exactness, exactness
 from llada_exp.gate.outcome import (
     HEADER,
     Outcome,
@@ -46,14 +46,14 @@ from llada_exp.runs import decoding_columns
 from llada_exp.scoring import Scorer
 from llada_exp.settings import Node, unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
-from llada_exp.tiny.tasks import Problem, held_out
+from llada_exp.tiny.tasks import TinyProblem, held_out
 from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 VANILLA = "vanilla"
 
 
 def measure(
-    engine: Engine, kind: str, problems: Sequence[Problem], setting: str, params: DecodingParams
+    engine: Engine, kind: str, problems: Sequence[TinyProblem], setting: str, params: DecodingParams
 ) -> Outcome:
     """Decode every problem under one setting and score it."""
     started = time.perf_counter()

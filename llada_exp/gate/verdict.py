@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from llada_exp.gate.exact import Exactness
+from llada_exp.gate.exactness import Exactness
 from llada_exp.runs.statistics import Z95, Paired, proportion
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from llada_exp.decoding import describe
 from llada_exp.gate import run as gate
-from llada_exp.gate.exact import Exactness
+from llada_exp.gate.exactness import Exactness
 from llada_exp.gate.outcome import Outcome, against, joined, known_outcomes
 from llada_exp.gate.verdict import Verdict
 from llada_exp.runs.decoding_columns import values

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llada_exp.clients.pool import Pool
-from llada_exp.clients.reach import Reply
+from llada_exp.clients.pool_server import HttpReply
 from tests.pool.scripted import (
     FAST,
     PATH,
@@ -96,7 +96,7 @@ def test_retry_after_is_followed(form):
 
 @pytest.mark.parametrize("said", ["soon", "nan", "inf", "-5", "", "Wed, 99 Nov 2026"])
 def test_a_retry_after_that_means_nothing_is_passed_over(said):
-    assert Reply(headers={"Retry-After": said}).retry_after_s == 0
+    assert HttpReply(headers={"Retry-After": said}).retry_after_s == 0
 
 
 def test_the_key_goes_along_and_cookies_do_not():

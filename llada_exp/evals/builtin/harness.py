@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llada_exp.evals import problems, report
+from llada_exp.evals import report
+from llada_exp.evals.builtin import benchmarks as problems
 from llada_exp.evals.builtin import questions
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness

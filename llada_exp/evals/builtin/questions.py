@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llada_exp.clients.pool import Exchange
-from llada_exp.evals import answers, problems
+from llada_exp.clients.pool import PoolResponse
+from llada_exp.evals import answers
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.builtin import benchmarks as problems
+from llada_exp.evals.builtin.benchmarks import Problem
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.problems import Problem
+from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, message, read_answer
 from llada_exp.evals.target import Target
 from llada_exp.scoring import Scorer, extract
 
@@ -30,7 +31,7 @@ class Question:
     sample: int
 
     @property
-    def key(self) -> answers.Key:
+    def key(self) -> answers.AnswerKey:
         return self.problem.benchmark, self.problem.id, self.sample
 
 
@@ -87,9 +88,9 @@ class _Asker:
     async def all(self, todo: Sequence[Question]) -> None:
         own = self.settings
         pool = self.target.pool(own)
-        await ask_all(pool, todo, own.concurrency, self.request, self._told, Seen(own.request))
+        await ask_all(pool, todo, own.concurrency, self.request, self._told, EarlyStop(own.request))
 
-    async def _told(self, question: Question, body: Mapping[str, Any], exchange: Exchange) -> None:
+    async def _told(self, question: Question, body: Mapping[str, Any], exchange: PoolResponse) -> None:
         self.done(await asyncio.to_thread(self.answer, question, body, exchange))
 
     def request(self, question: Question) -> tuple[str, dict[str, Any]]:
@@ -107,7 +108,7 @@ class _Asker:
         }
         return (CHAT if own.chat_template else COMPLETION), body
 
-    def answer(self, question: Question, body: Mapping[str, Any], exchange: Exchange) -> Answer:
+    def answer(self, question: Question, body: Mapping[str, Any], exchange: PoolResponse) -> Answer:
         problem = question.problem
         same: dict[str, Any] = {
             "benchmark": problem.benchmark,

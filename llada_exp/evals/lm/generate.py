@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from llada_exp.checkpoints import LoadedModel
-from llada_exp.clients.pool import Exchange, Pool
+from llada_exp.clients.pool import Pool, PoolResponse
 from llada_exp.decoding import describe, resolve
-from llada_exp.evals.asking import CHAT, COMPLETION, Seen, ask_all, message, read_answer
+from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, message, read_answer
 from llada_exp.offline import Engine
 from llada_exp.settings import nearest
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
@@ -34,7 +34,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Reply:
+class GeneratedText:
     """What came. error: why nothing did; decoding: the parameters used. Other fields are an Answer's."""
 
     response: str
@@ -52,7 +52,7 @@ class Reply:
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
-Report = Callable[[int, Reply], None]
+Report = Callable[[int, GeneratedText], None]
 
 
 class Generator(Protocol):
@@ -143,8 +143,8 @@ class InProcess:
         return ids[num_cut:], num_cut
 
 
-def _from_output(output: RequestOutput, params: DecodingParams, num_cut: int) -> Reply:
-    return Reply(
+def _from_output(output: RequestOutput, params: DecodingParams, num_cut: int) -> GeneratedText:
+    return GeneratedText(
         response=output.text,
         finish_reason=output.finish_reason,
         prompt_tokens=output.prompt_tokens,
@@ -181,14 +181,14 @@ class OverHttp:
             asyncio.run(self._all(asks, report))
 
     async def _all(self, asks: Sequence[Ask], report: Report) -> None:
-        async def done(item: tuple[int, Ask], body: Mapping[str, Any], exchange: Exchange) -> None:
+        async def done(item: tuple[int, Ask], body: Mapping[str, Any], exchange: PoolResponse) -> None:
             report(item[0], _from_exchange(exchange, item[1]))
 
         def request(item: tuple[int, Ask]) -> tuple[str, dict[str, Any]]:
             return self._request(item[1])
 
         await ask_all(
-            self._pool(), list(enumerate(asks)), self._concurrency, request, done, Seen(self._asked)
+            self._pool(), list(enumerate(asks)), self._concurrency, request, done, EarlyStop(self._asked)
         )
 
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
@@ -197,10 +197,10 @@ class OverHttp:
         return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
 
 
-_REPLY_FIELDS = {f.name for f in fields(Reply)}
+_REPLY_FIELDS = {f.name for f in fields(GeneratedText)}
 
 
-def _from_exchange(exchange: Exchange, ask: Ask) -> Reply:
+def _from_exchange(exchange: PoolResponse, ask: Ask) -> GeneratedText:
     same: dict[str, Any] = {
         "seed": ask.fields.get("seed"),
         "e2el_ms": round(1000 * exchange.seconds, 3),
@@ -209,5 +209,5 @@ def _from_exchange(exchange: Exchange, ask: Ask) -> Reply:
     }
     told = read_answer(exchange) if exchange.status == 200 else None
     if told is None:
-        return Reply("", error=f"{exchange.status}: {message(exchange)}", **same)
-    return Reply(**{k: v for k, v in told.items() if k in _REPLY_FIELDS}, **same)
+        return GeneratedText("", error=f"{exchange.status}: {message(exchange)}", **same)
+    return GeneratedText(**{k: v for k, v in told.items() if k in _REPLY_FIELDS}, **same)

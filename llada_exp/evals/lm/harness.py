@@ -91,7 +91,7 @@ def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
     }
 
 
-def _found(outcome: tasks.Outcome, model: str, url: str | None, local: bool) -> Found:
+def _found(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> Found:
     if outcome.num_cut:
         to_stderr(f"warning: {outcome.num_cut} prompts were too long for a row and lost their start")
     return Found(

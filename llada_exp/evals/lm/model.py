@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from llada_exp.checkpoints import LoadedModel, load_model
 from llada_exp.decoding import describe
-from llada_exp.engine.likelihood import Estimate, Likelihood, Pair
+from llada_exp.engine.likelihood import Likelihood, LikelihoodEstimate, Pair
 from llada_exp.evals.lm.generate import Ask, Generator, InProcess, decoding_fields
-from llada_exp.evals.lm.records import Place, Record, Records, fingerprint
+from llada_exp.evals.lm.records import Records, RequestPlace, TaskRecord, fingerprint
 from llada_exp.types import DecodingParams
 
 
@@ -122,7 +122,7 @@ class LLaDALM(LM):
         ]
         keys = [fingerprint("text", self._identity, ask.prompt, ask.fields) for ask in asks]
 
-        def work(todo: list[int], done: Callable[[int, Record], None]) -> None:
+        def work(todo: list[int], done: Callable[[int, TaskRecord], None]) -> None:
             assert self._generator is not None
             self._generator.answer([asks[i] for i in todo], lambda i, reply: done(todo[i], asdict(reply)))
 
@@ -130,16 +130,16 @@ class LLaDALM(LM):
 
     def _score(
         self, kind: str, requests: list[Instance], pairs: list[list[Pair]], greedy: bool
-    ) -> list[Record]:
+    ) -> list[TaskRecord]:
         likelihood = self._likelihood
         assert likelihood is not None
         keys = [fingerprint(kind, self._identity, self.mc, greedy, own) for own in pairs]
 
-        def work(todo: list[int], done: Callable[[int, Record], None]) -> None:
+        def work(todo: list[int], done: Callable[[int, TaskRecord], None]) -> None:
             flat = [(i, pair) for i in todo for pair in pairs[i]]
-            parts: dict[int, list[Estimate]] = {i: [] for i in todo}
+            parts: dict[int, list[LikelihoodEstimate]] = {i: [] for i in todo}
 
-            def report(place: int, estimate: Estimate) -> None:
+            def report(place: int, estimate: LikelihoodEstimate) -> None:
                 owner = flat[place][0]
                 parts[owner].append(estimate)
                 if len(parts[owner]) == len(pairs[owner]):
@@ -156,15 +156,17 @@ class LLaDALM(LM):
         requests: list[Instance],
         samples: list[int],
         keys: list[str],
-        work: Callable[[list[int], Callable[[int, Record], None]], None],
+        work: Callable[[list[int], Callable[[int, TaskRecord], None]], None],
         what: str,
-    ) -> list[Record]:
+    ) -> list[TaskRecord]:
         """Every request's record: what an earlier run had, then what `work` brings."""
-        places = [Place(r.task_name, r.doc_id, r.idx, s) for r, s in zip(requests, samples, strict=True)]
+        places = [
+            RequestPlace(r.task_name, r.doc_id, r.idx, s) for r, s in zip(requests, samples, strict=True)
+        ]
         found = {i: r for i in range(len(keys)) if (r := self.records.get(places[i], keys[i])) is not None}
         with tqdm(total=len(keys), initial=len(found), desc=what, disable=not sys.stderr.isatty()) as bar:
 
-            def done(i: int, record: Record) -> None:
+            def done(i: int, record: TaskRecord) -> None:
                 found[i] = record
                 self.records.put(places[i], keys[i], record)
                 bar.update()
@@ -239,7 +241,7 @@ def _samples(requests: Sequence[Instance]) -> list[int]:
     return found
 
 
-def _sum(parts: Sequence[Estimate]) -> Record:
+def _sum(parts: Sequence[LikelihoodEstimate]) -> TaskRecord:
     """One record of a request's windows; errors add as independent."""
     first = parts[0] if parts else None
     return {

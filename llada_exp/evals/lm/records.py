@@ -16,11 +16,11 @@ from typing import Any
 
 from llada_exp import jsonl
 
-Record = dict[str, Any]
+TaskRecord = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class RequestPlace:
     """Which request: the task's document, the request's number of that document (a choice), the sample."""
 
     task: str | None
@@ -40,13 +40,15 @@ class Records:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._by_key: dict[str, Record] = {}
-        self._by_doc: defaultdict[tuple[str | None, int | None], dict[Place, Record]] = defaultdict(dict)
+        self._by_key: dict[str, TaskRecord] = {}
+        self._by_doc: defaultdict[tuple[str | None, int | None], dict[RequestPlace, TaskRecord]] = (
+            defaultdict(dict)
+        )
         self.num_before = 0
         if path is not None and path.is_file():
             self._by_key = _read(path)
 
-    def get(self, place: Place, key: str) -> Record | None:
+    def get(self, place: RequestPlace, key: str) -> TaskRecord | None:
         """What the request came to in an earlier run; failures are asked again."""
         record = self._by_key.get(key)
         if record is None or record.get("error"):
@@ -55,7 +57,7 @@ class Records:
         self._by_doc[place.task, place.doc][place] = record
         return record
 
-    def put(self, place: Place, key: str, record: Mapping[str, Any]) -> None:
+    def put(self, place: RequestPlace, key: str, record: Mapping[str, Any]) -> None:
         self._by_key[key] = self._by_doc[place.task, place.doc][place] = dict(record)
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,18 +69,18 @@ class Records:
         """Requests whose prompt lost its start."""
         return sum(bool(r.get("num_cut")) for own in self._by_doc.values() for r in own.values())
 
-    def of(self, task: str, doc: int) -> list[Record]:
+    def of(self, task: str, doc: int) -> list[TaskRecord]:
         """A document's records, by request and sample."""
         own = self._by_doc[task, doc]
         return [own[place] for place in sorted(own, key=lambda p: (p.number, p.sample))]
 
 
-def _read(path: Path) -> dict[str, Record]:
+def _read(path: Path) -> dict[str, TaskRecord]:
     data = path.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     if whole != data:
         path.write_bytes(whole)
-    records: dict[str, Record] = {}
+    records: dict[str, TaskRecord] = {}
     for line in jsonl.lines(path):
         if not isinstance(line.tree.get("key"), str):
             raise ValueError(f"{line.place}: no record of an lm-eval run: without key")

@@ -24,7 +24,7 @@ from typing import Any
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool
 from llada_exp.evals.answers import Answer
-from llada_exp.evals.lm import answers as lm_answers
+from llada_exp.evals.lm import results as lm_answers
 from llada_exp.evals.lm.generate import Generator, OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole
@@ -36,14 +36,14 @@ FOLDER, RECORDS = "lm_eval", "records.jsonl"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """answers: of tasks with right and wrong; metrics: task or group -> metric -> value, stderr, n;
     scored_by: task -> the metric that its answers' verdicts are; version: of lm-eval; num_before: requests
     that an earlier run had answered; num_cut: requests whose prompt lost its start, too long for a row;
     groups: a group's tasks and groups."""
 
     answers: list[Answer]
-    metrics: lm_answers.Metrics
+    metrics: lm_answers.TaskMetrics
     scored_by: dict[str, str] = field(default_factory=dict)
     version: str = ""
     num_before: int = 0
@@ -87,7 +87,7 @@ def run_lm_eval(
     concurrency: int = 64,
     include_path: str | None = None,
     allow_code: bool = False,
-) -> Outcome:
+) -> TaskOutcome:
     """Run tasks, and keep what came in `folder`.
 
     model, or `pool`, which makes a pool of endpoints: one of the two.
@@ -146,7 +146,7 @@ def run_lm_eval(
         for answer in lm_answers.answers(name, samples[name], records, _question(task), lm.mc)
     ]
     by = {name: lm_answers.scored_by(own) for name, own in samples.items()}
-    return Outcome(
+    return TaskOutcome(
         answers=found,
         metrics=lm_answers.metrics(results),
         scored_by={name: lm_answers.label(f"{b[1]},{b[0]}") for name, b in by.items() if b},

@@ -50,7 +50,7 @@ class Installed:
 
 
 @dataclass(frozen=True)
-class Plan:
+class NemoPlan:
     """What to ask, and how. None: not said, so that NeMo-Skills' own default holds (of a sampled benchmark:
     temperature 0.7, top_p 0.95), or for a decoding field the server's.
 
@@ -148,7 +148,7 @@ def _ask(python: Path) -> list[str] | None:
         return None
 
 
-def command(installed: Installed, plan: Plan) -> list[str]:
+def command(installed: Installed, plan: NemoPlan) -> list[str]:
     """The words of `ns eval` for a plan.
 
     Raises ValueError for what NeMo-Skills cannot take: it pastes its arguments into a shell line and that

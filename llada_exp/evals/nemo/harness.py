@@ -14,7 +14,7 @@ from llada_exp.clients.relay import relay
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness
 from llada_exp.evals.nemo import command, process
-from llada_exp.evals.nemo.command import Plan
+from llada_exp.evals.nemo.command import NemoPlan
 from llada_exp.evals.nemo.results import (
     first_failure,
     first_look,
@@ -36,7 +36,7 @@ def check(settings: EvalSettings) -> None:
     """Raises ValueError where NeMo-Skills is not installed, or cannot be told what is asked."""
     command.command(
         command.find(settings.harness_keys["command"]),
-        asking(settings, "http://HOST:1", "NAME", Path("/OUT")),
+        nemo_plan(settings, "http://HOST:1", "NAME", Path("/OUT")),
     )
 
 
@@ -45,15 +45,17 @@ def plan(settings: EvalSettings, folder: Path) -> list[str]:
     found = command.find(settings.harness_keys["command"])
     where = settings.urls[0] if len(settings.urls) == 1 else "http://RELAY:1"
     model = settings.server.model.name if settings.server else "SERVED"
-    own = asking(settings, where, model, folder / OUTPUT)
+    own = nemo_plan(settings, where, model, folder / OUTPUT)
     return [f"NeMo-Skills {found.version}:", shlex.join(command.command(found, own))]
 
 
-def asking(settings: EvalSettings, address: str, model: str, output_dir: Path, resume: bool = False) -> Plan:
+def nemo_plan(
+    settings: EvalSettings, address: str, model: str, output_dir: Path, resume: bool = False
+) -> NemoPlan:
     """One sample a problem is NeMo-Skills' greedy run, unless a temperature is asked for."""
     asked = settings.request
     greedy = not asked.get("temperature")
-    return Plan(
+    return NemoPlan(
         benchmarks={
             b.name: 0 if b.num_samples == 1 and greedy else b.num_samples for b in settings.benchmarks
         },
@@ -88,7 +90,7 @@ def run(settings: EvalSettings, folder: Path) -> Found:
             patience_s=settings.patience,
             alive=own.alive,
         ) as there:
-            asked = asking(settings, there.address, own.model, output, resume=output.exists())
+            asked = nemo_plan(settings, there.address, own.model, output, resume=output.exists())
             look = first_look(asked.sent(), record)
             process.run(
                 installed, asked, folder, lambda: there.error or look(), blame=lambda: first_failure(record)

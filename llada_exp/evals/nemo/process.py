@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from llada_exp.clients.http import no_proxy
-from llada_exp.evals.nemo.command import Installed, Plan, command, search_path
+from llada_exp.evals.nemo.command import Installed, NemoPlan, command, search_path
 
 LOG = "nemo_skills.log"
 MARK = "LLADA_NEMO_SKILLS_RUN"
@@ -28,7 +28,7 @@ STOP_S = 10.0
 
 def run(
     installed: Installed,
-    plan: Plan,
+    plan: NemoPlan,
     folder: Path,
     alive: Callable[[], str | None] = lambda: None,
     env: Mapping[str, str] | None = None,
@@ -74,7 +74,7 @@ def run(
     return log
 
 
-def _failure(code: int, plan: Plan) -> str | None:
+def _failure(code: int, plan: NemoPlan) -> str | None:
     """Its exit code does not tell: it is 0 also where a job of it failed."""
     if code:
         return f"NeMo-Skills ended with exit code {code}"

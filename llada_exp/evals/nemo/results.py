@@ -21,17 +21,17 @@ from typing import Any
 
 from llada_exp import jsonl
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.nemo.command import Plan
-from llada_exp.evals.used import difference
+from llada_exp.evals.decoding_check import difference
+from llada_exp.evals.nemo.command import NemoPlan
 from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 SCORE = ("symbolic_correct", "is_correct")
 """The verdict's names, the newer first."""
 QUESTION = ("problem", "question", "prompt", "instruction")
-Record = Mapping[str, Any]
+RelayLine = Mapping[str, Any]
 
 
-def read_results(plan: Plan, record: Path | None = None) -> list[Answer]:
+def read_results(plan: NemoPlan, record: Path | None = None) -> list[Answer]:
     """Every answer of a finished run, joined with the relay's record where it has the request.
 
     Raises RuntimeError naming file and line for what is not there, is unfinished, or has no verdict of a
@@ -48,7 +48,7 @@ def read_results(plan: Plan, record: Path | None = None) -> list[Answer]:
     return answers
 
 
-def read_metrics(plan: Plan) -> dict[str, Any]:
+def read_metrics(plan: NemoPlan) -> dict[str, Any]:
     """Benchmark -> NeMo-Skills' own summary, by its names; without those of which it wrote none."""
     found: dict[str, Any] = {}
     for name in plan.benchmarks:
@@ -61,7 +61,7 @@ def read_metrics(plan: Plan) -> dict[str, Any]:
 
 def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
     """Whether every response says that it was decoded with `asked` (fields by the server's names, as
-    `Plan.sent` gives them; others are passed over: an alias, a user's name). Returns a warning where the
+    `NemoPlan.sent` gives them; others are passed over: an alias, a user's name). Returns a warning where the
     servers do not say: another make.
 
     Raises RuntimeError naming field, what was asked and used, and in how many responses.
@@ -77,7 +77,7 @@ def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
 
 def first_look(asked: Mapping[str, Any], record: Path) -> Callable[[], str | None]:
     """To be asked while a run goes on: says what the first response that is recorded did not use as asked."""
-    seen: list[Record] = []
+    seen: list[RelayLine] = []
 
     def look() -> str | None:
         if seen:
@@ -101,7 +101,7 @@ def first_failure(record: Path) -> str | None:
     return None
 
 
-def _compare(asked: Mapping[str, Any], lines: Sequence[Record]) -> None:
+def _compare(asked: Mapping[str, Any], lines: Sequence[RelayLine]) -> None:
     used = [line["llada"].get("decoding", {}) for line in lines if line.get("llada")]
     if (found := difference(asked, used)) is not None:
         raise RuntimeError(found)
@@ -111,12 +111,12 @@ class _Requests:
     """The relay's record, to find the request that a line of output came from."""
 
     def __init__(self, record: Path | None) -> None:
-        self.found: defaultdict[tuple[Any, str], list[Record]] = defaultdict(list)
+        self.found: defaultdict[tuple[Any, str], list[RelayLine]] = defaultdict(list)
         for line in _responses(record) if record else ():
             for text in line["texts"]:
                 self.found[line["body"].get("seed"), text].append(line)
 
-    def of(self, question: str, response: str, seed: int) -> Record:
+    def of(self, question: str, response: str, seed: int) -> RelayLine:
         """{} where there is none. Asked twice with one seed, a question has one answer: either will do."""
         for line in self.found.get((seed, response), []):
             if question in _asked(line["body"]):
@@ -134,7 +134,7 @@ def _asked(body: Mapping[str, Any]) -> str:
 
 
 def _answer(
-    place: str, line: Record, benchmark: str, number: int, sample: int, seed: int, known: _Requests
+    place: str, line: RelayLine, benchmark: str, number: int, sample: int, seed: int, known: _Requests
 ) -> Answer:
     response = line.get("generation")
     asked = next((line[name] for name in QUESTION if isinstance(line.get(name), str)), None)

@@ -18,7 +18,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
     import torch
 
     from llada_exp.checkpoints import load_model
-    from llada_exp.engine.engine import Engine
+    from llada_exp.engine.engine import EngineCore
     from llada_exp.server.processes.memory_plan import memory_plan
 
     if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
@@ -35,7 +35,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         name=model.name,
         **model.settings,
     )
-    engine = Engine(
+    engine = EngineCore(
         loaded.model,
         batch_size=settings.batch_size,
         max_positions=settings.engine.max_positions,

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from llada_exp.fields import DecodingError
 from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
-from llada_exp.text import StopStrings, TextStream
+from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ TRACED = ("step", "positions", "token_ids", "confidences")
 
 
 class EngineLike(Protocol):
-    """What the server needs of `llada_exp.engine.Engine`."""
+    """What the server needs of `llada_exp.engine.EngineCore`."""
 
     def add_request(
         self,

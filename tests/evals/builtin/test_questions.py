@@ -7,8 +7,8 @@ import pytest
 
 from llada_exp.clients.pool import ServersGone
 from llada_exp.evals import answers
-from llada_exp.evals.asking import Refused
 from llada_exp.evals.builtin import questions
+from llada_exp.evals.request_loop import Refused
 from llada_exp.evals.target import Target
 from tests.evals.endpoint import completion, endpoint, failure
 from tests.evals.samples import settings

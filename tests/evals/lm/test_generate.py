@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from llada_exp.checkpoints import load_model
-from llada_exp.clients.pool import Exchange
+from llada_exp.clients.pool import PoolResponse
 from llada_exp.decoding import resolve
 from llada_exp.evals.lm.generate import Ask, InProcess, OverHttp, decoding_fields
 from llada_exp.types import DecodingParams
@@ -120,7 +120,7 @@ class FakePool:
         choice = {"message": {"content": "yes"}, "finish_reason": "stop"}
         good = {"choices": [choice], **usage, **own}
         bad = {"error": {"message": "too long"}}
-        return Exchange(self.status, good if self.status == 200 else bad, "http://a:1", 2, 0.5)
+        return PoolResponse(self.status, good if self.status == 200 else bad, "http://a:1", 2, 0.5)
 
 
 def test_an_endpoint_is_asked_as_chat_or_as_text():

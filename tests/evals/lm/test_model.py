@@ -7,7 +7,7 @@ from lm_eval.api.registry import get_model
 
 from llada_exp.checkpoints import load_model
 from llada_exp.engine.likelihood import Likelihood
-from llada_exp.evals.lm.generate import Reply
+from llada_exp.evals.lm.generate import GeneratedText
 from llada_exp.evals.lm.model import ChatJson, LLaDALM
 from llada_exp.evals.lm.records import Records
 
@@ -108,7 +108,7 @@ def test_an_endpoints_chats_stay_messages():
     class Says:
         def answer(self, asks, report):
             for i, ask in enumerate(asks):
-                report(i, Reply(str(ask.prompt)))
+                report(i, GeneratedText(str(ask.prompt)))
 
     lm = LLaDALM(generator=Says(), name="org/served")
     chat = lm.apply_chat_template([{"role": "user", "content": "Hi"}])
@@ -128,7 +128,7 @@ def test_texts_have_the_seed_of_the_evaluation():
         def answer(self, own, report):
             asks.extend(own)
             for place, _ in enumerate(own):
-                report(place, Reply(""))
+                report(place, GeneratedText(""))
 
     LLaDALM(generator=Hears(), mc_seed=5).generate_until([asked("generate_until", "Hi", {})])
     assert [ask.fields["seed"] for ask in asks] == [5]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from llada_exp.evals.lm.records import Place, Records, fingerprint
+from llada_exp.evals.lm.records import Records, RequestPlace, fingerprint
 
-A, B = Place("t", 0, 0, 0), Place("t", 0, 1, 0)
+A, B = RequestPlace("t", 0, 0, 0), RequestPlace("t", 0, 1, 0)
 
 
 def test_what_was_kept_is_found_by_a_later_run(tmp_path):
@@ -39,7 +39,7 @@ def test_a_documents_records_come_in_the_order_of_its_choices():
     own = Records()
     own.put(B, "b", {"value": 2})
     own.put(A, "a", {"value": 1})
-    own.put(Place("t", 1, 0, 0), "c", {"value": 3, "num_cut": 4})
+    own.put(RequestPlace("t", 1, 0, 0), "c", {"value": 3, "num_cut": 4})
     assert [r["value"] for r in own.of("t", 0)] == [1, 2]
     assert own.num_cut == 1
 

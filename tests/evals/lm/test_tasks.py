@@ -9,8 +9,8 @@ import torch
 
 from llada_exp.checkpoints import load_model
 from llada_exp.clients.pool import Pool
-from llada_exp.evals.lm import answers as lm_answers
-from llada_exp.evals.lm.records import Place, Records
+from llada_exp.evals.lm import results as lm_answers
+from llada_exp.evals.lm.records import Records, RequestPlace
 from llada_exp.evals.lm.tasks import require, run_lm_eval
 from llada_exp.jobs import running_server
 from llada_exp.scoring import decide_response
@@ -226,7 +226,7 @@ def test_the_verdict_is_the_first_metric_of_zero_and_one():
 def test_a_choice_is_what_the_metric_takes(metric, right):
     records = Records()
     for i in range(2):
-        records.put(Place("t", 0, i, 0), str(i), {"nfe": 2, "num_positions": 9, "prompt_tokens": 3})
+        records.put(RequestPlace("t", 0, i, 0), str(i), {"nfe": 2, "num_positions": 9, "prompt_tokens": 3})
     own = {
         "doc_id": 0,
         "doc": {"id": "x7"},

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from llada_exp.evals.nemo import process as nemo_process
-from llada_exp.evals.nemo.command import Plan, command, find
+from llada_exp.evals.nemo.command import NemoPlan, command, find
 from llada_exp.evals.nemo.process import run
 from llada_exp.evals.nemo.results import (
     first_failure,
@@ -41,7 +41,7 @@ def record(tmp_path):
 def plan(tmp_path, **fields):
     own = {"benchmarks": {"gsm8k": 2}, "address": "http://127.0.0.1:9", "model": "tiny",
            "output_dir": tmp_path / "out"}  # fmt: skip
-    return Plan(**own | fields)
+    return NemoPlan(**own | fields)
 
 
 # finding it
@@ -268,11 +268,11 @@ RUN = """
 import signal, sys
 from pathlib import Path
 from llada_exp.evals.nemo import process as nemo_process
-from llada_exp.evals.nemo.command import Plan, find
+from llada_exp.evals.nemo.command import NemoPlan, find
 nemo_process.STOP_S = 0.5
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 out = Path(sys.argv[2])
-nemo_process.run(find(sys.argv[1]), Plan({"gsm8k": 1}, "http://127.0.0.1:9", "m", out), out)
+nemo_process.run(find(sys.argv[1]), NemoPlan({"gsm8k": 1}, "http://127.0.0.1:9", "m", out), out)
 """
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from llada_exp.evals.nemo.command import Plan, find
+from llada_exp.evals.nemo.command import NemoPlan, find
 from llada_exp.evals.nemo.process import run
 from llada_exp.evals.nemo.results import first_look, read_results, verify_parameters
 from llada_exp.jobs import running_server
@@ -147,8 +147,8 @@ def test_a_real_run_sends_what_was_recorded_and_every_parameter_arrives(tiny, tm
         return answer.json()
 
     with endpoint(record, forward) as address:
-        plan = Plan({name: 2}, address, "llada-8b-instruct", tmp_path / "out", max_samples=3, temperature=0.6,
-                    tokens_to_generate=32, concurrency=4, decoding=decoding)  # fmt: skip
+        plan = NemoPlan({name: 2}, address, "llada-8b-instruct", tmp_path / "out", max_samples=3,
+                        temperature=0.6, tokens_to_generate=32, concurrency=4, decoding=decoding)  # fmt: skip
         run(installed, plan, tmp_path, first_look(plan.sent(), record))
     assert verify_parameters(plan.sent(), record) is None
     answers = read_results(plan, record)

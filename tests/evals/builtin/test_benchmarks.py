@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from llada_exp.evals import problems
+from llada_exp.evals.builtin import benchmarks as problems
 from llada_exp.tiny import tasks
 
 

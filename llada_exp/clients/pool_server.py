@@ -31,7 +31,7 @@ MAX_FILES = 2**16
 
 
 @dataclass(frozen=True)
-class Reply:
+class HttpReply:
     """What came back. status 0: no whole answer; fault says why."""
 
     status: int = 0
@@ -87,7 +87,7 @@ class Health:
     instance: str | None = None
 
 
-class Server:
+class PoolServer:
     """State only. load: requests that are at it, or whose failure is being judged; flights: the tasks of
     those at it; turn: when it was last picked; seen_at: when the last finished look at its health began;
     look: one that is going on."""
@@ -100,7 +100,7 @@ class Server:
         self.instance: str | None = None
         self.load = 0
         self.turn = 0
-        self.flights: set[asyncio.Task[Reply]] = set()
+        self.flights: set[asyncio.Task[HttpReply]] = set()
         self.look: asyncio.Task[None] | None = None
         self.seen_at = -math.inf
 
@@ -124,11 +124,11 @@ def most_connections() -> int:
 async def ask(
     session: aiohttp.ClientSession,
     method: str,
-    server: Server,
+    server: PoolServer,
     path: str,
     data: bytes | None,
     timeout_s: float,
-) -> Reply:
+) -> HttpReply:
     """One request, once. Raises nothing for whatever happens to it. Redirections are not followed: a
     POST would arrive as a GET."""
     headers = server.headers | ({"Content-Type": "application/json"} if data is not None else {})
@@ -139,12 +139,12 @@ async def ask(
                 method, server.url + path, data=data, headers=headers, allow_redirects=False
             ) as answer,
         ):
-            return Reply(answer.status, await answer.read(), answer.headers)
+            return HttpReply(answer.status, await answer.read(), answer.headers)
     except TimeoutError:
-        return Reply(fault=f"no whole answer within {timeout_s:g} s")
+        return HttpReply(fault=f"no whole answer within {timeout_s:g} s")
     except (aiohttp.ClientError, OSError) as error:
         inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        return Reply(fault=_reason(inner), refused=isinstance(inner, ConnectionRefusedError))
+        return HttpReply(fault=_reason(inner), refused=isinstance(inner, ConnectionRefusedError))
 
 
 def _reason(error: Exception) -> str:
@@ -155,7 +155,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:MAX_TEXT]
 
 
-async def ask_health(session: aiohttp.ClientSession, server: Server, timeout_s: float) -> Health:
+async def ask_health(session: aiohttp.ClientSession, server: PoolServer, timeout_s: float) -> Health:
     """How a server is. A refused connection is final; for whatever else does not answer a second look
     decides, as a machine that is busy, here or there, may miss a beat."""
     reply = await ask(session, "GET", server, "/health", None, timeout_s)
@@ -167,7 +167,7 @@ async def ask_health(session: aiohttp.ClientSession, server: Server, timeout_s: 
     return _read(reply, server)
 
 
-def _read(reply: Reply, server: Server) -> Health:
+def _read(reply: HttpReply, server: PoolServer) -> Health:
     """degraded: fewer workers than there should be, and requests are taken. starting: a server that was
     ready before starts a worker anew, and queues what comes; another one takes nothing yet. Whatever a
     server without /health answers, it is there."""

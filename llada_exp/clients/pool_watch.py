@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from llada_exp.clients.reach import CLOSED, DOWN, UP, Health, Server, ask_health
+from llada_exp.clients.pool_server import CLOSED, DOWN, UP, Health, PoolServer, ask_health
 
 
 class ServersGone(RuntimeError):
@@ -45,7 +45,7 @@ class Watch:
 
     def __init__(
         self,
-        servers: Sequence[Server],
+        servers: Sequence[PoolServer],
         session: aiohttp.ClientSession,
         *,
         patience_s: float,
@@ -75,7 +75,7 @@ class Watch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def ready(self) -> list[Server]:
+    async def ready(self) -> list[PoolServer]:
         """Those that take requests, once there is one. Raises ServersGone."""
         while True:
             if self.gone.done():
@@ -84,7 +84,7 @@ class Watch:
                 return up
             await self._news.wait()
 
-    async def judge(self, server: Server) -> bool:
+    async def judge(self, server: PoolServer) -> bool:
         """Whether it takes requests, by a look that begins no earlier than now; all who ask at once
         share one."""
         now = self._loop.time()
@@ -95,7 +95,7 @@ class Watch:
             await asyncio.wait([server.look])
         return server.state == UP
 
-    async def _look(self, server: Server) -> None:
+    async def _look(self, server: PoolServer) -> None:
         began = self._loop.time()
         try:
             self._note(server, await ask_health(self._session, server, self._pace.health))
@@ -103,7 +103,7 @@ class Watch:
         finally:
             server.look = None
 
-    def _note(self, server: Server, health: Health) -> None:
+    def _note(self, server: PoolServer, health: Health) -> None:
         """Take over what was seen; act and tell where it is new."""
         was, server.state, server.reason = server.state, health.state, health.reason
         server.instance = health.instance or server.instance
@@ -124,7 +124,7 @@ class Watch:
         self._tell(f"{server.url} {words[server.state]}")
         self._wake()
 
-    async def _poll(self, server: Server) -> None:
+    async def _poll(self, server: PoolServer) -> None:
         while True:
             await asyncio.sleep(self._pace.poll)
             if self.num_open and (server.flights or server.state != UP):
@@ -173,6 +173,6 @@ class Watch:
             self._give_up(f"the watch over the servers failed: {error!r}")
 
 
-def _cancel(server: Server) -> None:
+def _cancel(server: PoolServer) -> None:
     for flight in server.flights:
         flight.cancel()

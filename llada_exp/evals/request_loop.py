@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llada_exp.clients.http import KEY_VARIABLE
-from llada_exp.clients.pool import Exchange, Pool, ServersGone
-from llada_exp.evals.used import difference
+from llada_exp.clients.pool import Pool, PoolResponse, ServersGone
+from llada_exp.evals.decoding_check import difference
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 NUM_REFUSED = 8
@@ -26,14 +26,14 @@ class Refused(RuntimeError):
     """The endpoint will answer none of the requests as they are meant; the message says why."""
 
 
-class Seen:
+class EarlyStop:
     """Whether going on is of any use. asked: decoding fields of every request, which the server must use."""
 
     def __init__(self, asked: Mapping[str, Any] | None = None) -> None:
         self.asked = asked or {}
         self.num_answered = self.num_refused = 0
 
-    def check(self, exchange: Exchange) -> None:
+    def check(self, exchange: PoolResponse) -> None:
         """Raises Refused."""
         if exchange.status in (401, 403):
             raise Refused(
@@ -58,8 +58,8 @@ async def ask_all(
     items: Sequence[Item],
     concurrency: int,
     request: Callable[[Item], Request],
-    done: Callable[[Item, Mapping[str, Any], Exchange], Awaitable[None]],
-    seen: Seen,
+    done: Callable[[Item, Mapping[str, Any], PoolResponse], Awaitable[None]],
+    seen: EarlyStop,
 ) -> None:
     """Each item's request once; done: gets its body and what became of it, as they come.
 
@@ -87,7 +87,7 @@ async def ask_all(
     raise reason
 
 
-def read_answer(exchange: Exchange) -> dict[str, Any] | None:
+def read_answer(exchange: PoolResponse) -> dict[str, Any] | None:
     """The fields of an Answer that a response gives; None where it is of another shape than OpenAI's."""
     tree = exchange.body
     try:
@@ -108,7 +108,7 @@ def read_answer(exchange: Exchange) -> dict[str, Any] | None:
     }
 
 
-def message(exchange: Exchange) -> str:
+def message(exchange: PoolResponse) -> str:
     """What an error's body says."""
     error = exchange.body.get("error")
     text = error.get("message") if isinstance(error, dict) else error

@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.lm.records import Record, Records
+from llada_exp.evals.lm.records import Records, TaskRecord
 from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 Sample = Mapping[str, Any]
-Metrics = dict[str, dict[str, dict[str, float | int | None]]]
+TaskMetrics = dict[str, dict[str, dict[str, float | int | None]]]
 NOTHING_READ = ("[invalid]", "")  # of lm-eval's regex filters
 NORMS: Mapping[str, Callable[[str], int]] = {
     "acc_norm": len,
@@ -26,9 +26,9 @@ NORMS: Mapping[str, Callable[[str], int]] = {
 """What a choice's likelihood is divided by, where such a metric gives the verdict."""
 
 
-def metrics(results: Mapping[str, Any]) -> Metrics:
+def metrics(results: Mapping[str, Any]) -> TaskMetrics:
     """Task or group -> metric (`name`, or `name,filter`) -> value, stderr, n."""
-    found: Metrics = {}
+    found: TaskMetrics = {}
     for name, row in {**results["results"], **results.get("groups", {})}.items():
         n = results.get("n-samples", {}).get(name, {}).get("effective") or row.get("sample_len")
         found[name] = {
@@ -99,7 +99,7 @@ def _answer(
     name: str,
     sample: Sample,
     metric: str,
-    records: Sequence[Record],
+    records: Sequence[TaskRecord],
     question: Callable[[Mapping[str, Any]], str | None],
     mc: Mapping[str, Any],
 ) -> Answer:
@@ -127,7 +127,7 @@ def _chosen(
     sample: Sample,
     metric: str,
     is_right: bool,
-    records: Sequence[Record],
+    records: Sequence[TaskRecord],
     mc: Mapping[str, Any],
 ) -> Answer:
     """Of a likelihood task: the choice that the metric takes. One continuation alone is its own choice."""

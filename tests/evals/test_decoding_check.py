@@ -3,7 +3,7 @@
 import pytest
 
 from llada_exp.decoding import describe, resolve
-from llada_exp.evals.used import difference
+from llada_exp.evals.decoding_check import difference
 from llada_exp.types import DecodingParams
 
 FAST = DecodingParams(rule="credit", threshold=0.99, cache="dual", refresh="window")
