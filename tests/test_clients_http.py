@@ -159,7 +159,7 @@ def test_no_tool_of_ours_goes_through_a_proxy(dead_proxy):
         assert served_model(own.url, None) == "toy"
         assert batch_stats(own.url)["status"] == "ready"
         info = {"url": own.url, "status": "ready", "instance_id": "1", "job_id": "1"}
-        assert Endpoint(Path(), info).health() == "ready"
+        assert PublishedEndpoint(Path(), info).health() == "ready"
         prompt = Prompt(({"role": "user", "content": "47 + 8"},), expected="55")
         assert [r.correct for r in run_load(own.url, iter([prompt]), LOAD, {}, seed=0).records] == [True]
 
