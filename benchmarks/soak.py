@@ -110,12 +110,12 @@ async def leaving(url: str, body: dict[str, Any], draw: random.Random, soak: Soa
 
 
 async def client(
-    url: str, work: Any, known: list[tuple[dict, dict]], options: argparse.Namespace, soak: Soak
+    url: str, work: Any, requests: list[tuple[dict, dict]], options: argparse.Namespace, soak: Soak
 ) -> None:
     """Take requests from `work` until there is none."""
     for number in work:
         draw = random.Random(f"{options.seed}/{number}")
-        body, expected = draw.choice(known)
+        body, expected = draw.choice(requests)
         body = {**body, "stream": draw.random() < 0.5}
         chance = draw.random()
         try:
@@ -175,18 +175,18 @@ async def sampler(server: ServerHandle, soak: Soak) -> None:
 
 async def load(server: ServerHandle, options: argparse.Namespace) -> Soak:
     soak = Soak()
-    known = []
+    requests = []
     for body in bodies(options.distinct, options.seed):
         alone = await post(server.url, body)
         if alone.status != 200:
             raise ValueError(f"{body} alone got {alone.status}: {alone.body[:200]!r}")
-        known.append((body, alone.texts()))
+        requests.append((body, alone.texts()))
     work = iter(range(options.requests))
     beside = [asyncio.create_task(sampler(server, soak))]
     if options.kill_every:
         beside.append(asyncio.create_task(killer(server, options, soak)))
     start = time.monotonic()
-    clients = [client(server.url, work, known, options, soak) for _ in range(options.concurrency)]
+    clients = [client(server.url, work, requests, options, soak) for _ in range(options.concurrency)]
     progress = asyncio.create_task(report(soak, options.requests))
     await asyncio.gather(*clients)
     soak.seconds = time.monotonic() - start

@@ -63,8 +63,7 @@ def show(soak: Soak) -> None:
     for (kind, pid), samples in soak.memory.items():
         grown = growth(samples)
         verdict = "lived too shortly to judge" if grown is None else f"grew by {grown:+.1%}"
-        print(
-            f"memory of {kind} {pid}: {samples[0]:.0f} MB at first, {samples[-1]:.0f} MB at last; {verdict}"
-        )
+        ends = f"{samples[0]:.0f} MB at first, {samples[-1]:.0f} MB at last"
+        print(f"memory of {kind} {pid}: {ends}; {verdict}")
     for complaint in soak.complaints:
         print(f"  ! {complaint}")
