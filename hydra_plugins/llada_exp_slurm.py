@@ -28,7 +28,7 @@ class JobLauncher(BaseSubmititLauncher):
             (overrides, "hydra.sweep.dir", index, f"job_id_for_{index}", Singleton.get_state())
             for index, overrides in points
         ]
-        return submit.launch(self, arguments, submit.Plan(**self.params))
+        return submit.launch(self, arguments, submit.ArrayPlan(**self.params))
 
     def _check_servers(self, job_overrides: Sequence[Sequence[str]]) -> None:
         """Raises ValueError for the first bad one, before any is submitted."""
@@ -44,4 +44,4 @@ class JobLauncher(BaseSubmititLauncher):
         """The batch script of so many points, as a dry run shows it."""
         from llada_exp.jobs import submit
 
-        return submit.script(submit.Plan(**self.params), num_points)
+        return submit.script(submit.ArrayPlan(**self.params), num_points)

@@ -119,7 +119,7 @@ def configured(
         "max_wait_time": server.max_wait_time if server else stats.get("max_wait_time"),
         "workers": server.workers if server else None,
         "dtype": server.dtype if server else None,
-        "scheduling": server.engine.scheduling if server else None,
+        "scheduling": "continuous" if server else None,
         **decoding_columns.values(decoding),
         "max_tokens": settings.request.get("max_tokens") or (lengths.pop() if len(lengths) == 1 else None),
         "workload": f"tiny_{settings.workload['problems']}" if kind == "tiny" else kind,

@@ -14,7 +14,7 @@ from llada_exp.clients.http import environment_key
 from llada_exp.clients.pool import Pool, to_stderr
 from llada_exp.evals.evaluation import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
-from llada_exp.jobs.endpoint import Endpoint, find, folder
+from llada_exp.jobs.endpoint import PublishedEndpoint, find, folder
 from llada_exp.runs.files import write_whole
 from llada_exp.runs.servers import endpoint, served_model
 
@@ -89,7 +89,7 @@ def _endpoints(settings: EvalSettings, key: str | None) -> Iterator[Target]:
         yield Target(urls, _common_model(keys), keys, gone=gone)
 
 
-def _of_job(name: str, patience_s: float) -> Endpoint:
+def _of_job(name: str, patience_s: float) -> PublishedEndpoint:
     """Once it answers as itself. Raises NotReady."""
     if name.endswith(".json"):
         name, place = find(name).job_id, Path(name).parent
@@ -99,7 +99,7 @@ def _of_job(name: str, patience_s: float) -> Endpoint:
 
 
 @contextlib.contextmanager
-def _watching(jobs: Sequence[Endpoint]) -> Iterator[Callable[[], str | None]]:
+def _watching(jobs: Sequence[PublishedEndpoint]) -> Iterator[Callable[[], str | None]]:
     """Looks at the queue from a thread of its own, since squeue may take its time; yields what to ask."""
     over: dict[str, str] = {}
     done = threading.Event()
