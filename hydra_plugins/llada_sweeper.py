@@ -15,8 +15,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-TASKS = {"bench": "llada_exp.bench.task:BenchTask", "evals": "llada_exp.evals.task:EvalTask"}
-
 
 class PointSweeper(BasicSweeper):
     """program: bench or evals, whose points they are; params: key -> values, as in Hydra's own; points:
@@ -34,8 +32,7 @@ class PointSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         from llada_exp.runs.sweep import Sweep
 
-        module, _, name = TASKS[self.program].partition(":")
-        task = getattr(import_module(module), name)()
+        task = import_module(f"llada_exp.{self.program}.task").TASK
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None

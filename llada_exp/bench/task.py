@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,46 +15,35 @@ from llada_exp.bench.schema import ROW, VERSION
 from llada_exp.bench.settings import BenchSettings, validate_bench
 from llada_exp.clients.http import base_url
 from llada_exp.runs.task import Measured, Task
-from llada_exp.tables import Table
 
 
-class BenchTask(Task[BenchSettings]):
-    program = "bench"
-    name_key = "name"
-    job_type = "bench"
-    columns = ROW
-    version = VERSION
-    not_in_commands = frozenset(("name", "resume", "dry_run"))
+def _measure(settings: BenchSettings, folder: Path, overrides: Sequence[str], prepared: None) -> Measured:
+    row, results = measure(settings, PointFolder(folder), overrides)
+    if settings.vllm_json:
+        report.write_vllm_json(folder / "vllm.json", row, results)
+    return Measured([row], partial(tracking.content, folder, row, results, settings.tracking.log_text))
 
-    def validate(self, tree: Mapping[str, Any]) -> BenchSettings:
-        return validate_bench(tree)
 
-    def urls(self, settings: BenchSettings) -> Sequence[str]:
-        return (settings.url,) if settings.url else ()
+def _finished_note(folder: Path, settings: BenchSettings) -> str | None:
+    """The hash is not of the server's address."""
+    url = yaml.safe_load((folder / "config.yaml").read_text())["url"]
+    url = None if url is None else base_url(url)
+    return None if url == settings.url else f"measured before, at {url}: another server wants another name"
 
-    def plan_line(self, folder: Path, settings: BenchSettings) -> str:
-        return report.plan_line(folder, settings)
 
-    def measure(
-        self, settings: BenchSettings, folder: Path, overrides: Sequence[str], prepared: None
-    ) -> Measured:
-        row, results = measure(settings, PointFolder(folder), overrides)
-        if settings.vllm_json:
-            report.write_vllm_json(folder / "vllm.json", row, results)
-        log_text = settings.tracking.log_text
-        return Measured([row], partial(tracking.content, folder, row, results, log_text))
-
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
-        return report.table(rows)
-
-    def headline(self, row: Mapping[str, Any]) -> str:
-        return report.headline(row)
-
-    def finished_note(self, folder: Path, settings: BenchSettings) -> str:
-        """The hash is not of the server's address."""
-        url = yaml.safe_load((folder / "config.yaml").read_text())["url"]
-        url = None if url is None else base_url(url)
-        return "" if url == settings.url else f"measured before, at {url}: another server wants another name"
-
-    def summarise(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Table, list[str]]:
-        return report.table(rows), report.flag_notes(rows)
+TASK = Task(
+    program="bench",
+    name_key="name",
+    job_type="bench",
+    columns=ROW,
+    version=VERSION,
+    not_in_commands=frozenset(("name", "resume", "dry_run")),
+    validate=validate_bench,
+    urls=lambda settings: (settings.url,) if settings.url else (),
+    plan_line=report.plan_line,
+    measure=_measure,
+    table=report.table,
+    headline=report.headline,
+    finished_note=_finished_note,
+    summarise=lambda folder, rows: (report.table(rows), report.flag_notes(rows)),
+)

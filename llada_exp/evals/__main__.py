@@ -9,11 +9,11 @@ from functools import partial
 def main() -> None:
     from llada_exp.cli import run_app
     from llada_exp.evals.settings import MOVED, eval_keys
-    from llada_exp.evals.task import EvalTask
+    from llada_exp.evals.task import TASK
     from llada_exp.runs.task import run
 
     try:
-        run_app(partial(run, EvalTask()), "eval", eval_keys(), MOVED)
+        run_app(partial(run, TASK), "eval", eval_keys(), MOVED)
     except KeyboardInterrupt:
         sys.exit(130)
 

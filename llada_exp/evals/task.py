@@ -8,7 +8,7 @@ over.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,99 +21,61 @@ from llada_exp.evals.run import evaluate
 from llada_exp.evals.schema import ROW, VERSION
 from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import status
-from llada_exp.runs.task import Measured, Task, Variant
+from llada_exp.runs.task import Measured, Rows, Task, Variant, folder_name
 from llada_exp.tables import Table
 
 
-class EvalTask(Task[EvalSettings]):
-    program = "evals"
-    name_key = "expname"
-    job_type = "eval"
-    columns = ROW
-    version = VERSION
-    not_in_commands = frozenset(
-        ("expname", "output_dir", "resume", "dry_run", "checkpoints", "checkpoint_pattern",
-         "checkpoint_steps", "experiment=checkpoints")
-    )  # fmt: skip
+def _check_single(settings: EvalSettings) -> None:
+    if settings.checkpoints is not None:
+        raise ValueError("checkpoints is set; a folder of them is a sweep: experiment=checkpoints, or -m")
 
-    def validate(self, tree: Mapping[str, Any]) -> EvalSettings:
-        return validate_eval(tree)
 
-    def urls(self, settings: EvalSettings) -> Sequence[str]:
-        return settings.urls
+def _check_folder(folder: Path, settings: EvalSettings) -> None:
+    if status.read(folder).get("config_hash") not in (None, settings.config_hash):
+        raise ValueError(
+            f"expname is {settings.name!r}; {folder} holds an evaluation under other settings "
+            f"({folder / 'config.yaml'} has them): expected another expname, or the same settings"
+        )
 
-    def prepare(self, settings: EvalSettings) -> Prepared:
-        return harnesses()[settings.harness].prepare(settings)
 
-    def check_single(self, settings: EvalSettings) -> None:
-        if settings.checkpoints is not None:
-            raise ValueError("checkpoints is set; a folder of them is a sweep: experiment=checkpoints, or -m")
+def _measure(settings: EvalSettings, folder: Path, overrides: Sequence[str], prepared: Prepared) -> Measured:
+    rows, metrics = evaluate(settings, folder, overrides, prepared)
+    notes = [*report.metric_lines(metrics), f"answers: {folder / answers.FILE}"]
+    return Measured(rows, partial(tracking.content, folder, rows, settings.tracking.log_text), notes)
 
-    def check_folder(self, folder: Path, settings: EvalSettings) -> None:
-        if status.read(folder).get("config_hash") not in (None, settings.config_hash):
-            raise ValueError(
-                f"expname is {settings.name!r}; {folder} holds an evaluation under other settings "
-                f"({folder / 'config.yaml'} has them): expected another expname, or the same settings"
-            )
 
-    def plan_line(self, folder: Path, settings: EvalSettings) -> str:
-        return report.plan_line(folder, settings)
+def _variants(tree: dict[str, Any]) -> list[Variant]:
+    """One for each checkpoint, where a folder of them is to be evaluated."""
+    settings = validate_eval(tree)
+    if settings.checkpoints is None:
+        return [Variant()]
+    if settings.urls:
+        raise ValueError("url is set; each checkpoint is served by a server of its own")
+    base = tree["model"]["base"]
+    of_family = settings.server.model.settings if settings.server else None
+    whole = checkpoints.find(
+        settings.checkpoints, settings.checkpoint_pattern, settings.checkpoint_steps, base, of_family
+    )
+    return [
+        Variant((*checkpoints.overrides(c, base), f"checkpoint_step={c.step}"), f"step_{c.step}", c.problem)
+        for c in whole
+    ]
 
-    def plan_details(self, settings: EvalSettings, folder: Path, prepared: Prepared) -> list[str]:
-        return prepared.plan(folder)
 
-    def measure(
-        self, settings: EvalSettings, folder: Path, overrides: Sequence[str], prepared: Prepared
-    ) -> Measured:
-        rows, metrics = evaluate(settings, folder, overrides, prepared)
-        notes = [*report.metric_lines(metrics), f"answers: {folder / answers.FILE}"]
-        content = partial(tracking.content, folder, rows, settings.tracking.log_text)
-        return Measured(rows, content, notes)
+def _folder_name(number: int, overrides: Sequence[str]) -> str:
+    """Without what NeMo-Skills does not take in a path."""
+    return re.sub(r"[=,]", "-", folder_name(number, overrides))
 
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
-        return report.table(rows)
 
-    def headline(self, row: Mapping[str, Any]) -> str:
-        return report.headline(row)
-
-    def variants(self, tree: dict[str, Any]) -> list[Variant]:
-        settings = validate_eval(tree)
-        if settings.checkpoints is None:
-            return [Variant()]
-        if settings.urls:
-            raise ValueError("url is set; each checkpoint is served by a server of its own")
-        base = tree["model"]["base"]
-        return [
-            Variant(
-                (*checkpoints.overrides(checkpoint, base), f"checkpoint_step={checkpoint.step}"),
-                f"step_{checkpoint.step}",
-                checkpoint.problem,
-            )
-            for checkpoint in checkpoints.find(
-                settings.checkpoints,
-                settings.checkpoint_pattern,
-                settings.checkpoint_steps,
-                base,
-                settings=settings.server.model.settings if settings.server else None,
-            )
-        ]
-
-    def folder_name(self, number: int, overrides: Sequence[str]) -> str:
-        """Without what NeMo-Skills does not take in a path."""
-        return re.sub(r"[=,]", "-", super().folder_name(number, overrides))
-
-    def order(self, row: Mapping[str, Any]) -> Any:
-        return row["checkpoint_step"] is None, row["checkpoint_step"] or 0, row["point"]
-
-    def summarise(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Table, list[str]]:
-        checkpoints.point_latest(folder.parent, folder.name)
-        without_score = _without_score(folder)
-        table = report.table(rows, without_score)
-        if not without_score and all(row["checkpoint_step"] is None for row in rows):
-            return table, []
-        figure = folder / "accuracy_by_step.png"
-        curve.plot(rows, without_score).savefig(figure, dpi=150)
-        return table, [f"figure: {figure}"]
+def _summarise(folder: Path, rows: Rows) -> tuple[Table, list[str]]:
+    checkpoints.point_latest(folder.parent, folder.name)
+    without_score = _without_score(folder)
+    table = report.table(rows, without_score)
+    if not without_score and all(row["checkpoint_step"] is None for row in rows):
+        return table, []
+    figure = folder / "accuracy_by_step.png"
+    curve.plot(rows, without_score).savefig(figure, dpi=150)
+    return table, [f"figure: {figure}"]
 
 
 def _without_score(folder: Path) -> list[int]:
@@ -122,3 +84,30 @@ def _without_score(folder: Path) -> list[int]:
     return [
         int(step) for place, step in steps.items() if step.isdigit() and status.verdict(place)[0] != status.OK
     ]
+
+
+TASK = Task(
+    program="evals",
+    name_key="expname",
+    job_type="eval",
+    columns=ROW,
+    version=VERSION,
+    not_in_commands=frozenset(
+        ("expname", "output_dir", "resume", "dry_run", "checkpoints", "checkpoint_pattern",
+         "checkpoint_steps", "experiment=checkpoints")
+    ),
+    validate=validate_eval,
+    urls=lambda settings: settings.urls,
+    plan_line=report.plan_line,
+    measure=_measure,
+    table=report.table,
+    headline=report.headline,
+    prepare=lambda settings: harnesses()[settings.harness].prepare(settings),
+    check_single=_check_single,
+    check_folder=_check_folder,
+    plan_details=lambda folder, prepared: prepared.plan(folder),
+    variants=_variants,
+    folder_name=_folder_name,
+    order=lambda row: (row["checkpoint_step"] is None, row["checkpoint_step"] or 0, row["point"]),
+    summarise=_summarise,
+)  # fmt: skip

@@ -45,7 +45,7 @@ class Sweep:
     """One multirun of a task. config: Hydra's, of the sweep; loader: composes each point; launcher: runs
     them."""
 
-    def __init__(self, task: Task[Any], config: DictConfig, loader: ConfigLoader, launcher: Launcher) -> None:
+    def __init__(self, task: Task, config: DictConfig, loader: ConfigLoader, launcher: Launcher) -> None:
         self.task = task
         self.config = config
         self.loader = loader
@@ -160,7 +160,7 @@ class Sweep:
         good = [name for name, (state, _) in ended.items() if state == status.OK]
         rows = [row for name in good for row in jsonl.read(self.root / name / f"{ROW}.jsonl")]
         rows.sort(key=self.task.order)
-        table, notes = self.task.summarise(self.root, rows)
+        table, notes = self.task.summary(self.root, rows)
         if table.rows:
             print()
             table.show(self.root / f"{SUMMARY}.txt")

@@ -2,7 +2,7 @@
 
 The folder is free or resumed, what is finished is not done again, the status says what became of it whatever
 ends it, rows are on disk before W&B hears of them, and the exit code tells. What is measured, and in which
-words, the program says: `Task` is derived from. Knows Hydra, and neither benchmarks nor evaluations.
+words, the program says in its `Task`. Knows Hydra, and neither benchmarks nor evaluations.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import yaml
 
@@ -29,6 +28,7 @@ from llada_exp.tables import Table
 ROW = "row"
 """row.jsonl, row.parquet and row.txt of a point."""
 MAX_NAME = 150
+Rows = Sequence[Mapping[str, Any]]
 
 
 class RunSettings(Protocol):
@@ -46,9 +46,6 @@ class RunSettings(Protocol):
     def config_hash(self) -> str: ...
     @property
     def server_tree(self) -> Mapping[str, Any]: ...
-
-
-S = TypeVar("S", bound=RunSettings)
 
 
 @dataclass(frozen=True)
@@ -71,14 +68,36 @@ class Variant:
     problem: str | None = None
 
 
-class Task(ABC, Generic[S]):
-    """What a program measures, a point at a time.
+def folder_name(number: int, overrides: Sequence[str]) -> str:
+    """Of a sweep's point: its number, and what was swept."""
+    words = [re.sub(r"[^\w.=+-]", "-", word.removeprefix("decoding.")) for word in overrides if word]
+    return f"{number:03d}_{','.join(words)}"[:MAX_NAME].rstrip("_")
 
-    program:         `python -m llada_exp.<program>` makes a row again.
-    name_key:        the key that names a run's folder.
-    job_type:        of its runs in W&B.
-    columns, version: of its rows.
+
+@dataclass(frozen=True)
+class Task:
+    """What a program measures, a point at a time. Settings are its own, and can do what RunSettings can.
+
+    program:         `python -m llada_exp.<program>` makes a row again; name_key: the key that names a run's
+                     folder; job_type: of its runs in W&B; columns, version: of its rows.
     not_in_commands: words and keys of a command line that are no part of a row's own command.
+    validate:        (composed configuration) -> settings. Raises ValueError.
+    urls:            (settings) -> servers that run already; none: a server of our own.
+    plan_line:       (folder, settings) -> a point of a dry run.
+    measure:         (settings, folder, overrides, prepared) measures, and writes the rows. Any exception is a
+                     failure of the point.
+    table, headline: (rows), for people; (row), what is said of it as its point of a sweep ends.
+    prepare:         (settings) -> what can be found out before anything starts, for `measure`. Raises
+                     ValueError.
+    check_single:    (settings) raises ValueError where they are those of a sweep.
+    check_folder:    (folder, settings) raises ValueError where the folder holds what must not be mixed.
+    plan_details:    (folder, prepared) -> more lines of a single point's dry run.
+    finished_note:   (folder, settings) -> a line on a point that was finished before.
+    variants:        (composed configuration) -> the points that it stands for. Raises ValueError.
+    folder_name:     (number, overrides) -> of a sweep's point.
+    order:           (row) -> what a sweep's rows are sorted by.
+    summarise:       (folder, rows) -> the table that a single run or a sweep ends with, and lines below it;
+                     whatever else it makes of the rows goes into the folder. None: the table.
     """
 
     program: str
@@ -87,80 +106,38 @@ class Task(ABC, Generic[S]):
     columns: Sequence[Column]
     version: int
     not_in_commands: frozenset[str]
+    validate: Callable[[Mapping[str, Any]], Any]
+    urls: Callable[[Any], Sequence[str]]
+    plan_line: Callable[[Path, Any], str]
+    measure: Callable[[Any, Path, Sequence[str], Any], Measured]
+    table: Callable[[Rows], Table]
+    headline: Callable[[Mapping[str, Any]], str]
+    prepare: Callable[[Any], Any] = lambda settings: None
+    check_single: Callable[[Any], None] = lambda settings: None
+    check_folder: Callable[[Path, Any], None] = lambda folder, settings: None
+    plan_details: Callable[[Path, Any], list[str]] = lambda folder, prepared: []
+    finished_note: Callable[[Path, Any], str | None] = lambda folder, settings: None
+    variants: Callable[[dict[str, Any]], list[Variant]] = lambda tree: [Variant()]
+    folder_name: Callable[[int, Sequence[str]], str] = folder_name
+    order: Callable[[Mapping[str, Any]], Any] = lambda row: row["point"]
+    summarise: Callable[[Path, Rows], tuple[Table, list[str]]] | None = None
 
-    @abstractmethod
-    def validate(self, tree: Mapping[str, Any]) -> S:
-        """The settings of a composed configuration. Raises ValueError."""
-
-    @abstractmethod
-    def urls(self, settings: S) -> Sequence[str]:
-        """Of servers that run already; none: a server of our own."""
-
-    @abstractmethod
-    def plan_line(self, folder: Path, settings: S) -> str:
-        """A point of a dry run."""
-
-    @abstractmethod
-    def measure(self, settings: S, folder: Path, overrides: Sequence[str], prepared: Any) -> Measured:
-        """Measure and write the rows. prepared: of `prepare`. Any exception is a failure of the point."""
-
-    @abstractmethod
-    def table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
-        """Of result rows, for people."""
-
-    @abstractmethod
-    def headline(self, row: Mapping[str, Any]) -> str:
-        """What is said of a row as its point of a sweep ends."""
-
-    def server_of(self, settings: S) -> str:
+    def server_of(self, settings: RunSettings) -> str:
         """Points of one such text can share one server start."""
         urls = self.urls(settings)
         return json.dumps(urls) if urls else tree_key(settings.server_tree)
 
-    def prepare(self, settings: S) -> Any:
-        """What can be found out before anything starts, for `measure`. Raises ValueError."""
-        return None
-
-    def check_single(self, settings: S) -> None:
-        """Raises ValueError where the settings are those of a sweep."""
-
-    def plan_details(self, settings: S, folder: Path, prepared: Any) -> list[str]:
-        """More lines of a single point's dry run."""
-        return []
-
-    def check_folder(self, folder: Path, settings: S) -> None:
-        """Raises ValueError where the folder holds what must not be mixed with this."""
-
-    def finished_note(self, folder: Path, settings: S) -> str:
-        """A line on a point that was finished before; "" for none."""
-        return ""
-
-    def variants(self, tree: dict[str, Any]) -> list[Variant]:
-        """The points that a composed line of overrides stands for. Raises ValueError."""
-        return [Variant()]
-
-    def folder_name(self, number: int, overrides: Sequence[str]) -> str:
-        """Of a sweep's point: its number, and what was swept."""
-        words = [re.sub(r"[^\w.=+-]", "-", word.removeprefix("decoding.")) for word in overrides if word]
-        return f"{number:03d}_{','.join(words)}"[:MAX_NAME].rstrip("_")
-
-    def order(self, row: Mapping[str, Any]) -> Any:
-        """What a sweep's rows are sorted by."""
-        return row["point"]
-
-    def summarise(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Table, list[str]]:
-        """The table that a single run or a sweep ends with, and lines below it; whatever else it makes of its
-        rows goes into the folder."""
-        return self.table(rows), []
+    def summary(self, folder: Path, rows: Rows) -> tuple[Table, list[str]]:
+        return self.summarise(folder, rows) if self.summarise else (self.table(rows), [])
 
 
-def prepare(task: Task[S], settings: S, overrides: Sequence[str]) -> Any:
+def prepare(task: Task, settings: RunSettings, overrides: Sequence[str]) -> Any:
     """What the task prepares; whatever can be refused before anything starts is: raises ValueError."""
     check_preset(overrides, task.urls(settings))
     return task.prepare(settings)
 
 
-def check_resume(task: Task[S], folder: Path, settings: S) -> None:
+def check_resume(task: Task, folder: Path, settings: RunSettings) -> None:
     """Raises ValueError where the folder, of a point or of a sweep, holds results and is not to be gone on
     with."""
     if not settings.resume and (status.read(folder) or any(folder.glob(f"*/{status.FILE}"))):
@@ -169,7 +146,7 @@ def check_resume(task: Task[S], folder: Path, settings: S) -> None:
         )
 
 
-def run(task: Task[S], cfg: Any) -> int:
+def run(task: Task, cfg: Any) -> int:
     """Measure the point that a composed configuration stands for; the exit code. Hydra's task: a launcher may
     run it in another process or job.
 
@@ -188,7 +165,7 @@ def run(task: Task[S], cfg: Any) -> int:
         task.check_single(settings)
         prepared = prepare(task, settings, hydra.overrides.task)
         if settings.dry_run:
-            lines = task.plan_details(settings, folder, prepared)
+            lines = task.plan_details(folder, prepared)
             print("\n".join([task.plan_line(folder, settings), *lines]))
             return 0
         tracking.check(settings.tracking)
@@ -205,7 +182,7 @@ def run(task: Task[S], cfg: Any) -> int:
     if measured is None:
         return 1
     if alone:
-        table, notes = task.summarise(folder, measured.rows)
+        table, notes = task.summary(folder, measured.rows)
         table.show(folder / f"{ROW}.txt")
         print("\n".join([*notes, *measured.notes, f"rows: {folder / ROW}.parquet"]), flush=True)
     else:
@@ -214,8 +191,8 @@ def run(task: Task[S], cfg: Any) -> int:
 
 
 def _recorded(
-    task: Task[S],
-    settings: S,
+    task: Task,
+    settings: RunSettings,
     folder: Path,
     tree: Mapping[str, Any],
     overrides: Sequence[str],
