@@ -1,7 +1,7 @@
 """Tables for people: they fit the terminal they are printed on, and stand whole in a file.
 
 Columns give way in the order that they say themselves; names are folded, never cut: two rows stay two. Knows
-no rows' meaning.
+no rows' meaning, and needs the core alone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any
-
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table as RichTable
+from typing import Any
 
 PLAIN_WIDTH = 120
 """Characters a line where no terminal says otherwise (COLUMNS does): in a log or a pipe."""
@@ -58,36 +54,30 @@ class Table:
     rows: Sequence[Any]
 
     def text(self, width: int = WHOLE_WIDTH) -> str:
-        """Without colours, in lines of at most `width` characters; all of it by default."""
-        file = StringIO()
-        self._print(_console(file, width, color_system=None, force_terminal=False))
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+        """In lines of at most `width` characters where names can be folded so far; all of it by default."""
+        columns, cells, folded = self._fitting(width)
+        widths = _widths(cells)
+        others = sum(w + GAP for i, w in enumerate(widths) if i != folded)
+        widths[folded] = min(widths[folded], max(width - others, LEAST_WIDTH))
+        lines = []
+        for row in cells:
+            parts = [fold(text, widths[i]) if i == folded else [text] for i, text in enumerate(row)]
+            for line in zip_longest(*parts, fillvalue=""):
+                placed = zip(columns, line, widths, strict=True)
+                words = [text.ljust(w) if column.left else text.rjust(w) for column, text, w in placed]
+                lines.append((" " * GAP).join(words).rstrip())
+        return "\n".join(lines)
 
     def show(self, path: Path | None = None) -> None:
         """Print it as wide as the terminal is; path: a file that gets all of it."""
         width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
-        if sys.stdout.isatty():
-            self._print(_console(sys.stdout, width))
-        else:
-            print(self.text(width))
+        print(self.text(width))
         if left_out := [c.heading for c in self.columns if c not in self._fitting(width)[0]]:
             hint = f"no room for {', '.join(left_out)}{f': see {path}' if path else ''}"
             print(textwrap.fill(hint, width, break_long_words=False, break_on_hyphens=False))
         sys.stdout.flush()
         if path is not None:
             path.write_text(self.text() + "\n")
-
-    def _print(self, console: Console) -> None:
-        columns, cells, folded = self._fitting(console.width)
-        widths = _widths(cells)
-        others = sum(w + GAP for i, w in enumerate(widths) if i != folded)
-        fold_width = min(widths[folded], max(console.width - others, LEAST_WIDTH))
-        table = RichTable(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column.heading, justify="left" if column.left else "right", no_wrap=True)
-        for line in cells[1:]:
-            table.add_row(*("\n".join(fold(t, fold_width)) if i == folded else t for i, t in enumerate(line)))
-        console.print(table)
 
     def _fitting(self, room: int) -> tuple[list[TableColumn], list[list[str]], int]:
         """The columns that there is room for; their cells: the headings, then a line a row; the column that
@@ -105,13 +95,8 @@ class Table:
             columns.remove(max(can_go, key=lambda c: (c.heading in empty, c.rank)))
 
 
-def _console(file: IO[str], width: int, **options: Any) -> Console:
-    """One that takes no text for anything but text: intervals stand in brackets, as markup does."""
-    return Console(file=file, width=width, markup=False, highlight=False, emoji=False, **options)
-
-
 def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
-    return [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    return [max(map(len, column)) for column in zip(*cells, strict=True)]
 
 
 def fold(name: str, width: int) -> list[str]:
@@ -124,4 +109,4 @@ def fold(name: str, width: int) -> list[str]:
             lines[-1:] = [piece[:width], ""]
             piece = piece[width:]
         lines[-1] += piece
-    return [line.rstrip() for line in lines if line]
+    return [line.rstrip() for line in lines if line] or [""]

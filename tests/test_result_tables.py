@@ -56,7 +56,7 @@ def test_numbers_stand_right_and_nothing_is_a_dash():
 
 @pytest.mark.parametrize(
     ("name", "lines"),
-    [("a=1,b=2,c=3", ["a=1,b=2,", "c=3"]), ("abcdefghijk", ["abcdefgh", "ijk"]), ("", [])],
+    [("a=1,b=2,c=3", ["a=1,b=2,", "c=3"]), ("abcdefghijk", ["abcdefgh", "ijk"]), ("", [""])],
 )
 def test_a_name_is_folded_after_a_comma_where_it_can(name, lines):
     assert fold(name, 8) == lines
