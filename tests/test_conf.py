@@ -13,7 +13,7 @@ NEEDS = {
     for path in (conf_dir() / "model").glob("*.yaml")
     if path.stem != "tiny" and "path: null" in path.read_text()
 }
-GROUPS = ("model", "decoding", "mode", "place", "experiment")
+GROUPS = ("model", "decoding", "mode", "place")
 
 
 BENCH_GROUPS = ("workload", "tracking")
@@ -30,11 +30,11 @@ SWEEPS = [
     for g, s in stems("experiment")
     if (g, s) not in EVALS and "MULTIRUN" in (conf_dir() / g / f"{s}.yaml").read_text()
 ]
-"""Experiments that are sweeps of the benchmark; the others are the server's."""
+"""Experiments of the benchmark."""
 
 
 def choices():
-    return [choice for group in GROUPS for choice in stems(group) if choice not in SWEEPS + EVALS]
+    return [choice for group in GROUPS for choice in stems(group)]
 
 
 def composed(*overrides, app="serve"):
@@ -108,7 +108,7 @@ def test_the_help_text_names_every_key_and_every_choice():
         name = "preset.*" if key.startswith("preset.") else key
         assert name in text, f"--help does not tell of {key}"
     for group, choice in choices():
-        assert choice in text or group == "experiment", f"--help does not tell of {group}={choice}"
+        assert choice in text, f"--help does not tell of {group}={choice}"
 
 
 def test_the_benchmarks_help_names_every_key_and_every_choice_of_its_own():
@@ -134,5 +134,5 @@ def test_a_models_file_may_choose_the_decoding_that_fits_it(tmp_path):
         cfg = composed(here, "model=mine", app=app)
         assert (cfg.model.name, cfg.preset.rule, cfg.preset.cache) == ("mine", "fixed", "none"), app
         assert composed(here, "model=mine", "decoding=fast", app=app).preset.cache == "dual", app
-    cfg = composed(here, "model=mine", "experiment=tiny_fast")
+    cfg = composed(here, "model=mine", "experiment=load_curve", app="bench")
     assert (cfg.model.name, cfg.preset.cache) == ("mine", "dual")
