@@ -27,7 +27,6 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXTRA_FIELDS = ("reject", "ignore")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-SCHEDULING = ("continuous", "lockstep")
 MODEL_KEYS = ("source", "path", "base", "name")
 """Of every model; what else `model` holds is its family's."""
 MAX_TIME_S = 7 * 86400.0
@@ -72,12 +71,10 @@ class HttpSettings:
 @dataclass(frozen=True)
 class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
-    forwarded in one step; scheduling: continuous or lockstep; exact: a row's bits do not depend on its
-    company (None: on the CPU)."""
+    forwarded in one step; exact: a row's bits do not depend on its company (None: on the CPU)."""
 
     max_length: int | None
     max_positions: int
-    scheduling: str
     exact: bool | None
 
 
@@ -226,7 +223,6 @@ def _engine(node: Node) -> EngineSettings:
     return EngineSettings(
         max_length=None if node["max_length"] is None else node.integer("max_length", 2, 2**20),
         max_positions=node.integer("max_positions", 1, 2**24),
-        scheduling=node.one_of("scheduling", SCHEDULING),
         exact=node.flag("exact"),
     )
 
