@@ -24,7 +24,7 @@ from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.fields import DecodingError
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
+from llada_exp.models.base import Model
 from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
@@ -153,7 +153,7 @@ class EngineCore:
         checkpoint's own. Raises DecodingError for what its visibility rules out."""
         visibility = self.model.visibility
         if params.block_length is None:
-            params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
+            params = replace(params, block_length=visibility.blocks_of(None))
         if not visibility.sees_suffix:
             faults = {}
             if visibility.kind not in CACHES[params.cache].exact_for:

@@ -34,7 +34,7 @@ from llada_exp.engine.estimate import LikelihoodEstimate, Part, add
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.models.attention import row_attention
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Attend, Model
+from llada_exp.models.base import Attend, Model
 from llada_exp.types import DecodingParams, RequestOutput
 
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -81,7 +81,7 @@ class Likelihood:
         self.model = model
         self.num_samples, self.seed, self.cfg_scale = num_samples, seed, cfg_scale
         self.max_positions, self.max_length = max_positions, max_length or limit
-        self.block_length = block_length or model.visibility.block_length or DEFAULT_BLOCK_LENGTH
+        self.block_length = model.visibility.blocks_of(block_length)
 
     def estimate(
         self,
