@@ -2,6 +2,8 @@
 
 Keeps what belongs to rows between steps (K/V slots, rule state) and nothing else: no queue, no
 finish. A step that raises may be run again; it has changed nothing that a re-run does not rewrite.
+
+Letters are those of engine/batch.py; V vocabulary.
 """
 
 from __future__ import annotations

@@ -19,11 +19,12 @@ import torch
 from llada_exp.caches import CACHES
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.finish import finished, visible_length
+from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.fields import DecodingError
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
+from llada_exp.models.base import Model
 from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
@@ -152,7 +153,7 @@ class EngineCore:
         checkpoint's own. Raises DecodingError for what its visibility rules out."""
         visibility = self.model.visibility
         if params.block_length is None:
-            params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
+            params = replace(params, block_length=visibility.blocks_of(None))
         if not visibility.sees_suffix:
             faults = {}
             if visibility.kind not in CACHES[params.cache].exact_for:
@@ -213,22 +214,19 @@ class EngineCore:
             request.started = now if request.started is None else request.started
         return chosen
 
-    def _run(self, requests: list[Request]) -> list[Commit]:
-        """One pass of each. Out of device memory: the same in two halves, and a smaller budget."""
-        if not requests:
-            return []
+    def _run(self, requests: Sequence[Request]) -> list[Commit]:
+        """One pass of each."""
+        return in_halves(self._pass, requests, self.model.device) if requests else []
+
+    def _pass(self, requests: Sequence[Request]) -> list[Commit]:
         try:
             result = self.decoder.run(requests)
         except torch.OutOfMemoryError:
             self._counters["num_out_of_memory"] += 1
-            if len(requests) == 1:
-                raise
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            cost = sum(_need(r).positions for r in requests)
-            self.scheduler.max_positions = max(1, min(self.scheduler.max_positions, cost - 1))
-            middle = len(requests) // 2
-            return self._run(requests[:middle]) + self._run(requests[middle:])
+            if len(requests) > 1:  # a smaller budget from now on
+                cost = sum(_need(r).positions for r in requests)
+                self.scheduler.max_positions = max(1, min(self.scheduler.max_positions, cost - 1))
+            raise
         self._counters.update(result.counts)
         self._batch_sizes[len(requests)] += 1
         return result.commits

@@ -31,9 +31,10 @@ from torch import Tensor
 from llada_exp.engine.batch import round_up
 from llada_exp.engine.engine import EngineCore
 from llada_exp.engine.estimate import LikelihoodEstimate, Part, add
+from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.models.attention import row_attention
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Attend, Model
+from llada_exp.models.base import Attend, Model
 from llada_exp.types import DecodingParams, RequestOutput
 
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -80,7 +81,7 @@ class Likelihood:
         self.model = model
         self.num_samples, self.seed, self.cfg_scale = num_samples, seed, cfg_scale
         self.max_positions, self.max_length = max_positions, max_length or limit
-        self.block_length = block_length or model.visibility.block_length or DEFAULT_BLOCK_LENGTH
+        self.block_length = model.visibility.blocks_of(block_length)
 
     def estimate(
         self,
@@ -103,7 +104,9 @@ class Likelihood:
         sums: dict[int, LikelihoodEstimate] = {}
         rows_each = 2 if self.cfg_scale > 0 else 1
         for rows in self._passes(sorted(parts, key=lambda part: -part.length)):
-            for (part, number), value in zip(rows, self._run(rows), strict=True):
+            for (part, number), value in zip(
+                rows, in_halves(self._weighted, rows, self.model.device), strict=True
+            ):
                 part.values[number] = value
                 part.num_open -= 1
                 if part.num_open:
@@ -162,21 +165,9 @@ class Likelihood:
         if rows:
             yield rows
 
-    def _run(self, rows: list[_MaskedRow]) -> np.ndarray:
-        """float64 [rows]: (L / l) * sum of log p over each row's masked positions. Out of device memory:
-        the same in two halves."""
-        try:
-            return self._weighted(rows)
-        except torch.OutOfMemoryError:
-            if len(rows) == 1:
-                raise
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
-            middle = len(rows) // 2
-            return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
-
     @torch.inference_mode()
-    def _weighted(self, rows: list[_MaskedRow]) -> np.ndarray:
+    def _weighted(self, rows: Sequence[_MaskedRow]) -> list[float]:
+        """(L / l) * sum of log p over each row's masked positions."""
         masks = [part.masks[number] for part, number in rows]
         starts = np.cumsum([0, *(part.length for part, _ in rows)])
         shift = self.model.shift
@@ -190,10 +181,10 @@ class Likelihood:
         logs = self._log_probabilities(rows, places, targets)
         sizes = np.array([m.sum() for m in masks])
         sums = np.bincount(np.repeat(np.arange(len(rows)), sizes), weights=logs, minlength=len(rows))
-        return sums * np.array([len(m) for m in masks]) / sizes
+        return (sums * np.array([len(m) for m in masks]) / sizes).tolist()
 
     def _log_probabilities(
-        self, rows: list[_MaskedRow], places: np.ndarray, targets: np.ndarray
+        self, rows: Sequence[_MaskedRow], places: np.ndarray, targets: np.ndarray
     ) -> np.ndarray:
         """float64 [m] of the targets at packed places [m] of the rows."""
         twins = (False, True) if self.cfg_scale > 0 else (False,)

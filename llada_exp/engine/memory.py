@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, FULL, ModelShape, Visibility
+from llada_exp.models.base import FULL, ModelShape, Visibility
 from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
 
@@ -57,7 +57,7 @@ class MemoryPlan:
         rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
         # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
         repeated = 2 * rows * self.max_length * queries * item if keys < queries else 0
-        block_length = params.block_length or DEFAULT_BLOCK_LENGTH
+        block_length = self.visibility.blocks_of(params.block_length)
         logits = rows * block_length * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
         state = 2 * rows * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
         masks = 0

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, FULL, Attend, Visibility
+from llada_exp.models.base import FULL, Attend, Visibility
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -62,7 +62,7 @@ def row_mask(
     if visibility.kind == "causal_context":
         size = min(block_length or 0, length)
     else:
-        size = block_length or visibility.block_length or DEFAULT_BLOCK_LENGTH
+        size = visibility.blocks_of(block_length)
     limits = visibility.limits(0, length, length - size if block_start is None else block_start, size)
     if limits is None:
         return None

@@ -52,6 +52,10 @@ class Visibility:
         """Whether a block sees what stands beyond it; if not, K/V of finished blocks are final."""
         return self.kind == "full"
 
+    def blocks_of(self, block_length: int | None) -> int:
+        """B of a request that names it or, with None, gets the checkpoint's own, else 32."""
+        return block_length or self.block_length or DEFAULT_BLOCK_LENGTH
+
     def limits(self, start: int, stop: int, block_start: int, block_length: int) -> np.ndarray | None:
         """int64 [stop - start]: how many of the row's first positions each of row positions [start, stop)
         sees, while the block that begins at `block_start` is current; None: all there are."""

@@ -7,6 +7,8 @@ without a prompt, masked after their operands: facts, densely. Chained lines can
 a result shows again at the head of the next line.
 
 It knows the task texts and the tokenizer, and nothing of the model or the optimizer.
+
+Letters: N rows, T row length.
 """
 
 from __future__ import annotations
@@ -88,12 +90,8 @@ class BatchMaker:
         masked = np.stack([row.masked for row in rows])
         ids = np.where(masked, self._mask, targets)
         weights = np.stack([row.weights for row in rows]) * masked
-        return TrainingBatch(
-            kind,
-            torch.from_numpy(ids),
-            torch.from_numpy(targets),
-            torch.from_numpy(weights.astype(np.float32)),
-        )
+        weights = weights.astype(np.float32)
+        return TrainingBatch(kind, *(torch.from_numpy(array) for array in (ids, targets, weights)))
 
     def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_TrainingRow]:
         """Rows of the length that the first drawn row has, with canvases stretched to fit."""

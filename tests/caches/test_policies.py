@@ -1,7 +1,7 @@
 """Cache policies are integers: which positions a pass forwards, keeps and sees."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llada_exp.caches import CACHES, Cursor, Pass
@@ -73,6 +73,7 @@ def test_where_blocks_do_not_see_beyond_themselves_a_finished_one_is_forwarded_o
     assert CACHES["none"].next_pass(cursor(1, 1, sees_suffix=False)) == Pass(0, 26, keys=26, keep=False)
 
 
+@settings(deadline=None)  # a first call pays for imports, on a busy machine more than 200 ms
 @given(
     st.sampled_from(sorted(CACHES)),
     st.sampled_from(REFRESH),

@@ -23,7 +23,7 @@ def plan(total_gib, batch_size=16, **fields):
     total = None if total_gib is None else int(total_gib * 2**30)
     own = {
         "shape": fields.pop("shape", LLADA_8B),
-        "params": DecodingParams(cache="dual"),
+        "params": DecodingParams(cache="dual", block_length=32),
         "device_total": total,
     }
     sizes = {"max_length": 1280, "max_positions": 8192, "dtype": torch.bfloat16, **fields}
