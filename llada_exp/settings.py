@@ -123,7 +123,7 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = Node(cfg, "", _names(ServeSettings), decoding_keys.MOVED_OF_SERVER)
     preset = decoding_keys.read_preset(tree.child("preset", PRESET_FIELDS).tree)
-    named = decoding_keys.named_fields(tree.child("decoding", PRESET_FIELDS).tree)
+    named = decoding_keys.request_fields(tree.child("decoding", PRESET_FIELDS).tree)
     settings = ServeSettings(
         model=_model(tree["model"]),
         mode=tree.one_of("mode", MODES),
@@ -166,7 +166,7 @@ def unknown_key_message(key: str, known: Iterable[str], moved: Mapping[str, str]
     if key in names:  # of ~key and key@place
         return f"{key} cannot be taken away or put elsewhere; write {key}=VALUE"
     group, _, name = key.partition(".")
-    if group == decoding_keys.NAMED and name in REQUEST_FIELDS:
+    if group == decoding_keys.DECODING and name in REQUEST_FIELDS:
         return f"unknown key {key}; it is a field of single requests, and no key of this program"
     guess = nearest(key, names)
     hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"

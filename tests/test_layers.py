@@ -15,6 +15,7 @@ MAY_IMPORT = {
     "fields.py": set(),
     "types.py": {"fields"},
     "decoding.py": {"fields", "types"},
+    "extras.py": set(),
     "help.py": set(),
     "decoding_keys.py": {"decoding", "fields", "help", "types"},
     "text.py": set(),
@@ -24,6 +25,7 @@ MAY_IMPORT = {
     "jsonl.py": set(),
     "clients": set(),  # HTTP and the key; asked by all that talk to a server
     "problems.py": {"jsonl"},
+    "tables.py": set(),
     "models": {"types"},
     "rules": {"types", "models"},
     "caches": {"types", "models"},
@@ -33,9 +35,9 @@ MAY_IMPORT = {
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
     "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"clients", "decoding_keys", "help", "settings", "types", "jobs"},
+    "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs"},
     "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
-              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints"},
+              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables"},
     "settings.py": {"types", "decoding_keys", "help"},
     "cli.py": {"settings"},
     "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text",
@@ -46,7 +48,7 @@ MAY_IMPORT = {
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding", "help",
-              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints"},
+              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints", "tables"},
     "gate": {"checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline", "runs", "scoring",
              "settings", "tiny", "types"},
 }  # fmt: skip

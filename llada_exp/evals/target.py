@@ -59,13 +59,13 @@ def target(settings: EvalSettings, place: Path) -> Iterator[Target]:
     models or there is no such endpoint."""
     key = environment_key()
     if not settings.urls:
-        with endpoint(None, settings.server_tree, place) as own:
-            assert own.model is not None
-            yield Target((own.url,), own.model, {own.url: key}, own.handle)
+        with endpoint(None, settings.server_tree, place) as server:
+            assert server.model is not None
+            yield Target((server.url,), server.model, {server.url: key}, server.handle)
         return
-    with _endpoints(settings, key) as found:
-        _same_model(place, found.model)
-        yield found
+    with _endpoints(settings, key) as running:
+        _same_model(place, running.model)
+        yield running
 
 
 def _same_model(place: Path, model: str) -> None:
@@ -106,8 +106,8 @@ def _watching(jobs: Sequence[PublishedEndpoint]) -> Iterator[Callable[[], str | 
 
     def look() -> None:
         while not done.wait(LOOK_S):
-            found = operate.states([job.job_id for job in jobs])
-            over.update({i: state for i, state in found.items() if operate.has_ended(state)})
+            states = operate.states([job.job_id for job in jobs])
+            over.update({i: state for i, state in states.items() if operate.has_ended(state)})
 
     def gone() -> str | None:
         if not jobs or len(over) < len(jobs):
