@@ -91,7 +91,10 @@ class CheckedEndpoint:
             for line in answer:
                 if line.startswith(b"data: "):
                     data = line[6:].strip()
-                    yield {} if data == b"[DONE]" else _read_json(CHAT, data)
+                    try:
+                        yield {} if data == b"[DONE]" else json.loads(data)
+                    except ValueError:
+                        raise CheckFailed(f"{CHAT} answers no JSON: {data[:80]!r}") from None
 
     def _request(self, question: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         messages = [{"role": "user", "content": question}]
@@ -138,12 +141,13 @@ def _caches(endpoint: CheckedEndpoint) -> Sequence[str]:
         return ()
 
 
-def check_concurrency(endpoint: CheckedEndpoint, count: int) -> tuple[str, list[CheckedAnswer]]:
+def check_concurrency(endpoint: CheckedEndpoint, count: int, answers: list[CheckedAnswer]) -> str:
+    """answers: gets what was answered."""
     before = _histogram(endpoint)
     began = time.monotonic()
     with ThreadPoolExecutor(count) as pool:
         jobs = [pool.submit(endpoint.ask, question(i)) for i in range(count)]
-        answers = [job.result() for job in jobs]
+        answers += [job.result() for job in jobs]
     seconds = time.monotonic() - began
     latencies = sorted(a.seconds for a in answers)
     tokens = sum(a.tokens for a in answers)
@@ -152,7 +156,7 @@ def check_concurrency(endpoint: CheckedEndpoint, count: int) -> tuple[str, list[
         f"{tokens / seconds:.1f} tokens/s; latency mean {statistics.mean(latencies):.3f} s, "
         f"median {statistics.median(latencies):.3f} s, largest {latencies[-1]:.3f} s"
     )
-    return f"{words}\n{'batching':<12}{_batching(before, _histogram(endpoint), count)}", answers
+    return f"{words}\n{'batching':<12}{_batching(before, _histogram(endpoint), count)}"
 
 
 def check_stream(endpoint: CheckedEndpoint) -> str:
@@ -199,27 +203,14 @@ def _batching(before: dict[int, int] | None, after: dict[int, int] | None, count
     return f"{sum(steps.values())} steps, {mean:.1f} rows each on average, at most {max(steps)}"
 
 
-def _read_json(path: str, data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except ValueError:
-        raise CheckFailed(f"{path} answers no JSON: {data[:80]!r}") from None
-
-
 def run(endpoint: CheckedEndpoint, concurrency: int) -> int:
     """Print one line for each check; the number of those that failed."""
     answers: list[CheckedAnswer] = []
-
-    def concurrent() -> str:
-        words, received = check_concurrency(endpoint, concurrency)
-        answers.extend(received)
-        return words
-
     checks: dict[str, Callable[[], str]] = {
         "health": lambda: check_health(endpoint),
         "models": lambda: check_models(endpoint),
         "mixed": lambda: check_mixed(endpoint),
-        "concurrency": concurrent,
+        "concurrency": lambda: check_concurrency(endpoint, concurrency, answers),
         "streaming": lambda: check_stream(endpoint),
     }
     failed = 0
@@ -256,12 +247,8 @@ def main() -> None:
         key = Path(options.api_key_file).read_text().strip() if options.api_key_file else None
     except OSError as error:
         parser.error(f"--api-key-file: {error}")
-    key = key or environment_key()
-    sys.exit(
-        1
-        if run(CheckedEndpoint(options.url, key, options.timeout, options.max_tokens), options.concurrency)
-        else 0
-    )
+    endpoint = CheckedEndpoint(options.url, key or environment_key(), options.timeout, options.max_tokens)
+    sys.exit(1 if run(endpoint, options.concurrency) else 0)
 
 
 if __name__ == "__main__":

@@ -107,9 +107,9 @@ def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
     )
 
 
-def curl_line(url: str, question: str, key: str | None = None) -> str:
+def curl_line(url: str, key: str | None = None) -> str:
     """One line for a shell, whose answer shows that the model works. key: what the shell puts the key in
     for; the key itself is not shown."""
-    body = json.dumps({"messages": [{"role": "user", "content": question}]})
+    body = json.dumps({"messages": [{"role": "user", "content": SAMPLE_QUESTION}]})
     headers = (f' -H "Authorization: Bearer {key}"' if key else "") + " -H 'Content-Type: application/json'"
     return f"curl -s {url}/v1/chat/completions{headers} -d {shlex.quote(body)}"

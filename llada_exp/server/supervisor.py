@@ -17,7 +17,6 @@ from typing import Any
 
 from llada_exp.clients.http import health
 from llada_exp.server.announcement import (
-    SAMPLE_QUESTION,
     InfoFile,
     curl_line,
     job_facts,
@@ -142,7 +141,7 @@ class Supervisor:
         memory = memory_words(self._status.about().get(0, {}), settings.batch_size)
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
-            f"memory per worker: {memory}\n{curl_line(url, SAMPLE_QUESTION, self._key_check.shell_word)}\n"
+            f"memory per worker: {memory}\n{curl_line(url, self._key_check.shell_word)}\n"
         )
 
     def _mark(self, status: str) -> None:

@@ -31,10 +31,7 @@ class Wire:
     def send(self, message):
         self.sent.append(message)
 
-    def reader(self):
-        return self
-
-    def take(self, uids):
+    def take_cancelled(self, uids):
         mine = self.cancelled & uids
         self.cancelled -= mine
         return mine

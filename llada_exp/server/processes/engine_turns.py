@@ -46,13 +46,12 @@ class EngineTurns:
         self.queue = queue
         self.send = send
         self.shared = shared
-        self.cancelled = shared.reader()
         self.max_wait_s = max_wait_s
         self._reported = 0.0
 
     def run_one(self) -> bool:
         """False: the worker is to end."""
-        self.worker.abort(self.cancelled.take(self.worker.uids))
+        self.worker.abort(self.shared.take_cancelled(self.worker.uids))
         self._beat()
         go_on = self._pull_waiting() if self.engine.has_work() else self._pull_first()
         if self.engine.has_work():
@@ -112,7 +111,7 @@ class EngineTurns:
         if isinstance(item, str):  # STOP
             return False
         uid, _, job = item
-        if not self.cancelled.take({uid}):
+        if not self.shared.take_cancelled({uid}):
             self.worker.add(uid, job)
             self._beat()
             self._flush()

@@ -21,30 +21,29 @@ class DecodeJob(TypedDict):
     stream: bool
 
 
-class Admitted(TypedDict):
-    kind: Literal["admitted"]
+class _OfJob(TypedDict):
     uid: str
     pid: int
+
+
+class Admitted(_OfJob):
+    kind: Literal["admitted"]
     worker: int
     prompt_tokens: int
 
 
-class Piece(TypedDict):
+class Piece(_OfJob):
     """num_tokens: answer tokens released so far, these included."""
 
     kind: Literal["piece"]
-    uid: str
-    pid: int
     text: str
     num_tokens: int
 
 
-class Done(TypedDict):
+class Done(_OfJob):
     """text: all of it for an unstreamed job, the rest for a streamed one."""
 
     kind: Literal["done"]
-    uid: str
-    pid: int
     text: str
     finish_reason: str
     prompt_tokens: int
@@ -57,10 +56,8 @@ class Done(TypedDict):
     trace: NotRequired[list[dict[str, Any]]]
 
 
-class Failed(TypedDict):
+class Failed(_OfJob):
     kind: Literal["failed"]
-    uid: str
-    pid: int
     status: int
     message: str
     code: NotRequired[str | None]

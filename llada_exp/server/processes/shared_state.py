@@ -34,6 +34,8 @@ class SharedState:
         self.about = manager.dict()
         self._cancelled = manager.dict()
         self._news = _CONTEXT.RawValue("Q", 0)
+        self._news_read = 0  # of this process: every worker has a copy
+        self._cancelled_read: set[str] = set()
         self._loads = _CONTEXT.RawArray("q", [_ABSENT] * num_workers)
         self._beats = _CONTEXT.RawArray("d", num_workers)
 
@@ -76,26 +78,13 @@ class SharedState:
             if marked < before:
                 self._cancelled.pop(uid, None)
 
-    def reader(self) -> CancelReader:
-        return CancelReader(self)
-
-
-class CancelReader:
-    """A worker's view of the cancelled jobs."""
-
-    def __init__(self, shared: SharedState) -> None:
-        self._shared = shared
-        self._read = 0
-        self._uids: set[str] = set()
-
-    def take(self, uids: set[str]) -> set[str]:
-        """Those of `uids` that are cancelled; each is returned once."""
-        news = self._shared._news.value
-        if news != self._read:
-            self._read = news
-            self._uids = set(self._shared._cancelled.keys())
-        mine = self._uids & uids
+    def take_cancelled(self, uids: set[str]) -> set[str]:
+        """Of a worker: those of its `uids` that are cancelled; each is returned once."""
+        if (news := self._news.value) != self._news_read:
+            self._news_read = news
+            self._cancelled_read = set(self._cancelled.keys())
+        mine = self._cancelled_read & uids
         for uid in mine:
-            self._uids.discard(uid)
-            self._shared._cancelled.pop(uid, None)
+            self._cancelled_read.discard(uid)
+            self._cancelled.pop(uid, None)
         return mine

@@ -27,7 +27,9 @@ class KeyCheck:
     """
 
     def __init__(self, key_file: str | None) -> None:
-        self._key = _from_file(key_file) if key_file else _from_environment()
+        self._key = (
+            _from_file(key_file) if key_file else os.fsencode(os.environ.get(KEY_VARIABLE, "")).strip()
+        )
         self._key_file = key_file
 
     @property
@@ -51,10 +53,6 @@ class KeyCheck:
         good = secrets.compare_digest(word.encode("latin-1").strip(), self._key)  # as it was sent
         if scheme.lower() != "bearer" or not good:
             raise ApiError(401, "wrong or missing API key; send it as a Bearer token", code="invalid_api_key")
-
-
-def _from_environment() -> bytes:
-    return os.fsencode(os.environ.get(KEY_VARIABLE, "")).strip()
 
 
 def _from_file(path: str) -> bytes:

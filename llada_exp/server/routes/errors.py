@@ -32,27 +32,21 @@ class ApiError(Exception):
         self.code = code
 
     def body(self) -> dict[str, Any]:
-        return error_body(self.status, self.message, self.param, self.code)
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def response(self) -> JSONResponse:
-        return JSONResponse(self.body(), self.status, self.headers())
-
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": "1"} if self.status in (429, 503) else {}
+        headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
+        return JSONResponse(self.body(), self.status, headers)
 
 
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     return ApiError(400, message, param=param, code=code)
 
 
-def error_body(status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
-    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
-
-
 def install_handlers(app: FastAPI) -> None:
     """Give every failure of `app` the same shape, routing and validation included. What nobody foresaw
-    is the recorder's business, outside of the app."""
+    is the request log's business, outside of the app."""
 
     @app.exception_handler(ApiError)
     async def api_error(_: Request, error: ApiError) -> JSONResponse:
@@ -63,8 +57,7 @@ def install_handlers(app: FastAPI) -> None:
         message = str(error.detail)
         if error.status_code in (404, 405):
             message = f"{message}: {request.method} {request.url.path}"
-        body = error_body(error.status_code, message, None, None)
-        return JSONResponse(body, error.status_code, error.headers)
+        return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, error.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def client_gone(_: Request, error: ClientDisconnect) -> Response:
@@ -73,4 +66,4 @@ def install_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return JSONResponse(error_body(400, str(first["msg"]), str(first["loc"][-1]), None), 400)
+        return bad_request(str(first["msg"]), str(first["loc"][-1])).response()
