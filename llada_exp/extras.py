@@ -16,7 +16,10 @@ EXTRAS = {
     "llada_exp.cli": "serve",
     "llada_exp.jobs": "serve",
     "llada_exp.serve": "serve",
+    "llada_exp.self_host": "serve",
     "llada_exp.server": "serve",
+    "llada_exp.settings": "serve",
+    "llada_exp.validation": "serve",
     "llada_exp.bench": "bench",
     "llada_exp.bench.engine": "",  # runs where there is only a GPU and the core
     "llada_exp.bench.models": "",

@@ -62,7 +62,7 @@ def main() -> None:
     from llada_exp.cli import run_app
     from llada_exp.decoding_keys import MOVED_OF_SERVER
     from llada_exp.jobs.operate import NotReady
-    from llada_exp.settings import known_keys
+    from llada_exp.settings import serve_keys
 
     tasks = {PLAN: plan, PRINT_CONFIG: print_config}
     wanted = [task for flag, task in tasks.items() if flag in sys.argv]
@@ -70,7 +70,7 @@ def main() -> None:
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(wanted[0] if wanted else serve, "serve", known_keys(), MOVED_OF_SERVER)
+        run_app(wanted[0] if wanted else serve, "serve", serve_keys(), MOVED_OF_SERVER)
     except NotReady as error:
         sys.exit(f"error: {error}")
 
