@@ -22,7 +22,7 @@ def serve(cfg: Any) -> int:
 
     settings = published(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
 
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
 
     return run_server(settings)
 
@@ -32,7 +32,7 @@ def plan(cfg: Any) -> int:
     from omegaconf import OmegaConf
 
     from llada_exp.engine.memory import table
-    from llada_exp.server.memory import memory_plan
+    from llada_exp.server.processes.memory_plan import memory_plan
     from llada_exp.settings import validate
 
     own = memory_plan(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]

@@ -137,10 +137,10 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
 def read_decoding(tree: Mapping[str, Any]) -> tuple[DecodingParams, DecodingParams]:
     """The preset, and what the fields `decoding.*` make of it. Raises ValueError naming the key."""
     presets, named = (
-        check_keys(tree[key], PRESET_FIELDS, key) for key in (decoding_keys.PRESET, decoding_keys.NAMED)
+        check_keys(tree[key], PRESET_FIELDS, key) for key in (decoding_keys.PRESET, decoding_keys.DECODING)
     )
     preset = decoding_keys.read_preset(presets)
-    return preset, decoding_keys.apply(decoding_keys.named_fields(named), preset)
+    return preset, decoding_keys.apply(decoding_keys.request_fields(named), preset)
 
 
 def override_value(value: Any) -> str:

@@ -156,7 +156,7 @@ def unknown_key_message(key: str, keys: Iterable[str], moved: Mapping[str, str] 
     if key in names:  # of ~key and key@place
         return f"{key} cannot be taken away or put elsewhere; write {key}=VALUE"
     group, _, name = key.partition(".")
-    if group == decoding_keys.NAMED and name in REQUEST_FIELDS:
+    if group == decoding_keys.DECODING and name in REQUEST_FIELDS:
         return f"unknown key {key}; it is a field of single requests, and no key of this program"
     guess = nearest(key, names)
     hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"

@@ -1,6 +1,7 @@
 """The directions of the house, held: which layer may import which."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,22 @@ def test_only_its_trainer_names_a_family():
         if not inside & set(path.parents):
             named = [name for name in imports(path) if name.startswith("llada_exp.models.llada")]
             assert not named, f"{path.name} imports {named}"
+
+
+def module(path: Path) -> str:
+    """llada_exp/server/__init__.py -> llada_exp.server"""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_no_circle_of_imports_not_even_inside_a_folder():
+    """Prevents rooms that can only be understood together. Imports inside functions and those of types alone
+    count, too: they hide a circle and leave it standing."""
+    paths = {module(path): path for path in PACKAGE.rglob("*.py")}
+    graph = {}
+    for name, path in paths.items():
+        targets = {target if target in paths else target.rpartition(".")[0] for target in imports(path)}
+        graph[name] = (targets & set(paths)) - {name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(f"a circle: {' <- '.join(error.args[1])}") from None

@@ -41,14 +41,14 @@ def eval_keys() -> tuple[str, ...]:
     """Every key of conf/eval.yaml, dotted, as one may override it."""
     dotted = [f"tracking.{n}" for n in TRACKING_KEYS]
     dotted += [f"{name}.{key.name}" for name, harness in harnesses().items() for key in harness.keys]
-    dotted += [f"{decoding_keys.NAMED}.{name}" for name in decoding_keys.OF_EVALUATIONS]
+    dotted += [f"{decoding_keys.DECODING}.{name}" for name in decoding_keys.OF_EVALUATIONS]
     return tuple(dict.fromkeys((*serve_keys(), *KEYS, *harnesses(), *dotted)))
 
 
 def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     """The evaluation that a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = check_keys(cfg, (*SERVER_KEYS, *KEYS, *harnesses()), moved=MOVED)
-    server_tree = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.NAMED}
+    server_tree = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.DECODING}
     if tree["api_key_file"] is not None:  # or every request would be a 401
         raise ValueError(
             f"api_key_file is set; an evaluation and its server take the key from {KEY_VARIABLE}"
@@ -59,7 +59,7 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     harness = _harness(tree, benchmarks)
     # Keys of all harnesses are read, so that no mistake passes unseen.
     harness_keys = {name: read_keys(tree.get(name, {}), name, h.keys) for name, h in harnesses().items()}
-    server = validate({**server_tree, decoding_keys.NAMED: {}}) if not urls else None
+    server = validate({**server_tree, decoding_keys.DECODING: {}}) if not urls else None
     request = _request(tree, max(b.num_samples for b in benchmarks), server)
     if tree["checkpoints"] == "":
         raise ValueError("checkpoints is not set; expected a training run's folder: checkpoints=RUN_DIR")
@@ -119,8 +119,8 @@ def _urls(value: Any) -> tuple[str, ...]:
 
 def _request(tree: Keys, num_samples: int, server: ServeSettings | None) -> dict[str, Any]:
     """The fields that are sent with every request: those of decoding that are named, and extra_body."""
-    keys = tree.child(decoding_keys.NAMED, decoding_keys.OF_EVALUATIONS)
-    request = (SAMPLING if num_samples > 1 else {}) | decoding_keys.named_fields(keys)
+    keys = tree.child(decoding_keys.DECODING, decoding_keys.OF_EVALUATIONS)
+    request = (SAMPLING if num_samples > 1 else {}) | decoding_keys.request_fields(keys)
     check_requests(request, server)
     if num_samples > 1 and request["temperature"] == 0:
         raise ValueError(

@@ -157,13 +157,13 @@ def named_setting(tree: Mapping[str, Any], chosen: bool = False) -> dict[str, di
     """The setting that the keys `decoding.*` name over the preset, as `serve` would take it; {} where none is
     named, nor the preset chosen. Raises ValueError."""
     _, decoding = read_decoding(tree)
-    named = decoding_keys.named_fields(tree[decoding_keys.NAMED])
+    named = decoding_keys.request_fields(tree[decoding_keys.DECODING])
     if not named and not chosen:
         return {}
     used = decoding_columns.values(describe(decoding))
     if "max_tokens" not in named:  # then that of the problems
         del used["max_tokens"]
-    return {decoding_keys.NAMED: used}
+    return {decoding_keys.DECODING: used}
 
 
 def judged_settings(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -172,7 +172,7 @@ def judged_settings(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, 
     settings = tree["settings"]
     own = named_setting(tree, chosen=any(map(decoding_keys.chooses_preset, words)))
     every = plans(tree["kinds"], {**settings, **own}).values()
-    repeated = own and all(any(p[decoding_keys.NAMED] == p[name] for name in settings) for p in every)
+    repeated = own and all(any(p[decoding_keys.DECODING] == p[name] for name in settings) for p in every)
     return {**settings, **({} if repeated else own)}
 
 
@@ -254,6 +254,8 @@ def main() -> None:
     from llada_exp.cli import run_app
 
     keys = (
-        f"{group}.{name}" for group in (decoding_keys.NAMED, decoding_keys.PRESET) for name in PRESET_FIELDS
+        f"{group}.{name}"
+        for group in (decoding_keys.DECODING, decoding_keys.PRESET)
+        for name in PRESET_FIELDS
     )
     run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)

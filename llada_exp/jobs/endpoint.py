@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.clients.http import HEALTH_S, health
-from llada_exp.server.info import job_id_of
+from llada_exp.server.announcement import job_id_of
 from llada_exp.settings import ServeSettings
 
 FOLDER_VARIABLE = "LLADA_ENDPOINTS"

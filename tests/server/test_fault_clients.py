@@ -7,8 +7,8 @@ import time
 import httpx
 import pytest
 
+from tests.server.breakable import CHAT, own_server, post, wait_for
 from tests.server.conftest import say
-from tests.server.own import CHAT, own_server, post, wait_for
 
 LONG = "slow " + "text " * 200
 

@@ -11,8 +11,8 @@ import time
 import psutil
 import pytest
 
+from tests.server.breakable import left_over, own_server, post, processes, wait_for, worker_pid
 from tests.server.conftest import FAKE, ROOT
-from tests.server.own import left_over, own_server, post, processes, wait_for, worker_pid
 
 STREAMED = {"stream": True, "seed": 0}
 

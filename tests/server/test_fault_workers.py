@@ -13,8 +13,8 @@ import time
 import psutil
 import pytest
 
+from tests.server.breakable import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 from tests.server.conftest import REFERENCE, say
-from tests.server.own import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 
 TIGHT = (sys.executable, "-m", "tests.server.tight_serve")
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from llada_exp.jobs import ServerFailed, running_server
+from tests.server.breakable import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 from tests.server.conftest import FAKE, ROOT, say
-from tests.server.own import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 
 
 def test_a_step_that_raises_is_a_real_500_and_the_server_goes_on(fake_http):

@@ -14,7 +14,7 @@ from pathlib import Path
 from fastapi import Request
 
 from llada_exp.clients.http import KEY_VARIABLE
-from llada_exp.server.errors import ApiError
+from llada_exp.server.routes.errors import ApiError
 
 OPEN_PATHS = ("/health",)
 """Asked by launchers and probes that have no key; they tell nothing of requests."""
@@ -47,8 +47,8 @@ class KeyCheck:
         """Raises a 401 ApiError for a wrong key or none. Any key or none is good where none is set."""
         if not self._key or request.url.path in OPEN_PATHS:
             return
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        good = secrets.compare_digest(given.encode("latin-1").strip(), self._key)  # as it was sent
+        scheme, _, word = request.headers.get("Authorization", "").partition(" ")
+        good = secrets.compare_digest(word.encode("latin-1").strip(), self._key)  # as it was sent
         if scheme.lower() != "bearer" or not good:
             raise ApiError(401, "wrong or missing API key; send it as a Bearer token", code="invalid_api_key")
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from llada_exp.decoding import describe
-from llada_exp.server.errors import ApiError
-from llada_exp.server.resolve import algorithms, for_choice, resolve
-from llada_exp.server.schema import ChatRequest, parse
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.request_decoding import algorithms, for_choice, resolve
+from llada_exp.server.routes.schema import ChatRequest, parse
 from llada_exp.types import CACHES, DECLARATIONS, RULES, DecodingParams
 from tests.server.conftest import say
 

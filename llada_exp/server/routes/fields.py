@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llada_exp.server.errors import bad_request
+from llada_exp.server.routes.errors import bad_request
 from llada_exp.validation import nearest
 
 ANYTHING: tuple[Any, ...] = ()
@@ -66,7 +66,7 @@ INERT: Mapping[str, tuple[Any, ...]] = {
 _NEVER = ("truncate_prompt_tokens", "audio", "guided_json", "guided_regex", "guided_choice")
 
 
-def check_extras(extras: Mapping[str, Any], known: Iterable[str], ignore_unknown: bool) -> None:
+def check_extras(extras: Mapping[str, Any], names: Iterable[str], ignore_unknown: bool) -> None:
     """Pass over inert fields; raise a 400 for a value we cannot honour and for unknown names."""
     for name, value in extras.items():
         if value is None:
@@ -74,7 +74,7 @@ def check_extras(extras: Mapping[str, Any], known: Iterable[str], ignore_unknown
         if name in INERT:
             _check_inert(name, value)
         elif not ignore_unknown:
-            guess = nearest(name, [*known, *INERT])
+            guess = nearest(name, [*names, *INERT])
             hint = f"; did you mean {guess}?" if guess else ""
             raise bad_request(f"unknown field {name!r}{hint}", name, "unknown_field")
 

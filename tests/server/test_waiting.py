@@ -6,11 +6,12 @@ from queue import Queue
 
 import pytest
 
-from llada_exp.server import exchange as module
-from llada_exp.server.exchange import Exchange
-from llada_exp.server.info import public_url, write_info
-from llada_exp.server.spec import EventStream
-from llada_exp.server.status import Names, overall
+from llada_exp.server.announcement import public_url, write_info
+from llada_exp.server.routes.answer import EventStream
+from llada_exp.server.routes.model_names import ModelNames
+from llada_exp.server.state import waiting as module
+from llada_exp.server.state.status import overall
+from llada_exp.server.state.waiting import WaitingRequests
 from llada_exp.settings import ModelSettings
 from llada_exp.types import DecodingParams
 
@@ -29,20 +30,16 @@ class Marks:
 
 
 class Desk:
-    """An exchange, its queue, and a hand to play the workers."""
+    """The books, the queue, and a hand to play the workers."""
 
     def __init__(self):
         self.queue = Queue()
         self.marks = Marks()
         self.alive = {1, 2}
-        self.buffer = {}
-        self.exchange = Exchange(self.queue, self.buffer, self.marks, lambda: self.alive)
+        self.waiting = WaitingRequests(self.queue, self.marks, lambda: self.alive)
 
     def message(self, uid, kind, pid=1, **more):
-        item = self.buffer.get(uid)
-        if item is not None:
-            item.response_queue.append(({"kind": kind, "uid": uid, "pid": pid, **more}, "OK"))
-            item.event.set()
+        self.waiting.deliver({"kind": kind, "uid": uid, "pid": pid, **more})
 
 
 def played(play):
@@ -60,27 +57,27 @@ def fast_watch(monkeypatch):
 
 def test_messages_come_with_the_index_of_their_job():
     async def play(desk):
-        flight = desk.exchange.open([JOB, JOB])
-        desk.message(flight.uids[1], "admitted")
-        assert await flight.next() == (1, {"kind": "admitted", "uid": flight.uids[1], "pid": 1})
-        assert (desk.exchange.num_pending, desk.exchange.num_processing) == (1, 1)
+        jobs = desk.waiting.open([JOB, JOB])
+        desk.message(jobs.uids[1], "admitted")
+        assert await jobs.next() == (1, {"kind": "admitted", "uid": jobs.uids[1], "pid": 1})
+        assert (desk.waiting.num_pending, desk.waiting.num_processing) == (1, 1)
 
     played(play)
 
 
-def test_a_closed_flight_leaves_nothing_behind_and_cancels_what_runs():
+def test_a_closed_jobs_leaves_nothing_behind_and_cancels_what_runs():
     """LitServe's own buffer leaks an entry per request."""
 
     async def play(desk):
-        flight = desk.exchange.open([JOB, JOB])
-        desk.message(flight.uids[0], "done")
-        await flight.next()
-        flight.close()
-        assert desk.buffer == {}
-        assert desk.marks.cancelled == [flight.uids[1]]
-        assert (desk.exchange.num_pending, desk.exchange.num_processing) == (0, 0)
-        flight.close()
-        assert desk.exchange.counters["cancelled"] == 1
+        jobs = desk.waiting.open([JOB, JOB])
+        desk.message(jobs.uids[0], "done")
+        await jobs.next()
+        jobs.close()
+        assert desk.waiting.num_open == 0
+        assert desk.marks.cancelled == [jobs.uids[1]]
+        assert (desk.waiting.num_pending, desk.waiting.num_processing) == (0, 0)
+        jobs.close()
+        assert desk.waiting.counters["cancelled"] == 1
 
     played(play)
 
@@ -98,24 +95,24 @@ def test_a_stream_whose_client_left_before_it_began_is_closed():
         async def send(message):
             await asyncio.sleep(3600)
 
-        flight = desk.exchange.open([JOB])
-        await EventStream(events(), flight.close)({"type": "http"}, receive, send)
-        assert desk.exchange.num_open == 0
-        assert desk.marks.cancelled == flight.uids
+        jobs = desk.waiting.open([JOB])
+        await EventStream(events(), jobs.close)({"type": "http"}, receive, send)
+        assert desk.waiting.num_open == 0
+        assert desk.marks.cancelled == jobs.uids
 
     played(play)
 
 
 def test_an_answer_that_is_there_survives_its_workers_death(fast_watch):
-    """A slow reader's answer lies in the buffer when the worker dies."""
+    """A slow reader's answer lies there unread when the worker dies."""
 
     async def play(desk):
-        watch = asyncio.create_task(desk.exchange.watch())
-        flight = desk.exchange.open([JOB])
-        desk.message(flight.uids[0], "done", text="whole")
+        watch = asyncio.create_task(desk.waiting.watch())
+        jobs = desk.waiting.open([JOB])
+        desk.message(jobs.uids[0], "done", text="whole")
         desk.alive = set()
         await asyncio.sleep(0.1)
-        assert (await flight.next())[1]["text"] == "whole"
+        assert (await jobs.next())[1]["text"] == "whole"
         watch.cancel()
 
     played(play)
@@ -123,20 +120,20 @@ def test_an_answer_that_is_there_survives_its_workers_death(fast_watch):
 
 def test_a_job_that_two_workers_took_is_answered_by_the_first_alone():
     async def play(desk):
-        flight = desk.exchange.open([JOB])
-        (uid,) = flight.uids
+        jobs = desk.waiting.open([JOB])
+        (uid,) = jobs.uids
         desk.message(uid, "admitted", pid=1)
         desk.message(uid, "piece", pid=2, text="wrong")
         desk.message(uid, "piece", pid=1, text="right")
-        assert [(await flight.next())[1].get("text") for _ in range(2)] == [None, "right"]
+        assert [(await jobs.next())[1].get("text") for _ in range(2)] == [None, "right"]
 
     played(play)
 
 
 def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
     async def play(desk):
-        watch = asyncio.create_task(desk.exchange.watch())
-        theirs, others = desk.exchange.open([JOB]), desk.exchange.open([JOB])
+        watch = asyncio.create_task(desk.waiting.watch())
+        theirs, others = desk.waiting.open([JOB]), desk.waiting.open([JOB])
         desk.message(theirs.uids[0], "admitted", pid=1)
         desk.message(others.uids[0], "admitted", pid=2)
         await theirs.next()
@@ -144,7 +141,7 @@ def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
         desk.alive = {2}
         _, failed = await theirs.next()
         assert (failed["kind"], failed["status"]) == ("failed", 503)
-        assert others.uids[0] in desk.buffer
+        assert desk.waiting.num_open == 1
         watch.cancel()
 
     played(play)
@@ -152,13 +149,13 @@ def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
 
 def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
     async def play(desk):
-        watch = asyncio.create_task(desk.exchange.watch())
-        desk.exchange.open([JOB])
+        watch = asyncio.create_task(desk.waiting.watch())
+        desk.waiting.open([JOB])
         await asyncio.sleep(0.2)
-        assert desk.exchange.counters["resubmitted"] == 0, "it waits in the queue: that is no loss"
+        assert desk.waiting.counters["resubmitted"] == 0, "it waits in the queue: that is no loss"
         desk.queue.get_nowait()
         await asyncio.sleep(0.2)
-        assert desk.exchange.counters["resubmitted"] >= 1
+        assert desk.waiting.counters["resubmitted"] >= 1
         assert desk.queue.qsize() == 1
         watch.cancel()
 
@@ -169,17 +166,17 @@ def test_a_job_that_later_ones_overtook_is_submitted_again_under_load_too(fast_w
     """The queue is never empty under load; a swallowed job must not wait for ever."""
 
     async def play(desk):
-        lost = desk.exchange.open([JOB])
+        lost = desk.waiting.open([JOB])
         desk.queue.get_nowait()
         await asyncio.sleep(0.1)
-        later = desk.exchange.open([JOB, JOB])
+        later = desk.waiting.open([JOB, JOB])
         desk.message(later.uids[0], "admitted")
         await later.next()
-        watch = asyncio.create_task(desk.exchange.watch())
+        watch = asyncio.create_task(desk.waiting.watch())
         await asyncio.sleep(0.3)
         assert desk.queue.qsize() == 3
-        assert desk.exchange.counters["resubmitted"] == 1
-        assert lost.uids[0] in desk.buffer
+        assert desk.waiting.counters["resubmitted"] == 1
+        assert lost.uids[0] in [item[0] for item in desk.queue.queue]
         watch.cancel()
 
     played(play)
@@ -194,8 +191,8 @@ def test_jobs_that_cannot_be_queued_leave_nothing_behind():
 
         desk.queue.put = put
         with pytest.raises(ConnectionError):
-            desk.exchange.open([JOB, JOB])
-        assert (desk.exchange.num_open, desk.exchange.num_pending, desk.buffer) == (0, 0, {})
+            desk.waiting.open([JOB, JOB])
+        assert (desk.waiting.num_open, desk.waiting.num_pending, desk.waiting.num_unanswered) == (0, 0, 0)
 
     played(play)
 
@@ -221,7 +218,7 @@ def test_health_says_what_is_true(kinds, workers, draining, expected):
 
 
 def test_a_model_answers_to_its_name_its_hub_id_and_their_spellings():
-    names = Names(ModelSettings("hf", "GSAI-ML/LLaDA-8B-Instruct", None, "llada-8b-instruct"))
+    names = ModelNames(ModelSettings("hf", "GSAI-ML/LLaDA-8B-Instruct", None, "llada-8b-instruct"))
     for name in (
         None,
         "llada-8b-instruct",
@@ -230,7 +227,7 @@ def test_a_model_answers_to_its_name_its_hub_id_and_their_spellings():
         "GSAI-ML/LLaDA-8B-Instruct",
     ):
         names.check(name)
-    Names(ModelSettings("tiny", None, None, "llada-tiny")).check("tiny")
+    ModelNames(ModelSettings("tiny", None, None, "llada-tiny")).check("tiny")
 
 
 def test_urls_are_ones_that_others_can_use():

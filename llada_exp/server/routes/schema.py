@@ -21,8 +21,8 @@ from pydantic import (
 
 from llada_exp.decoding import ALIASES
 from llada_exp.fields import Declaration, DecodingError
-from llada_exp.server.errors import ApiError, bad_request
-from llada_exp.server.fields import check_extras
+from llada_exp.server.routes.errors import ApiError, bad_request
+from llada_exp.server.routes.fields import check_extras
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 from llada_exp.validation import MAX_TIME_S
 
@@ -94,7 +94,7 @@ class Generation(_Decoding):
         None, description="seconds after which the request is given up with a 408"
     )
 
-    def given(self, name: str) -> Any:
+    def value_of(self, name: str) -> Any:
         """The value of a declared or undeclared field, None if absent."""
         return getattr(self, name, None)
 
@@ -137,10 +137,10 @@ class CompletionRequest(Generation):
         return list(self.prompt)
 
 
-Request = TypeVar("Request", bound=Generation)
+Body = TypeVar("Body", bound=Generation)
 
 
-def parse(kind: type[Request], body: bytes, ignore_unknown: bool = False) -> Request:
+def parse(kind: type[Body], body: bytes, ignore_unknown: bool = False) -> Body:
     """The checked request in `body`. Raises a 400 ApiError that names the field at fault."""
     try:
         tree = json.loads(body, parse_constant=_no_constant)

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from llada_exp.server.schema import ChatRequest, CompletionRequest
+from llada_exp.server.routes.schema import ChatRequest, CompletionRequest
 
 BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,

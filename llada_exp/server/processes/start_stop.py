@@ -20,7 +20,6 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from litserve.connector import check_cuda_with_nvidia_smi
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection: closing first would race with their next request."""
@@ -50,26 +49,17 @@ class StopSignals:
 def signals_held() -> Iterator[None]:
     """Processes started inside never get SIGTERM or SIGINT: a signal to the group is ours to handle.
     Those that come meanwhile reach us afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Rate:
-    """Notices what happens more than `limit` times within a time."""
-
-    def __init__(self, limit: int, within_s: float) -> None:
-        self.limit = limit
-        self.within_s = within_s
-        self._times: list[float] = []
-
-    def too_many(self) -> bool:
-        """Count one more now; whether that is too many."""
-        now = time.monotonic()
-        self._times = [t for t in self._times if now - t < self.within_s] + [now]
-        return len(self._times) > self.limit
+def ignore_stop_signals() -> None:
+    """In a worker: they are the main process's business, which drains, then ends us."""
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def start_manager() -> SyncManager:
@@ -105,30 +95,6 @@ def exit_with(parent: int) -> None:
 
     with contextlib.suppress(RuntimeError):
         threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
-
-
-def pick_device(device: str, devices: str | int) -> str:
-    """auto: a GPU where torch can use one. torch is imported only on machines that have a GPU.
-
-    Raises ValueError where GPUs are wanted and none can be counted.
-    """
-    several = isinstance(devices, int) and devices > 1
-    if device == "cpu":
-        if several:
-            raise ValueError(f"devices is {devices}, which counts GPUs, but device is 'cpu'; see workers")
-        return device
-    has_gpu = check_cuda_with_nvidia_smi() > 0
-    if device == "cuda":
-        if devices == "auto" and not has_gpu:
-            raise ValueError("device is 'cuda'; nvidia-smi shows no GPU here (devices=N says how many)")
-        return device
-    if not has_gpu:
-        if several:
-            raise ValueError(f"devices is {devices}; nvidia-smi shows no GPU here; on the CPU: workers=2")
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class HttpThread(threading.Thread):

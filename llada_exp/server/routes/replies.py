@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llada_exp.server.messages import Done
+from llada_exp.server.processes.messages import Done
 
 
 @dataclass

@@ -21,8 +21,8 @@ _FRESH_S = 1.0
 _CONTEXT = get_context("spawn")
 
 
-class Shared:
-    """states: worker id -> what the worker last said of itself; about: what it said of its model, once.
+class SharedState:
+    """states: worker id -> the worker's last report; about: worker id -> facts of its model, reported once.
 
     Cancelled uids are in a manager's dict; a plain shared counter says when it has news, so that a
     worker's look at it costs nothing in the usual step. So are loads and heartbeats: plain memory,
@@ -38,11 +38,11 @@ class Shared:
         self._beats = _CONTEXT.RawArray("d", num_workers)
 
     def report(self, worker_id: int, **state: Any) -> None:
-        """A worker says how it is; `pid` and the time are added."""
+        """Of a worker: how it is; `pid` and the time are added."""
         self.states[worker_id] = state | {"pid": os.getpid(), "beat": time.monotonic()}
 
     def beat(self, worker_id: int, load: int) -> None:
-        """A worker says that it moves, and how many jobs it has (or FULL)."""
+        """Of a worker: that it moves, and how many jobs it has (or FULL)."""
         self._loads[worker_id] = load
         self._beats[worker_id] = time.monotonic()
 
@@ -83,16 +83,16 @@ class Shared:
 class CancelReader:
     """A worker's view of the cancelled jobs."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: SharedState) -> None:
         self._shared = shared
-        self._seen = 0
+        self._read = 0
         self._uids: set[str] = set()
 
     def take(self, uids: set[str]) -> set[str]:
-        """Those of `uids` that are cancelled; each is told once."""
+        """Those of `uids` that are cancelled; each is returned once."""
         news = self._shared._news.value
-        if news != self._seen:
-            self._seen = news
+        if news != self._read:
+            self._read = news
             self._uids = set(self._shared._cancelled.keys())
         mine = self._uids & uids
         for uid in mine:

@@ -19,8 +19,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from llada_exp.server.record import GENERATION_PATHS, OUTCOMES, Record
-from llada_exp.server.shared import READY
+from llada_exp.server.processes.shared_state import READY
+from llada_exp.server.state.request_facts import GENERATION_PATHS, OUTCOMES, RequestFacts
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000)
 PASSES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -42,31 +42,31 @@ Snapshot = Callable[[], Mapping[str, Any]]
 class Metrics:
     def __init__(self, snapshot: Snapshot) -> None:
         self.registry = CollectorRegistry()
-        own: dict[str, Any] = {"registry": self.registry}
-        by_path = {"labelnames": ("endpoint",), **own}
-        self._requests = Counter("llada_requests", "Requests by outcome", ("endpoint", "outcome"), **own)
+        to: dict[str, Any] = {"registry": self.registry}
+        by_path = {"labelnames": ("endpoint",), **to}
+        self._requests = Counter("llada_requests", "Requests by outcome", ("endpoint", "outcome"), **to)
         self._e2el = Histogram("llada_e2el_seconds", "Arrival to end", buckets=SECONDS, **by_path)
         self._ttft = Histogram("llada_ttft_seconds", "Arrival to first text", buckets=SECONDS, **by_path)
-        self._prompt = Counter("llada_prompt_tokens", "Tokens of prompts", **own)
-        self._output = Counter("llada_output_tokens", "Tokens of answers, up to EOS or stop", **own)
-        self._nfe = Histogram("llada_answer_nfe", "Forward passes of an answer", buckets=PASSES, **own)
-        self._tpf = Histogram("llada_answer_tpf", "Tokens per forward pass", buckets=PER_PASS, **own)
+        self._prompt = Counter("llada_prompt_tokens", "Tokens of prompts", **to)
+        self._output = Counter("llada_output_tokens", "Tokens of answers, up to EOS or stop", **to)
+        self._nfe = Histogram("llada_answer_nfe", "Forward passes of an answer", buckets=PASSES, **to)
+        self._tpf = Histogram("llada_answer_tpf", "Tokens per forward pass", buckets=PER_PASS, **to)
         for path in GENERATION_PATHS:  # a rate needs the zero before the first
             for outcome in OUTCOMES:
                 self._requests.labels(path, outcome)
         self.registry.register(_Live(snapshot))
 
-    def book(self, record: Record) -> None:
+    def count(self, facts: RequestFacts) -> None:
         """A request has ended."""
-        assert record.outcome is not None
-        self._requests.labels(record.path, record.outcome).inc()
-        self._prompt.inc(record.prompt_tokens)
-        self._output.inc(record.output_tokens)
-        if record.outcome == "ok":
-            self._e2el.labels(record.path).observe(record.e2el_s)
-        if record.ttft_s is not None:
-            self._ttft.labels(record.path).observe(record.ttft_s)
-        for done in record.finished:
+        assert facts.outcome is not None
+        self._requests.labels(facts.path, facts.outcome).inc()
+        self._prompt.inc(facts.prompt_tokens)
+        self._output.inc(facts.output_tokens)
+        if facts.outcome == "ok":
+            self._e2el.labels(facts.path).observe(facts.e2el_s)
+        if facts.ttft_s is not None:
+            self._ttft.labels(facts.path).observe(facts.ttft_s)
+        for done in facts.finished:
             self._nfe.observe(done["nfe"])
             self._tpf.observe(done["completion_tokens"] / max(done["nfe"], 1))
 
@@ -118,5 +118,5 @@ def _of_workers(workers: Mapping[int, Mapping[str, Any]]) -> Iterable[Metric]:
 def _buckets(counts: Mapping[int, int]) -> list[tuple[str, float]]:
     """Cumulative counts at the powers of two."""
     bounds = [2**i for i in range(13)]
-    found = [(f"{b:.1f}", float(sum(n for k, n in counts.items() if k <= b))) for b in bounds]
-    return [*found, ("+Inf", float(sum(counts.values())))]
+    below = [(f"{b:.1f}", float(sum(n for k, n in counts.items() if k <= b))) for b in bounds]
+    return [*below, ("+Inf", float(sum(counts.values())))]

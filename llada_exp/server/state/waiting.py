@@ -1,6 +1,6 @@
 """The API process's side of the queue: jobs out, messages in, nobody left waiting.
 
-A `Flight` is one HTTP request's jobs. `Exchange` keeps the books: which jobs wait, which worker has
+A `JobGroup` is one HTTP request's jobs. `WaitingRequests` keeps the books: which jobs wait, which worker has
 which, whose worker is dead, whose client is gone. Lives in the event loop's thread. Knows no HTTP.
 """
 
@@ -14,12 +14,10 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from queue import Queue
 
-from litserve.utils import ResponseBufferItem
-
-from llada_exp.server.messages import Job, Message
-from llada_exp.server.shared import Shared
+from llada_exp.server.processes.messages import DecodeJob, QueuedJob, WorkerMessage
+from llada_exp.server.processes.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
@@ -35,40 +33,33 @@ class Ticket:
     """One job on its way. pid: the worker that admitted it first, None while it waits."""
 
     uid: str
-    job: Job
-    flight: Flight
+    job: DecodeJob
+    group: JobGroup
     submitted: float
     pid: int | None = None
 
 
-class Exchange:
-    """queue: LitServe's request queue; buffer: its response buffer; alive: pids of live workers."""
+class WaitingRequests:
+    """queue: of the workers' jobs; alive: pids of live workers."""
 
-    def __init__(
-        self,
-        queue: Any,
-        buffer: dict[str, ResponseBufferItem],
-        shared: Shared,
-        alive: Callable[[], set[int]],
-    ) -> None:
+    def __init__(self, queue: Queue[QueuedJob], shared: SharedState, alive: Callable[[], set[int]]) -> None:
         self._queue = queue
-        self._buffer = buffer
         self._shared = shared
         self._alive = alive
         self._tickets: dict[str, Ticket] = {}
-        self._flights: set[Flight] = set()
+        self._groups: set[JobGroup] = set()
         self._admitted_until = 0.0  # submission time of the latest job that was admitted
         self.counters = {"submitted": 0, "completed": 0, "failed": 0, "cancelled": 0, "resubmitted": 0}
 
     @property
     def num_open(self) -> int:
-        """Jobs that somebody waits for. May be asked from any thread."""
+        """Jobs that somebody waits for. Any thread may read it."""
         return len(self._tickets)
 
     @property
     def num_unanswered(self) -> int:
-        """HTTP requests whose answer is not yet read to its end. May be asked from any thread."""
-        return len(self._flights)
+        """HTTP requests whose answer is not yet read to its end. Any thread may read it."""
+        return len(self._groups)
 
     @property
     def num_pending(self) -> int:
@@ -79,55 +70,48 @@ class Exchange:
     def num_processing(self) -> int:
         return sum(t.pid is not None for t in self._tickets.values())
 
-    @property
-    def num_buffers(self) -> int:
-        """Entries of LitServe's response buffer; it leaks by itself, so it is watched."""
-        return len(self._buffer)
-
-    def open(self, jobs: Sequence[Job]) -> Flight:
-        """Submit jobs that one client waits for. Close the flight in a `finally`.
+    def open(self, jobs: Sequence[DecodeJob]) -> JobGroup:
+        """Submit jobs that one client waits for. Close the group in a `finally`.
 
         Raises EOFError or ConnectionError where the queue is gone.
         """
-        flight = Flight(self)
-        self._flights.add(flight)
+        group = JobGroup(self)
+        self._groups.add(group)
         for job in jobs:
-            ticket = Ticket(uuid.uuid4().hex, job, flight, time.monotonic())
-            flight.uids.append(ticket.uid)
+            ticket = Ticket(uuid.uuid4().hex, job, group, time.monotonic())
+            group.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
-            self._buffer[ticket.uid] = ResponseBufferItem(event=flight.ready, response_queue=flight)
         self.counters["submitted"] += len(jobs)
         try:
-            for uid in flight.uids:
+            for uid in group.uids:
                 self._submit(self._tickets[uid])
         except BaseException:
-            self._flights.discard(flight)
-            for uid in flight.uids:
-                self._retire(uid)
+            self._groups.discard(group)
+            for uid in group.uids:
+                self._tickets.pop(uid, None)
             raise
-        return flight
+        return group
 
-    def accept(self, message: Message) -> bool:
-        """Book a message; False if it is not to be passed on (a second worker's, or too late)."""
+    def deliver(self, message: WorkerMessage) -> None:
+        """Book a worker's message, and pass it on unless it is a second worker's, or too late. Booked as it
+        arrives, not as it is read: a client that reads slowly must not look like a job that runs."""
         ticket = self._tickets.get(message["uid"])
         if ticket is None or (ticket.pid is not None and message["pid"] != ticket.pid):
-            return False
+            return
         ticket.pid = message["pid"]
         self._admitted_until = max(self._admitted_until, ticket.submitted)
         if message["kind"] in ("done", "failed"):
-            self._retire(ticket.uid)
+            del self._tickets[ticket.uid]
             self.counters["completed" if message["kind"] == "done" else "failed"] += 1
-        return True
+        ticket.group.put(message)
 
-    def close(self, flight: Flight) -> None:
-        """Forget a flight; what is still running is cancelled."""
-        self._flights.discard(flight)
-        left = [uid for uid in flight.uids if uid in self._tickets]
-        for uid in left:
-            self._retire(uid)
+    def close(self, group: JobGroup) -> None:
+        """Forget a group; what is still running is cancelled."""
+        self._groups.discard(group)
+        left = [uid for uid in group.uids if self._tickets.pop(uid, None)]
         if left:
             self.counters["cancelled"] += len(left)
-            with contextlib.suppress(EOFError, ConnectionError):  # nobody is left to be told
+            with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
                 self._shared.cancel(left)
 
     def fail_all(self, message: str) -> None:
@@ -152,16 +136,12 @@ class Exchange:
                 logger.exception("the watch over jobs stumbled")
 
     def _submit(self, ticket: Ticket) -> None:
-        self._queue.put((0, ticket.uid, ticket.submitted, ticket.job))
-
-    def _retire(self, uid: str) -> None:
-        self._tickets.pop(uid, None)
-        self._buffer.pop(uid, None)
+        self._queue.put((ticket.uid, ticket.submitted, ticket.job))
 
     def _fail(self, ticket: Ticket, message: str) -> None:
-        self._retire(ticket.uid)
+        self._tickets.pop(ticket.uid, None)
         self.counters["failed"] += 1
-        ticket.flight.failed(ticket.uid, 503, message)
+        ticket.group.put({"kind": "failed", "uid": ticket.uid, "pid": 0, "status": 503, "message": message})
 
     def _fail_orphans(self) -> None:
         held = {t.pid for t in self._tickets.values() if t.pid is not None}
@@ -181,37 +161,26 @@ class Exchange:
             self._submit(ticket)
 
 
-class Flight:
-    """The messages of one HTTP request's jobs, in the order of arrival.
+class JobGroup:
+    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order."""
 
-    In LitServe's buffer it stands for the response queue: `append` and the event are what LitServe
-    uses. Messages are booked as they arrive, not as they are read: a client that reads slowly must not
-    look like a job that runs.
-    """
-
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, waiting: WaitingRequests) -> None:
         self.uids: list[str] = []
-        self.ready = asyncio.Event()
-        self._messages: deque[Message] = deque()
-        self._exchange = exchange
+        self._arrived = asyncio.Event()
+        self._messages: deque[WorkerMessage] = deque()
+        self._waiting = waiting
 
-    def append(self, response: Sequence[Any]) -> None:
-        """LitServe's receiver has [message, status] for one of our jobs."""
-        if self._exchange.accept(response[0]):
-            self._messages.append(response[0])
+    def put(self, message: WorkerMessage) -> None:
+        self._messages.append(message)
+        self._arrived.set()
 
-    async def next(self) -> tuple[int, Message]:
+    async def next(self) -> tuple[int, WorkerMessage]:
         """The next message, with the index of its job."""
         while not self._messages:
-            self.ready.clear()
-            await self.ready.wait()
+            self._arrived.clear()
+            await self._arrived.wait()
         message = self._messages.popleft()
         return self.uids.index(message["uid"]), message
 
-    def failed(self, uid: str, status: int, message: str) -> None:
-        """Put a failure of this side into the messages."""
-        self._messages.append({"kind": "failed", "uid": uid, "pid": 0, "status": status, "message": message})
-        self.ready.set()
-
     def close(self) -> None:
-        self._exchange.close(self)
+        self._waiting.close(self)

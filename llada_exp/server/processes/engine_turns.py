@@ -1,4 +1,4 @@
-"""LitServe's loop over the engine: pulls jobs from the queue while rows are free, and steps.
+"""A worker's turns: jobs are pulled from the queue while rows are free, then the engine steps.
 
 Batch and streaming mode differ in one number: how long an idle worker waits for company after its
 first job. Everything else is continuous: jobs join and leave the rows in flight at every step.
@@ -8,24 +8,16 @@ Several workers pull from one queue, and each leaves a job to a worker that has 
 from __future__ import annotations
 
 import logging
-import signal
 import time
-from functools import partial
+from collections.abc import Callable
 from queue import Empty, Queue
-from typing import Any
 
-from litserve.loops import LitLoop
-from litserve.transport.base import MessageTransport
-from litserve.utils import LitAPIStatus, LoopResponseType
-
-from llada_exp.server.messages import Message
-from llada_exp.server.shared import FULL, READY, CancelReader, Shared
-from llada_exp.server.worker import Worker
+from llada_exp.server.processes.messages import QueuedJob, WorkerMessage
+from llada_exp.server.processes.shared_state import FULL, READY, SharedState
+from llada_exp.server.processes.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-STOP = (None, None, None, None)
-"""The queue item that ends one worker (LitServe's own sentinel)."""
 IDLE_S = 0.5
 REPORT_S = 0.25
 YIELD_S, LOOK_AROUND_S = 0.002, 0.02
@@ -34,64 +26,31 @@ MAX_FAILED_STEPS = 3
 """In a row; then the worker ends itself, and is started anew with a fresh device."""
 
 
-def step_aside() -> None:
-    """Signals to the process group are the main process's business: it drains, then ends us."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-class EngineLoop(LitLoop):
-    """max_wait_s: counted from the first job's submission. shared: set before workers start."""
-
-    def __init__(self, max_wait_s: float) -> None:
-        super().__init__()
-        self.max_wait_s = max_wait_s
-        self.shared: Shared | None = None
-
-    def __call__(
-        self,
-        lit_api: Any,
-        device: str,
-        worker_id: int,
-        request_queue: Queue,
-        transport: MessageTransport,
-        workers_setup_status: dict[int, str],
-        callback_runner: Any,
-    ) -> None:
-        step_aside()
-        assert self.shared is not None
-        worker = Worker(lit_api.backend, worker_id)
-        turn = Turn(worker, request_queue, partial(self._send, transport), self.shared, self.max_wait_s)
-        try:
-            while turn.run():
-                pass
-        except (EOFError, ConnectionError):
-            logger.info("the server is gone; worker %d ends", worker_id)
-
-    def _send(self, transport: MessageTransport, queue_id: int, message: Message) -> None:
-        self.put_response(
-            transport, queue_id, message["uid"], message, LitAPIStatus.OK, LoopResponseType.STREAMING
-        )
-
-
-class Turn:
+class EngineTurns:
     """One worker's life, a turn at a time: cancel, pull, step, report, send.
 
     Figures are reported before answers are sent, so that whoever has an answer finds it counted.
+    max_wait_s: counted from the first job's submission.
     """
 
-    def __init__(self, worker: Worker, queue: Any, send: Any, shared: Shared, max_wait_s: float) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        queue: Queue,
+        send: Callable[[WorkerMessage], None],
+        shared: SharedState,
+        max_wait_s: float,
+    ) -> None:
         self.worker = worker
         self.engine = worker.engine
         self.queue = queue
         self.send = send
         self.shared = shared
-        self.cancelled: CancelReader = shared.reader()
+        self.cancelled = shared.reader()
         self.max_wait_s = max_wait_s
         self._reported = 0.0
-        self._outbox: list[tuple[int, Message]] = []
 
-    def run(self) -> bool:
+    def run_one(self) -> bool:
         """False: the worker is to end."""
         self.worker.abort(self.cancelled.take(self.worker.uids))
         self._beat()
@@ -117,7 +76,7 @@ class Turn:
             return True
         if not self._take(item):
             return False
-        until = item[2] + self.max_wait_s
+        until = item[1] + self.max_wait_s
         while self.engine.has_capacity() and (left := until - time.monotonic()) > 0:
             self._beat()
             if not self._may_take():
@@ -148,27 +107,25 @@ class Turn:
         load = len(self.worker.uids) if self.engine.has_capacity() else FULL
         self.shared.beat(self.worker.worker_id, load)
 
-    def _take(self, item: tuple) -> bool:
-        if item == STOP:
+    def _take(self, item: QueuedJob | str) -> bool:
+        """Start a job that is not cancelled. False where the worker is to end."""
+        if isinstance(item, str):  # STOP
             return False
-        queue_id, uid, _, job = item
+        uid, _, job = item
         if not self.cancelled.take({uid}):
-            self.worker.add(uid, job, partial(self._put, queue_id))
+            self.worker.add(uid, job)
             self._beat()
             self._flush()
         return True
 
-    def _put(self, queue_id: int, message: Message) -> None:
-        self._outbox.append((queue_id, message))
-
     def _flush(self) -> None:
-        for queue_id, message in self._outbox:
-            self.send(queue_id, message)
-        self._outbox.clear()
+        for message in self.worker.outbox:
+            self.send(message)
+        self.worker.outbox.clear()
 
     def _report(self) -> None:
         now = time.monotonic()
-        ended = any(message["kind"] in ("done", "failed") for _, message in self._outbox)
+        ended = any(message["kind"] in ("done", "failed") for message in self.worker.outbox)
         if not ended and now - self._reported < REPORT_S:
             return
         self._reported = now

@@ -1,6 +1,6 @@
 """What passes between the API process and a worker: plain dicts, cheap to pickle.
 
-API -> worker: a `Job`, one per choice. Worker -> API, per job: one `Admitted`, then `Piece`s (of
+API -> worker: a `DecodeJob`, one per choice. Worker -> API, per job: one `Admitted`, then `Piece`s (of
 streamed jobs only) and one `Done`, or one `Failed` at any point. Every message carries the worker's
 pid, so that a job which was handed out twice is answered once.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from llada_exp.types import DecodingParams
 
 
-class Job(TypedDict):
+class DecodeJob(TypedDict):
     """prompt: chat messages, raw text, or token ids, as `kind` says."""
 
     kind: Literal["chat", "text", "ids"]
@@ -67,4 +67,9 @@ class Failed(TypedDict):
     param: NotRequired[str | None]
 
 
-Message = Admitted | Piece | Done | Failed
+WorkerMessage = Admitted | Piece | Done | Failed
+
+QueuedJob = tuple[str, float, DecodeJob]
+"""What lies in the queue: uid, submission by the monotonic clock, job."""
+STOP = "stop"
+"""Lies in the queue for a worker that is to end."""

@@ -1,6 +1,6 @@
 """The watch over worker processes: a dead one is started anew, a hung one is killed first.
 
-Knows processes and what workers say of themselves; knows nothing of HTTP and of jobs.
+Knows processes and what workers report of themselves; knows nothing of HTTP and of jobs.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from llada_exp.server.processes import Rate, signals_held
-from llada_exp.server.shared import FAILED, READY, STARTING, Shared
+from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, SharedState
+from llada_exp.server.processes.start_stop import signals_held
 
 logger = logging.getLogger(__name__)
 
 MAX_RESTARTS, RESTARTS_WITHIN_S = 10, 60.0
+"""Of one worker, on average; more are too many."""
 
 
 class StartError(Exception):
     """The server cannot come up, or cannot go on; the message says why."""
 
 
-class Guard:
+class WorkerWatch:
     """processes: one per worker id; launch: starts the worker of an id; hang_seconds: how long a worker
     may be silent in a step, 0 = for ever."""
 
@@ -31,18 +32,22 @@ class Guard:
         self,
         processes: list[BaseProcess],
         launch: Callable[[int], BaseProcess],
-        shared: Shared,
+        shared: SharedState,
         hang_seconds: float,
     ) -> None:
         self.processes = processes
         self._launch = launch
         self._shared = shared
         self._hang_seconds = hang_seconds
-        self._restarts = Rate(MAX_RESTARTS * len(processes), RESTARTS_WITHIN_S)
+        self._restarts: list[float] = []  # when
         self._condemned: set[int] = set()
 
+    @property
+    def num_workers(self) -> int:
+        return len(self.processes)
+
     def states(self) -> dict[int, dict[str, Any]]:
-        """Worker id -> what it last said. One that is dead by now is not ready, whatever it said."""
+        """Worker id -> its last report. One that is dead by now is not ready, whatever it reported."""
         alive, states = self.alive(), dict(self._shared.states)
         for worker_id, process in enumerate(self.processes):
             if process.pid not in alive and states.get(worker_id, {}).get("state") == READY:
@@ -81,9 +86,11 @@ class Guard:
             if not self.alive():
                 raise StartError(f"no worker is left; the model does not load again: {state['error']}")
             return
-        if self._restarts.too_many():
+        now = time.monotonic()
+        self._restarts = [t for t in self._restarts if now - t < RESTARTS_WITHIN_S] + [now]
+        if len(self._restarts) > MAX_RESTARTS * self.num_workers:
             raise StartError("workers die again and again; their reasons are above")
         logger.warning("worker %d died (exit code %s); starting it anew", worker_id, process.exitcode)
-        self._shared.states[worker_id] = {"state": STARTING, "pid": 0, "beat": time.monotonic()}
+        self._shared.states[worker_id] = {"state": STARTING, "pid": 0, "beat": now}
         with signals_held():
             self.processes[worker_id] = self._launch(worker_id)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llada_exp.fields import DecodingError
-from llada_exp.server.messages import Job, Message
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
 from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 
 logger = logging.getLogger(__name__)
 
 CONTEXT_ERROR = "This model's maximum context length"
+TRACED = ("step", "positions", "token_ids", "confidences")
+"""Fields of a commit that clients see."""
 
 
 class EngineLike(Protocol):
@@ -41,33 +43,23 @@ class EngineLike(Protocol):
     def stats(self) -> dict[str, Any]: ...
 
 
-class TokenizerLike(Protocol):
-    """What the server needs of `llada_exp.text.Tokenizer`."""
-
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]: ...
-    def encode_prompt(self, text: str) -> list[int]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-
 @dataclass
 class Backend:
     """A loaded model, ready to answer. about: plain facts, for /info and the ready line."""
 
     engine: EngineLike
-    tokenizer: Any  # TokenizerLike; the text layer wants its own class
+    tokenizer: Any  # `llada_exp.text.Tokenizer`'s encode_chat, encode_prompt and decode
     max_prompt_tokens: int | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
-class _Running:
-    """A job in the engine. send: puts a message on its way to whoever waits for it."""
+class _ServedRequest:
+    """A job in the engine. pieces: text so far, where it is not streamed."""
 
-    send: Callable[[Message], None]
     stream: bool
     text: TextStream
-    prompt_tokens: int
-    pieces: list[str]
+    pieces: list[str] = field(default_factory=list)
     num_tokens: int = 0
 
 
@@ -78,21 +70,24 @@ def _kind(error: Exception) -> str:
 
 
 class Worker:
+    """outbox: messages for whoever waits for the jobs, in order; emptied by who sends them."""
+
     def __init__(self, backend: Backend, worker_id: int) -> None:
         self.engine = backend.engine
         self.tokenizer = backend.tokenizer
         self.max_prompt_tokens = backend.max_prompt_tokens
         self.worker_id = worker_id
         self.pid = os.getpid()
+        self.outbox: list[WorkerMessage] = []
         self.num_failed_steps = 0  # in a row
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _ServedRequest] = {}
 
     @property
     def uids(self) -> set[str]:
         return set(self._running)
 
-    def add(self, uid: str, job: Job, send: Callable[[Message], None]) -> None:
-        """Hand a job to the engine, or fail it; say which."""
+    def add(self, uid: str, job: DecodeJob) -> None:
+        """Hand a job to the engine, or fail it; either is a message."""
         if uid in self._running:
             return  # handed out twice
         try:
@@ -102,18 +97,17 @@ class Worker:
             find_stop = StopStrings(self.tokenizer, stops) if stops else None
             self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
         except DecodingError as error:  # what this model rules out
-            self._fail(uid, send, 400, str(error), error.code, error.field)
+            self._fail(uid, 400, str(error), error.code, error.field)
         except ValueError as error:
             code = "context_length_exceeded" if str(error).startswith(CONTEXT_ERROR) else None
-            self._fail(uid, send, 400, str(error), code)
+            self._fail(uid, 400, str(error), code)
         except Exception:
             logger.exception("a job could not be added")
-            self._fail(uid, send, 500, "internal error while preparing the request")
+            self._fail(uid, 500, "internal error while preparing the request")
         else:
-            text = TextStream(self.tokenizer, stops)
-            self._running[uid] = _Running(send, job["stream"], text, len(prompt), [])
-            send({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
-                  "prompt_tokens": len(prompt)})  # fmt: skip
+            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops))
+            self.outbox.append({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
+                                "prompt_tokens": len(prompt)})  # fmt: skip
 
     def step(self) -> None:
         """One engine step; its progress, or its failure, goes out."""
@@ -126,7 +120,7 @@ class Worker:
             return
         self.num_failed_steps = 0
         for item in progress:
-            self._tell(item)
+            self._progress(item)
 
     def abort(self, uids: Iterable[str]) -> None:
         """Forget jobs whose clients are gone."""
@@ -137,9 +131,9 @@ class Worker:
     def fail_all(self, status: int, message: str) -> None:
         """Give up every job in the engine, and say so."""
         self.engine.abort_all()
-        running, self._running = self._running, {}
-        for uid, job in running.items():
-            self._fail(uid, job.send, status, message)
+        for uid in self._running:
+            self._fail(uid, status, message)
+        self._running.clear()
 
     def _check_length(self, prompt: Sequence[int]) -> None:
         if self.max_prompt_tokens is not None and len(prompt) > self.max_prompt_tokens:
@@ -149,14 +143,14 @@ class Worker:
                 "messages."
             )
 
-    def _encode(self, job: Job) -> list[int]:
+    def _encode(self, job: DecodeJob) -> list[int]:
         if job["kind"] == "chat":
             return self.tokenizer.encode_chat(job["prompt"])
         if job["kind"] == "text":
             return self.tokenizer.encode_prompt(job["prompt"])
         return list(job["prompt"])
 
-    def _tell(self, item: Progress) -> None:
+    def _progress(self, item: Progress) -> None:
         job = self._running.get(item.request_id)
         if job is None:
             return
@@ -167,21 +161,12 @@ class Worker:
         elif not job.stream:
             job.pieces.append(piece)
         elif piece:
-            job.send({"kind": "piece", "uid": item.request_id, "pid": self.pid, "text": piece,
-                      "num_tokens": job.num_tokens})  # fmt: skip
+            self.outbox.append({"kind": "piece", "uid": item.request_id, "pid": self.pid, "text": piece,
+                                "num_tokens": job.num_tokens})  # fmt: skip
 
-    def _finish(self, uid: str, job: _Running, rest: str, output: RequestOutput) -> None:
+    def _finish(self, uid: str, job: _ServedRequest, rest: str, output: RequestOutput) -> None:
         del self._running[uid]
-        trace = [
-            {
-                "step": commit.step,
-                "positions": commit.positions,
-                "token_ids": commit.token_ids,
-                "confidences": commit.confidences,
-            }
-            for commit in output.trace
-        ]
-        job.send(
+        self.outbox.append(
             {
                 "kind": "done",
                 "uid": uid,
@@ -195,18 +180,12 @@ class Worker:
                 "queue_ms": output.queue_ms,
                 "ttft_ms": output.ttft_ms,
                 "e2el_ms": output.e2el_ms,
-                "trace": trace,
+                "trace": [{name: getattr(commit, name) for name in TRACED} for commit in output.trace],
             }
         )
 
     def _fail(
-        self,
-        uid: str,
-        send: Callable[[Message], None],
-        status: int,
-        message: str,
-        code: str | None = None,
-        param: str | None = None,
+        self, uid: str, status: int, message: str, code: str | None = None, param: str | None = None
     ) -> None:
-        send({"kind": "failed", "uid": uid, "pid": self.pid, "status": status, "message": message,
-              "code": code, "param": param})  # fmt: skip
+        self.outbox.append({"kind": "failed", "uid": uid, "pid": self.pid, "status": status,
+                            "message": message, "code": code, "param": param})  # fmt: skip
