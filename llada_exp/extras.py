@@ -26,6 +26,7 @@ EXTRAS = {
     "llada_exp.clients": "bench",
     "llada_exp.clients.http": "",  # the standard library alone, for llada_exp.check
     "llada_exp.runs": "bench",
+    "llada_exp.tables": "bench",
     "llada_exp.verifier": "bench",
     "llada_exp.evals": "eval",
     "llada_exp.gate": "eval",

@@ -72,12 +72,10 @@ class HttpSettings:
 @dataclass(frozen=True)
 class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
-    forwarded in one step; scheduling: continuous or lockstep; exact: a row's bits do not depend on its
-    company (None: on the CPU)."""
+    forwarded in one step; exact: a row's bits do not depend on its company (None: on the CPU)."""
 
     max_length: Annotated[int, between(2, 2**20)] | None
     max_positions: Annotated[int, between(1, 2**24)]
-    scheduling: Literal["continuous", "lockstep"]
     exact: Flag | None
 
 

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "jsonl.py": set(),
     "clients": set(),  # HTTP and the key; asked by all that talk to a server
     "problems.py": {"jsonl"},
+    "tables.py": set(),
     "models": {"types"},
     "rules": {"types", "models"},
     "caches": {"types", "models"},
@@ -34,9 +35,11 @@ MAY_IMPORT = {
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
     "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"clients", "decoding_keys", "help", "settings", "types", "jobs", "validation"},
+    "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
+             "validation"},
     "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
-              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "validation"},
+              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
+              "validation"},
     "validation.py": {"types", "decoding_keys"},
     "settings.py": {"types", "decoding_keys", "help", "validation"},
     "cli.py": {"settings", "validation"},
@@ -48,7 +51,7 @@ MAY_IMPORT = {
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding", "help",
-              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
+              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints", "tables",
               "validation"},
     "gate": {"checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline", "runs", "scoring",
              "settings", "tiny", "types", "validation"},

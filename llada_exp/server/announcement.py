@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shlex
 import socket
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -76,32 +74,24 @@ class InfoFile:
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._owed: dict[str, Any] | None = None
-        self._due = 0.0
+        self._unwritten: dict[str, Any] | None = None
+        self._retry_at = 0.0
 
     def write(self, info: dict[str, Any]) -> None:
         if self._path is None:
             return
-        told, self._owed = self._owed is not None, None
         try:
             write_info(self._path, info)
+            self._unwritten = None
         except OSError as error:
-            self._owed, self._due = info, time.monotonic() + RETRY_S
-            if not told:
+            if self._unwritten is None:
                 logger.error("server_info %s cannot be written, will try again: %s", self._path, error)
+            self._unwritten, self._retry_at = info, time.monotonic() + RETRY_S
 
     def retry(self) -> None:
         """Write what could not be written, if it is time to try again."""
-        if self._owed is not None and time.monotonic() > self._due:
-            self.write(self._owed)
-
-
-def say(text: str, stream: TextIO | None = None) -> None:
-    """Write to stdout, or `stream`, past its buffer. A reader that is gone (`... | head -1`) or a full
-    disk under a log is no reason to stop serving; text that stayed in a buffer would make a later flush
-    fail, as every start of a process does one."""
-    with contextlib.suppress(OSError):
-        os.write((stream or sys.stdout).fileno(), text.encode())
+        if self._unwritten is not None and time.monotonic() > self._retry_at:
+            self.write(self._unwritten)
 
 
 def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
@@ -121,7 +111,5 @@ def curl_line(url: str, question: str, key: str | None = None) -> str:
     """One line for a shell, whose answer shows that the model works. key: what the shell puts the key in
     for; the key itself is not shown."""
     body = json.dumps({"messages": [{"role": "user", "content": question}]})
-    sent = f' -H "Authorization: Bearer {key}"' if key else ""
-    return (
-        f"curl -s {url}/v1/chat/completions{sent} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    )
+    headers = (f' -H "Authorization: Bearer {key}"' if key else "") + " -H 'Content-Type: application/json'"
+    return f"curl -s {url}/v1/chat/completions{headers} -d {shlex.quote(body)}"

@@ -1,4 +1,4 @@
-"""A server of a test's own, around the fake engine, to break: and what to look at while it breaks."""
+"""A server for one test alone, around the fake engine, to break: and what to look at while it breaks."""
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +20,8 @@ def processes(pid):
     return [root, *root.children(recursive=True)]
 
 
-def left_over(found, within_s=20.0):
-    _, alive = psutil.wait_procs(found, timeout=within_s)
+def left_over(ended, within_s=20.0):
+    _, alive = psutil.wait_procs(ended, timeout=within_s)
     return [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -39,7 +39,7 @@ def wait_for(condition, within_s=20.0):
 
 
 @dataclass
-class Own:
+class BreakableServer:
     """A server that the test may break. send: a request in the background."""
 
     handle: ServerHandle
@@ -80,7 +80,7 @@ class Own:
 
 
 @contextmanager
-def own_server(*overrides, **kinds):
+def breakable_server(*overrides, **kinds):
     """command: another server around another engine."""
     kinds = {"command": FAKE, "start_timeout_s": 120} | kinds
     with (
@@ -88,7 +88,7 @@ def own_server(*overrides, **kinds):
         httpx.Client(base_url=handle.url, timeout=60) as http,
         ThreadPoolExecutor(16) as pool,
     ):
-        yield Own(handle, http, pool)
+        yield BreakableServer(handle, http, pool)
 
 
 def post(http, text, **fields):

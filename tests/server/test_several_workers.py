@@ -6,7 +6,7 @@ import pytest
 
 from llada_exp.server.processes.shared_state import FULL, SharedState
 from llada_exp.server.processes.start_stop import start_manager
-from tests.server.breakable import own_server, post
+from tests.server.breakable import breakable_server, post
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def peak(worker):
 )
 def test_a_burst_is_shared_fairly(devices):
     """One worker with 16 free rows would swallow it all, and the others' devices stand idle."""
-    with own_server("batch_size=16", *devices) as server:
+    with breakable_server("batch_size=16", *devices) as server:
         workers = server.stats()["workers"]
         sent = [server.send("slow " + "text " * 20) for _ in range(16)]
         assert [job.result().status_code for job in sent] == [200] * 16
@@ -65,7 +65,7 @@ def test_a_burst_is_shared_fairly(devices):
 
 def test_each_worker_has_a_device_and_loads_its_model_once_and_in_its_turn():
     """Together they would add up in memory what loading needs beside the model."""
-    with own_server("device=cuda", "devices=3", env={"LLADA_FAKE_SETUP": "0.5"}) as server:
+    with breakable_server("device=cuda", "devices=3", env={"LLADA_FAKE_SETUP": "0.5"}) as server:
         workers = server.stats()["workers"]
         assert [w["engine"]["device"] for w in workers] == ["cuda:0", "cuda:1", "cuda:2"]
         assert server.http.get("/health").json()["device"] == "cuda:0,cuda:1,cuda:2"

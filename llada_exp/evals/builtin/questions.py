@@ -35,7 +35,7 @@ class Question:
         return self.problem.benchmark, self.problem.id, self.sample
 
 
-def questions(settings: EvalSettings) -> list[Question]:
+def load(settings: EvalSettings) -> list[Question]:
     """Every sample of every problem, in order. Raises ValueError naming a benchmark at fault."""
     return [
         Question(problem, sample)
@@ -45,35 +45,38 @@ def questions(settings: EvalSettings) -> list[Question]:
     ]
 
 
-def run(
-    settings: EvalSettings, target: Target, folder: Path, tick: Callable[[], None] = lambda: None
+def ask(
+    settings: EvalSettings,
+    target: Target,
+    folder: Path,
+    questions: Sequence[Question],
+    tick: Callable[[], object] = lambda: None,
 ) -> tuple[list[Answer], int]:
     """Every answer in the order of the questions, and how many of them an earlier start had brought.
 
     Raises ServersGone where no server answers any more and Refused where none will: what was answered is
     in the folder, and `resume` goes on from there.
     """
-    asked = questions(settings)
     path = folder / answers.FILE
     before = {a.key: a for a in answers.read(path) if a.verdict != FAILED} if path.is_file() else {}
-    known = {q.key: before[q.key] for q in asked if q.key in before}
-    answers.write(path, known.values())  # drops what was cut off, and failures that are asked again
-    todo = [q for q in asked if q.key not in known]
-    for _ in known:
+    answered = {q.key: before[q.key] for q in questions if q.key in before}
+    answers.write(path, answered.values())  # drops what was cut off, and failures that are asked again
+    num_before = len(answered)
+    todo = [q for q in questions if q.key not in answered]
+    for _ in answered:
         tick()
     with Scorer(settings.harness_keys["scorer"]) as scorer, path.open("a", buffering=1) as file:
 
         def done(answer: Answer) -> None:
             file.write(answers.line(answer))
-            known[answer.key] = answer
+            answered[answer.key] = answer
             tick()
 
-        num_before = len(known)
         if todo:
             asyncio.run(_Asker(settings, target, scorer, done).all(todo))
-    found = [known[q.key] for q in asked]
-    answers.write(path, found)
-    return found, num_before
+    in_order = [answered[q.key] for q in questions]
+    answers.write(path, in_order)
+    return in_order, num_before
 
 
 class _Asker:

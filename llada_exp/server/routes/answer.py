@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Answer:
+class RequestAnswer:
     """jobs: one for each choice, in their order; max_s: from now, None: no limit."""
 
     def __init__(

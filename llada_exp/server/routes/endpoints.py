@@ -16,7 +16,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from llada_exp.decoding import describe
 from llada_exp.server.processes.messages import DecodeJob
 from llada_exp.server.processes.shared_state import STARTING
-from llada_exp.server.routes.answer import Answer
+from llada_exp.server.routes.answer import RequestAnswer
 from llada_exp.server.routes.auth import KeyCheck
 from llada_exp.server.routes.errors import ApiError, bad_request, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
@@ -160,7 +160,7 @@ class Endpoints:
             group = self.status.waiting.open(jobs)
         except (EOFError, ConnectionError):
             raise ApiError(503, "the server is stopping", code="not_ready") from None
-        answer = Answer(group, choices, reply, facts, request.max_time or self.limits.max_time)
+        answer = RequestAnswer(group, choices, reply, facts, request.max_time or self.limits.max_time)
         return await (answer.stream(http) if request.stream else answer.whole(http))
 
     def _check_queue(self, num_jobs: int) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from hydra_plugins.llada_sweeper import folder_name
 from llada_exp.evals.nemo.command import _PLAIN
-from llada_exp.evals.sweeper import Sweep
+from llada_exp.evals.task import EvalTask
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,6 @@ def test_a_benchmarks_folder_can_be_named_by_any_harness(value, name):
 
 
 def test_a_points_folder_too():
-    name = Sweep.folder_name(Sweep.__new__(Sweep), 3, ["cache=none", "benchmark=[a,b]", "model.path=/x y"])
+    name = EvalTask().folder_name(3, ["cache=none", "benchmark=[a,b]", "model.path=/x y"])
     assert name.startswith("003_cache-none")
     assert _PLAIN.fullmatch(name), name
