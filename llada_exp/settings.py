@@ -134,11 +134,11 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
 
 def read_decoding(tree: Mapping[str, Any]) -> tuple[DecodingParams, DecodingParams]:
     """The preset, and what the fields `decoding.*` make of it. Raises ValueError naming the key."""
-    presets, named = (
+    presets, fields_of_requests = (
         check_keys(tree[key], PRESET_FIELDS, key) for key in (decoding_keys.PRESET, decoding_keys.DECODING)
     )
     preset = decoding_keys.read_preset(presets)
-    return preset, decoding_keys.apply(decoding_keys.request_fields(named), preset)
+    return preset, decoding_keys.apply(decoding_keys.request_fields(fields_of_requests), preset)
 
 
 def override_value(value: Any) -> str:
