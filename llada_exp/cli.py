@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from llada_exp.settings import conf_dir, unknown_key_message
+from llada_exp.settings import conf_dir
+from llada_exp.validation import unknown_key_message
 
 USAGE_ERROR = 2
 

@@ -16,13 +16,17 @@ EXTRAS = {
     "llada_exp.cli": "serve",
     "llada_exp.jobs": "serve",
     "llada_exp.serve": "serve",
+    "llada_exp.self_host": "serve",
     "llada_exp.server": "serve",
+    "llada_exp.settings": "serve",
+    "llada_exp.validation": "serve",
     "llada_exp.bench": "bench",
     "llada_exp.bench.engine": "",  # runs where there is only a GPU and the core
     "llada_exp.bench.models": "",
     "llada_exp.clients": "bench",
     "llada_exp.clients.http": "",  # the standard library alone, for llada_exp.check
     "llada_exp.runs": "bench",
+    "llada_exp.tables": "bench",
     "llada_exp.verifier": "bench",
     "llada_exp.evals": "eval",
     "llada_exp.gate": "eval",

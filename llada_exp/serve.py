@@ -53,7 +53,7 @@ def main() -> None:
     from llada_exp.cli import USAGE_ERROR, run_app
     from llada_exp.decoding_keys import MOVED_OF_SERVER
     from llada_exp.jobs.operate import NotReady
-    from llada_exp.settings import known_keys
+    from llada_exp.settings import serve_keys
 
     if "--print-config" in sys.argv:
         print("error: --print-config is now Hydra's own --cfg job --resolve", file=sys.stderr)
@@ -63,7 +63,7 @@ def main() -> None:
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(task, "serve", known_keys(), MOVED_OF_SERVER)
+        run_app(task, "serve", serve_keys(), MOVED_OF_SERVER)
     except NotReady as error:
         sys.exit(f"error: {error}")
 

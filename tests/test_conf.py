@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from llada_exp.bench.settings import bench_keys, validate_bench
-from llada_exp.settings import conf_dir, known_keys, validate
+from llada_exp.settings import conf_dir, serve_keys, validate
 from llada_exp.types import DECODING_FIELDS
 
 NEEDS = {
@@ -104,7 +104,7 @@ def test_the_servers_preset_is_one_that_the_gate_measures():
 def test_the_help_text_names_every_key_and_every_choice():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("serve", return_hydra_config=True).hydra.help.template
-    for key in known_keys():
+    for key in serve_keys():
         name = "preset.*" if key.startswith("preset.") else key
         assert name in text, f"--help does not tell of {key}"
     for group, choice in choices():
@@ -114,7 +114,7 @@ def test_the_help_text_names_every_key_and_every_choice():
 def test_the_benchmarks_help_names_every_key_and_every_choice_of_its_own():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("bench", return_hydra_config=True).hydra.help.template
-    for key in set(bench_keys()) - set(known_keys()):
+    for key in set(bench_keys()) - set(serve_keys()):
         group = key.split(".")[0]
         name = f"{group}.*" if "." in key else key
         assert name in text, f"--help does not tell of {key}"

@@ -15,7 +15,7 @@ from llada_exp.decoding import resolve
 from llada_exp.decoding_keys import MOVED_OF_BENCH, MOVED_OF_SERVER, help_preset, help_requests
 from llada_exp.evals.settings import MOVED, eval_keys, validate_eval
 from llada_exp.runs.servers import check_preset, server_overrides
-from llada_exp.settings import conf_dir, known_keys, validate
+from llada_exp.settings import conf_dir, serve_keys, validate
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
 
 PRESETS = ("exact", "fast")
@@ -154,7 +154,7 @@ def test_help_names_every_field_in_its_declared_words():
 
 
 KEYS_OF = {
-    "serve": (known_keys, MOVED_OF_SERVER),
+    "serve": (serve_keys, MOVED_OF_SERVER),
     "bench": (bench_keys, MOVED_OF_BENCH),
     "eval": (eval_keys, MOVED),
 }

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from llada_exp.jobs import running_server
 from llada_exp.server.routes.schema import ChatRequest, CompletionRequest
-from llada_exp.settings import conf_dir, known_keys
+from llada_exp.settings import conf_dir, serve_keys
 from llada_exp.types import DECODING_FIELDS
 from tests.server.conftest import composed, say
 
@@ -70,9 +70,9 @@ def test_the_table_of_keys_has_every_key_and_its_default():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = compose("serve")
     told = {names(key)[0]: names(default)[0] for key, default, _ in table("keys")}
-    groups = {key.split(".")[0] for key in known_keys() if "." in key}
+    groups = {key.split(".")[0] for key in serve_keys() if "." in key}
     assert set(told) == {
-        k for k in known_keys() if k not in groups and not k.startswith(("decoding.", "preset."))
+        k for k in serve_keys() if k not in groups and not k.startswith(("decoding.", "preset."))
     }
     for key, default in told.items():
         assert yaml.safe_load(default) == OmegaConf.select(tree, key), key

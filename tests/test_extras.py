@@ -90,6 +90,14 @@ def test_the_tests_have_what_the_other_extras_bring():
     assert declared("dev") >= set().union(*map(declared, OPTIONAL)) - {"jupyterlab"}
 
 
+def test_the_lock_file_pins_what_is_declared_and_names_no_place():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {name_of(line) for line in lines if not line.startswith("#")}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines if not line.startswith("#"))
+    assert pins >= {name_of(r) for r in [*PROJECT["dependencies"], *OPTIONAL["dev"]]} - {"llada-exp"}
+    assert pins >= declared("eval")
+
+
 def test_every_part_that_needs_an_extra_is_there():
     for part, extra in EXTRAS.items():
         assert not extra or extra in OPTIONAL

@@ -35,12 +35,15 @@ MAY_IMPORT = {
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
     "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs"},
+    "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
+             "validation"},
     "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
-              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables"},
-    "settings.py": {"types", "decoding_keys", "help"},
-    "cli.py": {"settings"},
-    "server": {"clients", "settings", "decoding", "fields", "engine", "checkpoints", "text",
+              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
+              "validation"},
+    "validation.py": {"types", "decoding_keys"},
+    "settings.py": {"types", "decoding_keys", "help", "validation"},
+    "cli.py": {"settings", "validation"},
+    "server": {"clients", "settings", "validation", "decoding", "fields", "engine", "checkpoints", "text",
                "text_stream", "types"},
     "jobs": {"clients", "server", "settings"},
     "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
@@ -48,11 +51,12 @@ MAY_IMPORT = {
     "check.py": {"clients"},  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding", "help",
-              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints", "tables"},
+              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints", "tables",
+              "validation"},
     "gate": {"checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline", "runs", "scoring",
-             "settings", "tiny", "types"},
+             "settings", "tiny", "types", "validation"},
 }  # fmt: skip
-HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench", "gate"}
+HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench", "gate", "validation.py"}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
 

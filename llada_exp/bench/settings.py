@@ -9,31 +9,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 from llada_exp import decoding_keys
 from llada_exp.clients.http import KEY_VARIABLE, base_url
 from llada_exp.runs.identity import config_hash
 from llada_exp.runs.servers import NOT_THE_SERVERS, SERVER_KEYS, check_requests
-from llada_exp.runs.settings import (
-    TRACKING_KEYS,
-    Tracking,
-    read_flag,
-    read_name,
-    read_tracking,
-)
-from llada_exp.settings import Node, ServeSettings, known_keys, validate
+from llada_exp.runs.settings import TRACKING_KEYS, Tracking
+from llada_exp.settings import ServeSettings, serve_keys, validate
 from llada_exp.types import REQUEST_FIELDS
+from llada_exp.validation import (
+    Flag,
+    FolderName,
+    Keys,
+    Seconds,
+    between,
+    check_keys,
+    read_fields,
+    read_key,
+    says,
+    that,
+)
 
-ARRIVALS = ("poisson", "constant", "burst")
+Arrival = Literal["poisson", "constant", "burst"]
+ARRIVALS = get_args(Arrival)
+Clients = Annotated[int, between(1, 65536)]
 GOODPUT_FIELDS = ("ttft_ms", "tpot_ms", "e2el_ms")
-WORKLOADS = {
-    "tiny": ("problems", "seed"),
-    "fixed": ("input_len", "output_len", "vocab", "seed"),
-    "mixed": ("input_median", "input_sigma", "input_max", "output_median", "output_sigma", "output_max",
-              "vocab", "seed"),
-    "jsonl": ("path", "seed"),
+_SEED = Annotated[int, between(0, 2**31)]
+_LENGTH = Annotated[int, between(1, 2**20)]
+_SIGMA = Annotated[float, between(0.0, 5.0)]
+_VOCAB = Annotated[
+    tuple[int, int],
+    that(lambda ends: 0 <= ends[0] < ends[1]),
+    says("[low, high] with 0 <= low < high"),
+]
+WORKLOADS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"problems": Literal["short", "long"], "seed": _SEED},
+    "fixed": {"input_len": _LENGTH, "output_len": _LENGTH, "vocab": _VOCAB, "seed": _SEED},
+    "mixed": {
+        "input_median": _LENGTH, "input_sigma": _SIGMA, "input_max": _LENGTH,
+        "output_median": _LENGTH, "output_sigma": _SIGMA, "output_max": _LENGTH,
+        "vocab": _VOCAB, "seed": _SEED,
+    },
+    "jsonl": {
+        "path": Annotated[str, that(lambda path: Path(path).is_file()), says("a file of JSON lines")],
+        "seed": _SEED,
+    },
 }  # fmt: skip
+"""Kind -> its keys, and what each may be."""
 ENDLESS = 2**31
 
 
@@ -42,16 +65,16 @@ class Load:
     """concurrency: of a closed loop, None for an open one; rate: requests a second of an open loop,
     None for a closed one; duration: seconds after which nothing new is sent; timeout: the client's."""
 
-    concurrency: int | None
-    rate: float | None
-    arrival: str
-    burst_size: int
-    num_requests: int
-    duration: float | None
-    warmup: int
-    repeats: int
-    stream: bool
-    timeout: float
+    concurrency: Clients | None
+    rate: Annotated[float, says("requests per second, above 0 (inf = all at once)", strict=True, gt=0)] | None
+    arrival: Arrival
+    burst_size: Annotated[int, between(1, 65536)]
+    num_requests: Annotated[int, between(1, ENDLESS)]
+    duration: Seconds | None
+    warmup: Annotated[int, between(0, 65536)]
+    repeats: Annotated[int, between(1, 1000)]
+    stream: Flag
+    timeout: Seconds
 
 
 @dataclass(frozen=True)
@@ -59,7 +82,7 @@ class BenchSettings:
     """One measured point. server: what its server is started with, None where `url` is given; request:
     decoding fields of every request."""
 
-    name: str
+    name: FolderName
     url: str | None
     server: ServeSettings | None
     server_tree: Mapping[str, Any]
@@ -68,10 +91,10 @@ class BenchSettings:
     request: Mapping[str, Any]
     goodput: Mapping[str, float]
     tracking: Tracking
-    exclusive: bool
-    vllm_json: bool
-    resume: bool
-    dry_run: bool
+    exclusive: Flag
+    vllm_json: Flag
+    resume: Flag
+    dry_run: Flag
     config_hash: str
 
 
@@ -80,86 +103,50 @@ def bench_keys() -> tuple[str, ...]:
     dotted = [f"decoding.{n}" for n in REQUEST_FIELDS] + [f"goodput.{n}" for n in GOODPUT_FIELDS]
     dotted += [f"workload.{n}" for names in WORKLOADS.values() for n in names]
     dotted += [f"tracking.{n}" for n in TRACKING_KEYS]
-    return tuple(dict.fromkeys((*known_keys(), *KEYS, *dotted)))
+    return tuple(dict.fromkeys((*serve_keys(), *KEYS, *dotted)))
 
 
 LOAD_KEYS = tuple(f.name for f in fields(Load))
-FLAGS = ("exclusive", "vllm_json", "resume", "dry_run")
-KEYS = ("name", "url", "workload", "tracking", "goodput", *LOAD_KEYS, *FLAGS)
+KEYS = ("name", "url", "workload", "tracking", "goodput", *LOAD_KEYS,
+        "exclusive", "vllm_json", "resume", "dry_run")  # fmt: skip
 
 
 def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
     """The point that a composed config stands for. Raises ValueError naming key, value and choices."""
-    tree = Node(cfg, "", (*SERVER_KEYS, *KEYS), decoding_keys.MOVED_OF_BENCH)
-    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.DECODING}
+    tree = check_keys(cfg, (*SERVER_KEYS, *KEYS), moved=decoding_keys.MOVED_OF_BENCH)
+    server_tree = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.DECODING}
     url = None if tree["url"] is None else base_url(tree["url"])
     if tree["api_key_file"] is not None:  # or every request of the load would be a 401
         raise ValueError(f"api_key_file is set; a benchmark and its server take the key from {KEY_VARIABLE}")
-    server = validate({**own_server, decoding_keys.DECODING: {}}) if url is None else None
+    server = validate({**server_tree, decoding_keys.DECODING: {}}) if url is None else None
     workload = _workload(tree["workload"])
-    request = decoding_keys.request_fields(tree.child(decoding_keys.DECODING, REQUEST_FIELDS).tree)
+    request = decoding_keys.request_fields(tree.child(decoding_keys.DECODING, REQUEST_FIELDS))
     check_requests(request, server)
-    return BenchSettings(
-        name=read_name(tree, "name"),
+    concurrency = read_key(tree, "concurrency", Clients) if tree["rate"] is None else None
+    return read_fields(
+        BenchSettings,
+        tree,
         url=url,
         server=server,
-        server_tree={k: v for k, v in own_server.items() if k not in NOT_THE_SERVERS},
+        server_tree={k: v for k, v in server_tree.items() if k not in NOT_THE_SERVERS},
         workload=workload,
-        load=_load(tree),
+        load=read_fields(Load, tree, concurrency=concurrency),
         request=request,
         goodput=_goodput(tree.child("goodput", GOODPUT_FIELDS)),
-        tracking=read_tracking(tree.child("tracking", TRACKING_KEYS)),
-        **{flag: read_flag(tree, flag) for flag in FLAGS},
-        config_hash=config_hash(tree.tree, remote=url is not None),
+        config_hash=config_hash(tree, remote=url is not None),
     )
 
 
-def _load(tree: Node) -> Load:
-    rate = tree["rate"]
-    closed = rate is None
-    if not closed:
-        good = isinstance(rate, int | float) and not isinstance(rate, bool)
-        if not good or not rate > 0:
-            raise ValueError(f"rate is {rate!r}; expected requests per second, above 0 (inf = all at once)")
-    duration = None if tree["duration"] is None else tree.number("duration", 0.001, 7 * 86400.0)
-    return Load(
-        concurrency=tree.integer("concurrency", 1, 65536) if closed else None,
-        rate=None if closed else float(rate),
-        arrival=tree.one_of("arrival", ARRIVALS),
-        burst_size=tree.integer("burst_size", 1, 65536),
-        num_requests=tree.integer("num_requests", 1, ENDLESS),
-        duration=duration,
-        warmup=tree.integer("warmup", 0, 65536),
-        repeats=tree.integer("repeats", 1, 1000),
-        stream=read_flag(tree, "stream"),
-        timeout=tree.number("timeout", 0.001, 7 * 86400.0),
-    )
-
-
-def _workload(value: Any) -> dict[str, Any]:
-    kind = value.get("kind") if isinstance(value, Mapping) else None
+def _workload(tree: Any) -> dict[str, Any]:
+    kind: Any = tree.get("kind") if isinstance(tree, Mapping) else None
     if kind not in WORKLOADS:
         raise ValueError(f"workload.kind is {kind!r}; expected one of {', '.join(WORKLOADS)}")
-    node = Node(value, "workload", ("kind", *WORKLOADS[kind]))
-    node.integer("seed", 0, 2**31)
-    if kind == "tiny":
-        node.one_of("problems", ("short", "long"))
-    elif kind == "jsonl":
-        path = node["path"]
-        if not isinstance(path, str) or not Path(path).is_file():
-            raise ValueError(f"workload.path is {path!r}; expected a file of JSON lines")
-    else:
-        lengths = [n for n in WORKLOADS[kind] if n.endswith(("_len", "_median", "_max"))]
-        for name in lengths:
-            node.integer(name, 1, 2**20)
-        for name in (n for n in WORKLOADS[kind] if n.endswith("_sigma")):
-            node.number(name, 0.0, 5.0)
-        low_high = node["vocab"]
-        good = isinstance(low_high, list | tuple) and len(low_high) == 2
-        if not good or not all(isinstance(v, int) for v in low_high) or not 0 <= low_high[0] < low_high[1]:
-            raise ValueError(f"workload.vocab is {low_high!r}; expected [low, high] with 0 <= low < high")
-    return dict(node.tree)
+    values = check_keys(tree, ("kind", *WORKLOADS[kind]), "workload")
+    for name, hint in WORKLOADS[kind].items():
+        read_key(values, name, hint)
+    return values
 
 
-def _goodput(node: Node) -> dict[str, float]:
-    return {k: node.number(k, 0.0, 1e9) for k in GOODPUT_FIELDS if node.tree.get(k) is not None}
+def _goodput(tree: Keys) -> dict[str, float]:
+    limits = {key: read_key(tree, key, Annotated[float, between(0.0, 1e9)] | None) for key in tree}
+    return {key: limit for key, limit in limits.items() if limit is not None}

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from llada_exp.runs.settings import Tracking
 from llada_exp.settings import ServeSettings
+from llada_exp.validation import MAX_TIME_S, Flag, Seconds, Text, between, one_or_more, says
 
 JOB = "job:"
 """A url of this beginning is the endpoint of a SLURM job, by id or by the path of its file."""
+
+Step = Annotated[int, between(0, 2**53)]
+Steps = Annotated[tuple[Step, ...], one_or_more, says("numbers of steps: [100,200]", min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -38,20 +42,20 @@ class EvalSettings:
     server: ServeSettings | None
     server_tree: Mapping[str, Any]
     request: Mapping[str, Any]
-    seed: int
-    max_samples: int | None
-    chat_template: bool
-    concurrency: int
-    timeout: float
-    max_retries: int
-    patience: float
-    checkpoints: str | None
-    checkpoint_pattern: str
-    checkpoint_steps: tuple[int, ...] | None
-    checkpoint_step: int | None
+    seed: Annotated[int, between(0, 2**53)]
+    max_samples: Annotated[int, between(1, 2**53)] | None
+    chat_template: Flag
+    concurrency: Annotated[int, between(1, 65536)]
+    timeout: Seconds
+    max_retries: Annotated[int, between(0, 1000)]
+    patience: Annotated[float, between(0.0, MAX_TIME_S)]
+    checkpoints: Text | None
+    checkpoint_pattern: Text
+    checkpoint_steps: Steps | None
+    checkpoint_step: Step | None
     tracking: Tracking
-    dry_run: bool
-    resume: bool
+    dry_run: Flag
+    resume: Flag
     config_hash: str
 
     @property

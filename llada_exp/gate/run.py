@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from llada_exp import decoding_keys
 from llada_exp.checkpoints import load_model
@@ -44,10 +44,11 @@ from llada_exp.gate.outcome import (
 from llada_exp.offline import Engine, as_params
 from llada_exp.runs import decoding_columns
 from llada_exp.scoring import Scorer
-from llada_exp.settings import Node, unknown_key_message
+from llada_exp.settings import read_decoding
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import TinyProblem, held_out
 from llada_exp.types import PRESET_FIELDS, DecodingParams
+from llada_exp.validation import Flag, between, check_keys, read_key
 
 VANILLA = "vanilla"
 
@@ -155,11 +156,11 @@ def exact_sum(found: Sequence[Exactness]) -> str:
 def named_setting(tree: Mapping[str, Any], chosen: bool = False) -> dict[str, dict[str, Any]]:
     """The setting that the keys `decoding.*` name over the preset, as `serve` would take it; {} where none is
     named, nor the preset chosen. Raises ValueError."""
-    preset = decoding_keys.read_preset(Node(tree["preset"], "preset", PRESET_FIELDS).tree)
-    named = decoding_keys.request_fields(Node(tree["decoding"], "decoding", PRESET_FIELDS).tree)
+    _, decoding = read_decoding(tree)
+    named = decoding_keys.request_fields(tree[decoding_keys.DECODING])
     if not named and not chosen:
         return {}
-    used = decoding_columns.values(describe(decoding_keys.apply(named, preset)))
+    used = decoding_columns.values(describe(decoding))
     if "max_tokens" not in named:  # then that of the problems
         del used["max_tokens"]
     return {decoding_keys.DECODING: used}
@@ -179,6 +180,13 @@ KEYS = (
     "model", "kinds", "num_problems", "batch_size", "device", "dtype", "settings", "resume", "exact",
     "margin", "min_agreement", "undecided", "fail", "preset", "decoding",
 )  # fmt: skip
+CHECKED_KEYS = {
+    "num_problems": Annotated[int, between(0, 2**31)],
+    "batch_size": Annotated[int, between(1, 4096)],
+    "exact": Annotated[int, between(0, 2**31)],
+    "undecided": Literal["fail", "pass"],
+    "fail": Flag,
+}
 
 
 def gate(cfg: Any) -> int:
@@ -234,18 +242,11 @@ def _conclude(
 
 def _checked(tree: Mapping[str, Any]) -> verdict.Limits:
     """Raises ValueError naming the key."""
-    for key in tree:
-        if key not in KEYS:
-            raise ValueError(unknown_key_message(key, KEYS, decoding_keys.MOVED_OF_SERVER))
-    for key, least in (("num_problems", 0), ("batch_size", 1), ("exact", 0)):
-        if isinstance(tree[key], bool) or not isinstance(tree[key], int) or tree[key] < least:
-            raise ValueError(f"{key} is {tree[key]!r}; expected an integer >= {least}")
+    keys = check_keys(tree, KEYS, moved=decoding_keys.MOVED_OF_SERVER)
+    for key, hint in CHECKED_KEYS.items():
+        read_key(keys, key, hint)
     if not tree["num_problems"] and not tree["exact"]:
         raise ValueError("num_problems and exact are both 0; expected one of them above")
-    if tree["undecided"] not in (verdict.FAIL, verdict.PASS):
-        raise ValueError(f"undecided is {tree['undecided']!r}; expected fail or pass")
-    if not isinstance(tree["fail"], bool):
-        raise ValueError(f"fail is {tree['fail']!r}; expected true or false")
     return verdict.Limits(tree["margin"], tree["min_agreement"])
 
 

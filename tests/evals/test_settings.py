@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from llada_exp.decoding_keys import OF_EVALUATIONS
 from llada_exp.evals.settings import eval_keys
-from llada_exp.settings import conf_dir, known_keys
+from llada_exp.settings import conf_dir, serve_keys
 from llada_exp.types import DECODING_FIELDS
 from tests.evals.samples import composed, settings
 
@@ -131,7 +131,7 @@ def test_a_mistake_is_named(override, words):
 def test_the_help_text_names_every_key():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("eval", return_hydra_config=True).hydra.help.template
-    for key in set(eval_keys()) - set(known_keys()) - {"seed"}:
+    for key in set(eval_keys()) - set(serve_keys()) - {"seed"}:
         group = key.split(".")[0]
         assert (f"{group}.*" if group == "tracking" and "." in key else key) in text, key
 

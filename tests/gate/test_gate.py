@@ -177,7 +177,7 @@ def test_a_bad_plan_is_named(own, match):
     [
         ({"margin": 0}, "margin is 0"),
         ({"min_agreement": 101}, "min_agreement is 101"),
-        ({"undecided": "maybe"}, "undecided is 'maybe'; expected fail or pass"),
+        ({"undecided": "maybe"}, "undecided is 'maybe'; expected one of fail, pass"),
         ({"num_problems": 0, "exact": 0}, "both 0"),
         ({"exact": -1}, "exact is -1"),
         ({"fail": "no"}, "fail is 'no'"),

@@ -1,10 +1,18 @@
 """Intervals and paired tests against published values."""
 
 import math
+import statistics
 
 import pytest
 
-from llada_exp.runs.statistics import paired, proportion, score_interval
+from llada_exp.runs.statistics import (
+    PairedMeans,
+    bootstrap,
+    paired,
+    paired_means,
+    proportion,
+    score_interval,
+)
 
 
 def test_wilson_interval_of_a_textbook_case():
@@ -67,3 +75,35 @@ def test_all_lost_or_all_gained_ends_at_the_edge():
 def test_runs_of_different_problems_are_refused():
     with pytest.raises(ValueError, match="same problems"):
         paired([True], [True, False])
+
+
+def test_bootstrap_of_few_or_equal_values():
+    """Prevents an interval of NaN, and an exception, where there is nothing to resample."""
+    assert bootstrap([0.5]) == bootstrap([0.5] * 10) == (0.5, 0.5)
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap([])
+
+
+def test_bootstrap_agrees_with_the_normal_interval_of_many_values():
+    values = [0.0, 0.25, 0.5, 1.0] * 100
+    mean, sd = 0.4375, statistics.pstdev(values)
+    half = 1.96 * sd / len(values) ** 0.5
+    assert bootstrap(values) == pytest.approx((mean - half, mean + half), abs=0.004)
+    assert bootstrap(values, seed=1) == bootstrap(values, seed=1)
+
+
+def test_sign_flips_of_paired_means():
+    """All of 2**6 flips: two reach 6 gains of 1. A difference of 0 is no evidence, nor is one alone."""
+    result = paired_means([0.0] * 6 + [0.5], [1.0] * 6 + [0.5])
+    assert result.p_value == pytest.approx(2 / 2**6)
+    assert result.difference == pytest.approx(6 / 7)
+    assert result.low < result.difference < result.high <= 1
+    assert paired_means([0.5], [1.0]) == PairedMeans(0.5, 0.5, 0.5, 1.0)
+    assert paired_means([0.5, 0.5], [0.5, 0.5]) == PairedMeans(0.0, 0.0, 0.0, 1.0)
+    with pytest.raises(ValueError, match="same problems"):
+        paired_means([], [])
+
+
+def test_many_sign_flips_are_drawn_and_never_give_a_p_of_zero():
+    result = paired_means([0.0] * 40, [1.0] * 40)
+    assert result.p_value == pytest.approx(2 / 10_001)

@@ -4,7 +4,7 @@ from typing import Any
 
 from llada_exp.cli import run_app
 from llada_exp.jobs.endpoint import published
-from llada_exp.settings import known_keys, validate
+from llada_exp.settings import serve_keys, validate
 
 
 def serve(cfg: Any) -> int:
@@ -15,4 +15,4 @@ def serve(cfg: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_app(serve, "serve", known_keys())
+    run_app(serve, "serve", serve_keys())

@@ -9,7 +9,7 @@ from typing import Any
 
 from llada_exp.cli import run_app
 from llada_exp.server.processes.worker import Backend
-from llada_exp.settings import ServeSettings, known_keys, validate
+from llada_exp.settings import ServeSettings, serve_keys, validate
 from tests.server import fakes
 
 _real = time.time
@@ -36,4 +36,4 @@ def serve(cfg: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_app(serve, "serve", known_keys())
+    run_app(serve, "serve", serve_keys())

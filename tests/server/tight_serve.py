@@ -8,7 +8,7 @@ from typing import Any
 
 from llada_exp.cli import run_app
 from llada_exp.server.processes.worker import Backend
-from llada_exp.settings import ServeSettings, known_keys, validate
+from llada_exp.settings import ServeSettings, serve_keys, validate
 
 
 def build(settings: ServeSettings, device: str) -> Backend:
@@ -37,4 +37,4 @@ def serve(cfg: Any) -> int:
 
 
 if __name__ == "__main__":
-    run_app(serve, "serve", known_keys())
+    run_app(serve, "serve", serve_keys())

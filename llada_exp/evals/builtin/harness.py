@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from llada_exp.evals.builtin import benchmarks as problems
 from llada_exp.evals.builtin.questions import Question, ask, load
@@ -15,7 +18,6 @@ from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, one_of
 from llada_exp.runs.progress import progress
 from llada_exp.scoring import SCORERS
-from llada_exp.settings import Node
 
 
 def prepare(settings: EvalSettings) -> Prepared:
@@ -33,18 +35,12 @@ def run(settings: EvalSettings, questions: Sequence[Question], folder: Path) -> 
         )
 
 
-def _prompt(node: Node, name: str) -> str:
-    try:
-        return problems.check_prompt(node[name])
-    except ValueError as error:
-        raise ValueError(f"{node.place}{error}") from None
-
-
+PROMPT = Annotated[str, AfterValidator(problems.check_prompt)]
 HARNESS = Harness(
     name="builtin",
     benchmarks='tiny_short | tiny_long | FILE.jsonl of {"problem", "expected_answer"}',
     keys=(
-        Key("prompt", "plain", _prompt, "plain | boxed | a text with {problem} in it"),
+        Key("prompt", "plain", PROMPT, "plain | boxed | a text with {problem} in it"),
         Key("scorer", "math_verify", one_of(*SCORERS), "math_verify | exact"),
     ),
     recognises=problems.is_builtin,

@@ -16,8 +16,8 @@ from llada_exp.clients.pool import Pool, PoolResponse
 from llada_exp.decoding import describe, resolve
 from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, message, read_answer
 from llada_exp.offline import Engine
-from llada_exp.settings import nearest
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
+from llada_exp.validation import nearest
 
 Messages = tuple[Mapping[str, Any], ...]
 DEFAULT_MAX_TOKENS = 256  # lm-eval's own

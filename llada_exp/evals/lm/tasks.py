@@ -28,8 +28,8 @@ from llada_exp.evals.lm import results as lm_answers
 from llada_exp.evals.lm.generate import Generator, OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole
-from llada_exp.settings import nearest
 from llada_exp.types import DecodingParams
+from llada_exp.validation import nearest
 
 GENERATES = "generate_until"
 FOLDER, RECORDS = "lm_eval", "records.jsonl"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llada_exp.server.routes.errors import bad_request
-from llada_exp.settings import nearest
+from llada_exp.validation import nearest
 
 ANYTHING: tuple[Any, ...] = ()
 

@@ -23,8 +23,8 @@ from llada_exp.decoding import ALIASES
 from llada_exp.fields import Declaration, DecodingError
 from llada_exp.server.routes.errors import ApiError, bad_request
 from llada_exp.server.routes.fields import check_extras
-from llada_exp.settings import MAX_TIME_S
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
+from llada_exp.validation import MAX_TIME_S
 
 MAX_CHOICES = 128
 MAX_PROMPTS = 1024
