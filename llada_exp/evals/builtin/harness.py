@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llada_exp.evals import report
-from llada_exp.evals.builtin import benchmarks as problems
-from llada_exp.evals.builtin import questions
+from llada_exp.evals.builtin import benchmarks, questions
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness
 from llada_exp.evals.result import Found
@@ -28,14 +27,14 @@ def plan(settings: EvalSettings, folder: Path) -> list[str]:
 def run(settings: EvalSettings, folder: Path) -> Found:
     """Raises RuntimeError where a server does not start, or none answers any more."""
     total = len(questions.questions(settings))
-    with target(settings, folder) as asked, report.progress(total) as tick:
-        answers, num_before = questions.run(settings, asked, folder, tick)
-        return Found(answers, asked.model, asked.urls[0], asked.handle is not None, num_before)
+    with target(settings, folder) as endpoints, report.progress(total) as tick:
+        answers, num_before = questions.run(settings, endpoints, folder, tick)
+        return Found(answers, endpoints.model, endpoints.urls[0], endpoints.handle is not None, num_before)
 
 
 def _prompt(node: Node, name: str) -> str:
     try:
-        return problems.check_prompt(node[name])
+        return benchmarks.check_prompt(node[name])
     except ValueError as error:
         raise ValueError(f"{node.place}{error}") from None
 
@@ -44,15 +43,10 @@ HARNESS = Harness(
     name="builtin",
     benchmarks='tiny_short | tiny_long | FILE.jsonl of {"problem", "expected_answer"}',
     keys=(
-        Key(
-            "prompt",
-            "plain",
-            _prompt,
-            "plain | boxed | a text with {problem} in it",
-        ),
+        Key("prompt", "plain", _prompt, "plain | boxed | a text with {problem} in it"),
         Key("scorer", "math_verify", one_of(*SCORERS), "math_verify | exact"),
     ),
-    recognises=problems.is_builtin,
+    recognises=benchmarks.is_builtin,
     check=check,
     plan=plan,
     run=run,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool, PoolResponse
 from llada_exp.decoding import describe, resolve
-from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, message, read_answer
+from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, read_answer
 from llada_exp.offline import Engine
 from llada_exp.settings import nearest
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
@@ -197,17 +197,5 @@ class OverHttp:
         return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
 
 
-_REPLY_FIELDS = {f.name for f in fields(GeneratedText)}
-
-
 def _from_exchange(exchange: PoolResponse, ask: Ask) -> GeneratedText:
-    same: dict[str, Any] = {
-        "seed": ask.fields.get("seed"),
-        "e2el_ms": round(1000 * exchange.seconds, 3),
-        "url": exchange.url,
-        "attempts": exchange.attempts,
-    }
-    told = read_answer(exchange) if exchange.status == 200 else None
-    if told is None:
-        return GeneratedText("", error=f"{exchange.status}: {message(exchange)}", **same)
-    return GeneratedText(**{k: v for k, v in told.items() if k in _REPLY_FIELDS}, **same)
+    return GeneratedText(seed=ask.fields.get("seed"), **read_answer(exchange))
