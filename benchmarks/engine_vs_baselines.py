@@ -23,7 +23,7 @@ import torch
 from benchmarks.baselines import fast_dllm, llada, lockstep_padded
 from llada_exp.bench.engine import matmul_gflops, num_flops, prompts
 from llada_exp.bench.models import MODELS, plain_model
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.engine.decoder import Decoder
 from llada_exp.models.base import Model
 from llada_exp.types import DecodingParams
@@ -47,7 +47,7 @@ def ours(
     model: Model, batch: list[list[int]], rows: int, cache: str, steps: int, exact: bool = True
 ) -> tuple[int, dict]:
     """Tokens, and the engine's counters with `network_seconds` beside them."""
-    engine = Engine(model, batch_size=rows, max_length=max(map(len, batch)) + GEN, exact=exact)
+    engine = EngineCore(model, batch_size=rows, max_length=max(map(len, batch)) + GEN, exact=exact)
     engine.decoder = Watched(model, rows, engine.max_length, exact)
     params = DecodingParams(max_tokens=GEN, block_length=BLOCK, steps=steps, cache=cache, ignore_eos=True)
     for prompt in batch:

@@ -38,13 +38,13 @@ def prompts(count: int, seed: int = 0) -> list[list[int]]:
 def engine_process(pipe: Any, source: dict[str, Any], batch_size: int, work: Any) -> None:
     """In its own process, as a server's worker is: seconds of every run that is asked for."""
     from llada_exp.checkpoints import load_model
-    from llada_exp.engine import Engine
+    from llada_exp.engine import EngineCore
 
     batch, params = work
     model = load_model(dtype="float32", **source).model
     pipe.send("ready")
     while pipe.recv():
-        engine = Engine(model, batch_size=batch_size)
+        engine = EngineCore(model, batch_size=batch_size)
         start, tokens = time.perf_counter(), 0
         for prompt in batch:
             engine.add_request(prompt, params)

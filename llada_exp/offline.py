@@ -18,15 +18,15 @@ from tqdm import tqdm
 from llada_exp import engine
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.decoding import resolve
-from llada_exp.text import StopStrings, TextStream
+from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, RequestOutput
 
-Prompt = str | Sequence[int]
-Messages = Sequence[Mapping[str, object]]
+TextOrIds = str | Sequence[int]
+Conversation = Sequence[Mapping[str, object]]
 Params = DecodingParams | Mapping[str, Any]
 
 
-class Engine(engine.Engine):
+class Engine(engine.EngineCore):
     """An engine with a tokenizer. batch_size: rows in flight; other options as of the base class."""
 
     def __init__(self, model: LoadedModel, *, batch_size: int = 16, **options: Any) -> None:
@@ -35,7 +35,7 @@ class Engine(engine.Engine):
 
     def generate(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[TextOrIds],
         params: Params | Sequence[Params] | None = None,
         *,
         progress: bool = False,
@@ -55,7 +55,7 @@ class Engine(engine.Engine):
 
     def chat(
         self,
-        conversations: Messages | Sequence[Messages],
+        conversations: Conversation | Sequence[Conversation],
         params: Params | Sequence[Params] | None = None,
         *,
         progress: bool = False,

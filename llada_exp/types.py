@@ -13,7 +13,7 @@ from llada_exp.fields import DecodingError, choice, declarations, flag, integer,
 Remasking = Literal["low_confidence", "random"]
 EosConfidence = Literal["allow", "last", "forbid"]
 Canvas = Literal["whole", "grow"]
-FinishReason = Literal["stop", "length", "abort"]
+FinishReason = Literal["stop", "length"]
 
 RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
 CACHES = ("none", "prefix", "dual")
@@ -131,9 +131,8 @@ class DecodingParams:
 
 DECLARATIONS = declarations(DecodingParams)
 DECODING_FIELDS = tuple(DECLARATIONS)
-PER_REQUEST_FIELDS = tuple(n for n, d in DECLARATIONS.items() if not d.preset)
-"""Decoding fields that make no sense as a server's default."""
 PRESET_FIELDS = tuple(n for n, d in DECLARATIONS.items() if d.preset)
+"""Decoding fields that a server may have a default for; the others make sense for one request alone."""
 REQUEST_FIELDS = tuple(n for n, d in DECLARATIONS.items() if d.request)
 """Decoding fields that a client may name."""
 SCHEDULE = tuple(n for n, d in DECLARATIONS.items() if d.yields)

@@ -24,7 +24,7 @@ import torch
 
 from llada_exp.bench.models import MODELS, bench_model
 from llada_exp.decoding import resolve
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.engine.request import FindStop
 from llada_exp.models.base import Model, ModelShape
 from llada_exp.types import CACHES, DecodingParams
@@ -108,7 +108,7 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def decode(
-    engine: Engine, batch: Sequence[Sequence[int]], params: DecodingParams, find_stop: FindStop
+    engine: EngineCore, batch: Sequence[Sequence[int]], params: DecodingParams, find_stop: FindStop
 ) -> tuple[int, int]:
     """Run every prompt; (output tokens, NFE summed over requests)."""
     for prompt in batch:
@@ -149,7 +149,7 @@ def run_setting(
         return used if len(ids) >= used else None
 
     longest = max(map(len, batch)) + canvas
-    engine = Engine(model, batch_size=batch_size, max_length=longest, scheduling=options.scheduling)
+    engine = EngineCore(model, batch_size=batch_size, max_length=longest, scheduling=options.scheduling)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     counts: list[tuple[int, int]] = []

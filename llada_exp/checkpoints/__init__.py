@@ -87,13 +87,12 @@ def load_model(
     if source != "dcp" and base is not None:
         raise ValueError(f"base is {str(base)!r}; only source='dcp' takes one")
     place, kind = target(device, dtype)
+    path = path or tiny_folder()
     if source == "dcp":
-        from llada_exp.checkpoints.dcp import load_dcp
+        from llada_exp.checkpoints.dcp import vet_dcp
 
-        assert path is not None
-        filled = load_dcp(path, place, kind, base, settings)
+        filled = vet_dcp(path, base, settings).load(place, kind)
     else:
-        path = path or tiny_folder()
         filled = load_hf(path, place, kind, settings)
     default = "tiny" if source == "tiny" else Path(path).name or str(path)
     model = filled.architecture.ready(filled.network, filled.special, release=True)
@@ -115,27 +114,19 @@ def read_model_config(
 
 def target(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     """What `device` and `dtype` stand for on this machine. Raises ValueError naming the argument."""
-    place = _device(device)
-    return place, _dtype(dtype, place)
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device is {device!r}; expected cpu, cuda, cuda:N or auto") from None
-    if target.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is {device!r}; expected cpu, cuda, cuda:N or auto")
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {device!r}; this machine has {torch.cuda.device_count()} CUDA devices")
-    return target
-
-
-def _dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    num_gpus = torch.cuda.device_count()
+    if device == "auto":
+        device = "cuda" if num_gpus else "cpu"
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError):
+        place = torch.device("meta")
+    if place.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; expected cpu, cuda, cuda:N or auto")
+    if place.type == "cuda" and (place.index or 0) >= num_gpus:
+        raise ValueError(f"device is {device!r}; this machine has {num_gpus} CUDA devices")
     if dtype == "auto":
-        dtype = "bfloat16" if device.type == "cuda" else "float32"
-    return getattr(torch, dtype)
+        dtype = "bfloat16" if place.type == "cuda" else "float32"
+    return place, getattr(torch, dtype)

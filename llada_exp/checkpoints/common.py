@@ -1,4 +1,4 @@
-"""What every source of weights shares: reading json, an empty network, checks, the weights' places in it.
+"""What every source of weights shares: reading json, a config and its family, which tensors it expects.
 
 Knows neither file formats of weights, nor where a folder came from, nor any family of models.
 """
@@ -11,19 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from llada_exp.models.base import SpecialIds
-from llada_exp.models.family import Architecture, Family, RawConfig, empty_network, meta_network
+from llada_exp.models.family import Architecture, Family, RawConfig, meta_network
 from llada_exp.models.registry import family_of, read_architecture
-from llada_exp.text import Tokenizer
 
 FLOAT_KINDS = ("F64", "F32", "F16", "BF16")
-_NUM_NAMED = 3
+_NUM_SHOWN = 3
 
 Shape = tuple[int, ...]
-Place = tuple[Path, Shape]
+StoredShape = tuple[Path, Shape]
 """The file that holds a tensor, and the tensor's shape."""
 
 
@@ -40,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-Settings = Mapping[str, Any]
+FamilySettings = Mapping[str, Any]
 """What a checkpoint's config.json does not say, by the names of its family (`models.family.Family.settings`);
 None: not given."""
 
@@ -54,26 +49,16 @@ class Config:
     architecture: Architecture
 
 
-def config_of(raw: RawConfig, where: str, settings: Settings | None = None) -> Config:
+def config_of(raw: RawConfig, where: str, settings: FamilySettings | None = None) -> Config:
     """Raises ValueError naming `where`, key, found and expected."""
-    given = {key: value for key, value in (settings or {}).items() if value is not None}
-    return Config({**raw, **given}, family_of(raw, where), read_architecture(raw, where, given))
+    settings = {key: value for key, value in (settings or {}).items() if value is not None}
+    return Config({**raw, **settings}, family_of(raw, where), read_architecture(raw, where, settings))
 
 
-def read_config(folder: Path, settings: Settings | None = None) -> Config:
+def read_config(folder: Path, settings: FamilySettings | None = None) -> Config:
     """Of the folder's config.json. Raises ValueError naming file, key, found and expected."""
     path = folder / "config.json"
     return config_of(read_json(path), str(path), settings)
-
-
-@dataclass(frozen=True)
-class Filled:
-    """A network that holds a checkpoint's weights, and what belongs to it."""
-
-    architecture: Architecture
-    network: Any
-    special: SpecialIds
-    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -96,40 +81,16 @@ def expected_tensors(architecture: Architecture) -> Expected:
     return expected
 
 
-class Targets:
-    """An empty network, and where each of a checkpoint's tensors is to be written.
-
-    by_name: of the tensors that the checkpoint holds. A tied weight's second copy gets memory of its own, so
-             that it can be compared.
-    """
-
-    def __init__(
-        self, architecture: Architecture, names: Iterable[str], device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.network = empty_network(architecture, device, dtype)
-        self._tied = expected_tensors(architecture).tied
-        state: dict[str, Tensor] = self.network.state_dict()
-        self.by_name = {n: torch.empty_like(state[n]) if n in self._tied else state[n] for n in names}
-
-    def check_tied(self, where: Path) -> None:
-        """Raises ValueError where a weight that config.json ties to another was stored with other values."""
-        for name in self.by_name.keys() & self._tied.keys():
-            if not torch.equal(self.by_name.pop(name), self.network.get_parameter(self._tied[name])):
-                raise ValueError(
-                    f"{where}: {name} differs from {self._tied[name]}; by config.json they are one weight"
-                )
-
-
-def compare_tensors(where: Path, expected: Expected, found: Mapping[str, Place]) -> None:
+def compare_tensors(where: Path, expected: Expected, stored: Mapping[str, StoredShape]) -> None:
     """Names and shapes, both ways. Raises ValueError naming the file, some keys, found and expected."""
     shapes = expected.shapes
-    missing, extra = shapes.keys() - expected.tied.keys() - found.keys(), found.keys() - shapes.keys()
+    missing, extra = shapes.keys() - expected.tied.keys() - stored.keys(), stored.keys() - shapes.keys()
     if missing or extra:
         raise ValueError(
-            f"{where}: found {len(found)} tensors, expected the {len(shapes)} of this config.json; "
+            f"{where}: found {len(stored)} tensors, expected the {len(shapes)} of this config.json; "
             f"missing: {some(missing)}; not expected: {some(extra)}"
         )
-    for name, (path, shape) in found.items():
+    for name, (path, shape) in stored.items():
         if shape != shapes[name]:
             raise ValueError(f"{path}: {name} has shape {shape}, expected {shapes[name]} by config.json")
 
@@ -137,5 +98,5 @@ def compare_tensors(where: Path, expected: Expected, found: Mapping[str, Place])
 def some(names: Iterable[str]) -> str:
     """A few of the names, for an error message."""
     ordered = sorted(names)
-    more = f" and {len(ordered) - _NUM_NAMED} more" if len(ordered) > _NUM_NAMED else ""
-    return (", ".join(ordered[:_NUM_NAMED]) or "none") + more
+    more = f" and {len(ordered) - _NUM_SHOWN} more" if len(ordered) > _NUM_SHOWN else ""
+    return (", ".join(ordered[:_NUM_SHOWN]) or "none") + more

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from llada_exp.checkpoints.common import (
     Config,
     Expected,
-    Filled,
-    Settings,
-    Targets,
+    FamilySettings,
     compare_tensors,
     config_of,
     expected_tensors,
@@ -36,8 +33,8 @@ from llada_exp.checkpoints.dcp_metadata import Stored, read_metadata, torch_meta
 from llada_exp.checkpoints.dcp_safetensors import locate_chunks, read_chunks
 from llada_exp.checkpoints.hf import SMALL_FILES, resolve_folder
 from llada_exp.checkpoints.special import special_ids
-from llada_exp.checkpoints.sums import SUMS, check_sums
-from llada_exp.models.base import SpecialIds
+from llada_exp.checkpoints.sums import SUMS
+from llada_exp.checkpoints.vetted import Vetted
 from llada_exp.text import Tokenizer
 
 _INNER = ("policy/weights/model", "policy/weights", "weights/model", "weights", "model", ".")
@@ -47,59 +44,10 @@ _WRAPPERS = ("", "model.")
 _NUMBER = re.compile(r"[-+]?[0-9.]+e[-+]?[0-9]+", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class VettedDcp:
-    """A folder whose parts were found and compared; no weight of it was read.
-
-    weights: the folder of the weights; stored: what lies there, by the names that it uses; pickled: in
-    .distcp files, else in safetensors; prefix: what those names have before the model's own.
-    """
-
-    weights: Path
-    config: Config
-    tokenizer: Tokenizer
-    special: SpecialIds
-    stored: dict[str, Stored]
-    pickled: bool
-    prefix: str
-
-
 def vet_dcp(
-    path: str | Path, base: str | Path | None = None, settings: Settings | None = None, sums: bool = True
-) -> VettedDcp:
+    path: str | Path, base: str | Path | None = None, settings: FamilySettings | None = None
+) -> Vetted:
     """Everything that can be known of the DCP folder at `path` without reading a weight.
-
-    base: as for `load_dcp`. settings: of the model's family, beside config.json. sums: hold the files to the
-    run's SHA256SUMS, where it has one.
-
-    Raises ValueError naming the folder, a few keys, what was found and what was expected.
-    """
-    weights = find_weights(Path(path).expanduser())
-    run = _run_folder(weights)
-    config, config_folder = _config(weights, run, base, settings)
-    own = run / "policy" / "tokenizer"
-    tokenizer = Tokenizer(_first_with("tokenizer.json", own, config_folder, weights) or config_folder)
-    special = special_ids(config, tokenizer, [own, config_folder, weights], str(path))
-    pickled = (weights / ".metadata").is_file()
-    stored = read_metadata(weights) if pickled else locate_chunks(weights)
-    expected = expected_tensors(config.architecture)
-    prefix = _prefix(stored, expected)
-    found = {name.removeprefix(prefix): (weights, tensor.shape) for name, tensor in stored.items()}
-    compare_tensors(weights, expected, found)
-    check_files(weights, stored)
-    if sums and (folder := _first_with(SUMS, run, weights)) is not None:
-        check_sums(folder, weights)
-    return VettedDcp(weights, config, tokenizer, special, stored, pickled, prefix)
-
-
-def load_dcp(
-    path: str | Path,
-    device: torch.device,
-    dtype: torch.dtype,
-    base: str | Path | None = None,
-    settings: Settings | None = None,
-) -> Filled:
-    """Read the DCP folder at `path` into a network on `device` in `dtype`, with the run's tokenizer.
 
     base: folder or hub id of config.json (and of the tokenizer, where the run has none); by default
           the run's own config.json, or what its config.yaml says of the model.
@@ -107,22 +55,32 @@ def load_dcp(
 
     Raises ValueError naming the folder, a few keys, what was found and what was expected.
     """
-    vetted = vet_dcp(path, base, settings)
-    names = [name.removeprefix(vetted.prefix) for name in vetted.stored]
-    targets = Targets(vetted.config.architecture, names, device, dtype)
-    stored = {vetted.prefix + name: tensor for name, tensor in targets.by_name.items()}
-    if vetted.pickled:
-        _read_distcp(vetted.weights, vetted.stored, stored)
-    else:
-        read_chunks(vetted.weights, vetted.stored, stored)
-    targets.check_tied(vetted.weights)
-    return Filled(vetted.config.architecture, targets.network, vetted.special, vetted.tokenizer)
+    weights = find_weights(Path(path).expanduser())
+    run = _run_folder(weights)
+    config, config_folder = _config(weights, run, base, settings)
+    tokenizer_folder = run / "policy" / "tokenizer"
+    folders = (tokenizer_folder, config_folder, weights)
+    tokenizer = Tokenizer(_first_with("tokenizer.json", *folders) or config_folder)
+    special = special_ids(config, tokenizer, folders, str(path))
+    is_pickled = (weights / ".metadata").is_file()
+    stored = read_metadata(weights) if is_pickled else locate_chunks(weights)
+    expected = expected_tensors(config.architecture)
+    prefix = _prefix(stored, expected)
+    shapes = {name.removeprefix(prefix): (weights, tensor.shape) for name, tensor in stored.items()}
+    compare_tensors(weights, expected, shapes)
+    check_files(weights, stored)
+    read_files = _read_distcp if is_pickled else read_chunks
+
+    def read(targets: dict[str, torch.Tensor]) -> None:
+        read_files(weights, stored, {prefix + name: tensor for name, tensor in targets.items()})
+
+    return Vetted(weights, config, tokenizer, special, shapes, read, _first_with(SUMS, run, weights))
 
 
 def read_dcp_config(
-    path: str | Path, base: str | Path | None = None, settings: Settings | None = None
+    path: str | Path, base: str | Path | None = None, settings: FamilySettings | None = None
 ) -> Config:
-    """The model's config as `load_dcp` would find it; no weight is read. Raises ValueError."""
+    """The model's config as `vet_dcp` finds it. Raises ValueError."""
     weights = find_weights(Path(path).expanduser())
     return _config(weights, _run_folder(weights), base, settings)[0]
 
@@ -171,13 +129,13 @@ def _first_with(file: str, *folders: Path) -> Path | None:
 
 
 def _config(
-    weights: Path, run: Path, base: str | Path | None, settings: Settings | None
+    weights: Path, run: Path, base: str | Path | None, settings: FamilySettings | None
 ) -> tuple[Config, Path]:
     """The model's config, and the folder that says so. Raises ValueError where none does."""
-    own = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
-    if base is not None or own is not None:
-        folder = resolve_folder(base, SMALL_FILES) if base is not None else own
-        assert folder is not None
+    folder = _first_with("config.json", weights, run / "policy" / "tokenizer", run / "policy", run)
+    if base is not None:
+        folder = resolve_folder(base, SMALL_FILES)
+    if folder is not None:
         return read_config(folder, settings), folder
     policy, where = _policy(run), f"{run / 'config.yaml'}: policy"
     overrides = _overrides(policy, where)
@@ -212,10 +170,10 @@ def _policy(run: Path) -> dict[str, Any]:
 
 def _overrides(policy: dict[str, Any], where: str) -> dict[str, Any]:
     """What the run changed of its base's config.json. (The yaml library reads 1e-05 as a string.)"""
-    found = policy.get("hf_config_overrides") or {}
-    if not isinstance(found, dict):
-        raise ValueError(f"{where}.hf_config_overrides is {found!r}; expected a mapping")
-    return {k: float(v) if isinstance(v, str) and _NUMBER.fullmatch(v) else v for k, v in found.items()}
+    changes = policy.get("hf_config_overrides") or {}
+    if not isinstance(changes, dict):
+        raise ValueError(f"{where}.hf_config_overrides is {changes!r}; expected a mapping")
+    return {k: float(v) if isinstance(v, str) and _NUMBER.fullmatch(v) else v for k, v in changes.items()}
 
 
 def _no_base(run: Path) -> ValueError:

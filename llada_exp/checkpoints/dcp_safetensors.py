@@ -63,12 +63,12 @@ def _offsets(file: Path, header: dict[str, Shape]) -> dict[str, Shape]:
     if raw is None:
         return {}
     try:
-        found = {name: tuple(map(int, entry["saved_offsets"])) for name, entry in json.loads(raw).items()}
+        offsets = {name: tuple(map(int, entry["saved_offsets"])) for name, entry in json.loads(raw).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{file}: its header's {_SHARDING} is malformed: {error!r}") from error
-    if found.keys() != header.keys() or any(len(found[n]) != len(header[n]) for n in header):
+    if offsets.keys() != header.keys() or any(len(offsets[n]) != len(header[n]) for n in header):
         raise ValueError(f"{file}: its header's {_SHARDING} does not fit its tensors")
-    return found
+    return offsets
 
 
 def _stored(shape: Shape, places: dict[Chunk, Path]) -> Stored:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,12 +17,9 @@ from safetensors import SafetensorError, safe_open
 
 from llada_exp.checkpoints.common import (
     FLOAT_KINDS,
-    Config,
-    Filled,
-    Place,
-    Settings,
+    FamilySettings,
     Shape,
-    Targets,
+    StoredShape,
     compare_tensors,
     expected_tensors,
     read_config,
@@ -30,8 +27,8 @@ from llada_exp.checkpoints.common import (
     some,
 )
 from llada_exp.checkpoints.special import special_ids
-from llada_exp.checkpoints.sums import SUMS, check_sums
-from llada_exp.models.base import SpecialIds
+from llada_exp.checkpoints.sums import SUMS
+from llada_exp.checkpoints.vetted import Filled, Vetted
 from llada_exp.text import Tokenizer
 
 SINGLE = "model.safetensors"
@@ -42,21 +39,10 @@ SMALL_FILES = ("*.json", "*.jinja")
 _HUB_FILES = ("*.safetensors", *SMALL_FILES)
 
 
-@dataclass(frozen=True)
-class VettedHf:
-    """A folder whose parts were found and compared; no weight of it was read."""
-
-    config: Config
-    tokenizer: Tokenizer
-    special: SpecialIds
-    places: dict[str, Place]
-
-
-def vet_hf(folder: Path, settings: Settings | None = None, sums: bool = True) -> VettedHf:
+def vet_hf(folder: Path, settings: FamilySettings | None = None) -> Vetted:
     """Everything that can be known of a local folder without reading a weight.
 
     settings: of its family, beside config.json.
-    sums: hold the files to the folder's SHA256SUMS, where it has one.
 
     Raises ValueError naming the file, what was found and what was expected.
     """
@@ -65,25 +51,18 @@ def vet_hf(folder: Path, settings: Settings | None = None, sums: bool = True) ->
     special = special_ids(config, tokenizer, [folder], str(folder))
     places = locate_tensors(folder)
     compare_tensors(folder, expected_tensors(config.architecture), places)
-    if sums and (folder / SUMS).is_file():
-        check_sums(folder, folder)
-    return VettedHf(config, tokenizer, special, places)
+    listed = folder if (folder / SUMS).is_file() else None
+    return Vetted(folder, config, tokenizer, special, places, partial(read_tensors, places), listed)
 
 
 def load_hf(
-    source: str | Path, device: torch.device, dtype: torch.dtype, settings: Settings | None = None
+    source: str | Path, device: torch.device, dtype: torch.dtype, settings: FamilySettings | None = None
 ) -> Filled:
     """Read a local folder, or a hub id, into a network on `device` in `dtype`.
 
     Raises ValueError naming the file, what was found and what was expected.
     """
-    folder = resolve_folder(source)
-    vetted = vet_hf(folder, settings)
-    architecture = vetted.config.architecture
-    targets = Targets(architecture, vetted.places, device, dtype)
-    read_tensors(targets.by_name, vetted.places)
-    targets.check_tied(folder)
-    return Filled(architecture, targets.network, vetted.special, vetted.tokenizer)
+    return vet_hf(resolve_folder(source), settings).load(device, dtype)
 
 
 def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Path:
@@ -106,7 +85,7 @@ def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Pat
         ) from error
 
 
-def locate_tensors(folder: Path) -> dict[str, Place]:
+def locate_tensors(folder: Path) -> dict[str, StoredShape]:
     """Tensor name -> its file and shape, from the headers alone. Raises ValueError as `load_hf`."""
     if (folder / "adapter_config.json").exists():
         raise ValueError(f"{folder}: holds a LoRA adapter; expected whole weights: merge it into its base")
@@ -123,12 +102,12 @@ def locate_tensors(folder: Path) -> dict[str, Place]:
     raise ValueError(f"{folder}: expected {SINGLE}, or shards with {INDEX}; found neither")
 
 
-def _locate_shards(folder: Path) -> dict[str, Place]:
+def _locate_shards(folder: Path) -> dict[str, StoredShape]:
     index = folder / INDEX
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise ValueError(f"{index}: weight_map is missing or malformed; expected tensor names to file names")
-    places: dict[str, Place] = {}
+    places: dict[str, StoredShape] = {}
     for shard in sorted(set(weight_map.values())):
         path = folder / shard
         if Path(shard).name != shard or path.suffix != ".safetensors":
@@ -165,7 +144,7 @@ def read_header(path: Path) -> dict[str, Shape]:
 
 
 @torch.no_grad()
-def read_tensors(targets: dict[str, torch.Tensor], places: dict[str, Place]) -> None:
+def read_tensors(places: dict[str, StoredShape], targets: dict[str, torch.Tensor]) -> None:
     """Copy every tensor into the target of its name, file by file, cast on the way."""
     for path in sorted({path for path, _ in places.values()}):
         with safe_open(path, framework="pt") as file:

@@ -1,38 +1,35 @@
 """Whether a checkpoint is whole, without loading it: what a sweep asks of each before any is evaluated.
 
 The checks are the loaders' own. Of weights only headers, sizes and `.metadata` are read, so that a folder
-of any size takes seconds; a byte that flipped inside a weight shows only where there is a SHA256SUMS.
+of any size takes seconds; a byte that flipped inside a weight shows only when it is loaded, by a SHA256SUMS.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from llada_exp.checkpoints.common import Settings
+from llada_exp.checkpoints.common import FamilySettings
 from llada_exp.checkpoints.hf import INDEX, SINGLE, vet_hf
 
 _INNER = ("policy", "weights", "model")
 _SHARDS = (".distcp", ".safetensors")
 
 
-def inspect(
-    path: str | Path, base: str | Path | None = None, sums: bool = True, settings: Settings | None = None
-) -> None:
+def inspect(path: str | Path, base: str | Path | None = None, settings: FamilySettings | None = None) -> None:
     """Returns where `load_model` would load the local folder at `path`; else raises its ValueError.
 
     base: of a DCP folder: folder or hub id of configuration and tokenizer, where the run has none.
-    sums: read the files, too, where a SHA256SUMS lists them; a load does in any case.
     settings: of the model's family, beside config.json.
     """
     folder = Path(path).expanduser()
     if kind_of(folder) == "dcp":
         from llada_exp.checkpoints.dcp import vet_dcp
 
-        vet_dcp(folder, base, settings, sums)
-        return
-    if base is not None:
+        vet_dcp(folder, base, settings)
+    elif base is not None:
         raise ValueError(f"base is {str(base)!r}; {folder} is a Hugging Face folder, which takes none")
-    vet_hf(folder, settings, sums)
+    else:
+        vet_hf(folder, settings)
 
 
 def kind_of(folder: Path) -> str:

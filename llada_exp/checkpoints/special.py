@@ -56,8 +56,8 @@ def _ends(config: Config, tokenizer: Tokenizer, folders: Iterable[Path | None], 
     generation = next((f / GENERATION for f in folders if f and (f / GENERATION).is_file()), None)
     if generation is not None:
         yield from _ids(read_json(generation).get(_EOS), str(generation))
-    named = [tokenizer.token_id(token) for token in config.family.end_tokens]
-    yield from (i for i in (tokenizer.eos_id, tokenizer.turn_end_id, *named) if i is not None)
+    of_family = [tokenizer.token_id(token) for token in config.family.end_tokens]
+    yield from (i for i in (tokenizer.eos_id, tokenizer.turn_end_id, *of_family) if i is not None)
 
 
 def _ids(value: Any, where: str) -> list[int]:

@@ -33,17 +33,17 @@ def check_sums(folder: Path, weights: Path) -> None:
     """
     sums = _read(folder / SUMS)
     listed = {(folder / name).resolve() for name in sums}
-    own = [p for p in weights.iterdir() if p.is_file() and p.name != SUMS]
-    if unlisted := [p for p in own if p.resolve() not in listed]:
+    files = [p for p in weights.iterdir() if p.is_file() and p.name != SUMS]
+    if unlisted := [p for p in files if p.resolve() not in listed]:
         raise ValueError(f"{folder / SUMS}: does not list {some(p.name for p in unlisted)} of {weights}")
     names = [n for n in sums if not any(part.startswith(_SKIPPED) for part in PurePosixPath(n).parts)]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder}: no such files: {some(missing)}; {SUMS} lists them")
-    for name, found in zip(names, _hashes(folder / name for name in names), strict=True):
-        if found != sums[name]:
+    for name, digest in zip(names, _hashes(folder / name for name in names), strict=True):
+        if digest != sums[name]:
             raise ValueError(
-                f"{folder / name}: its SHA-256 is {found[:12]}..., expected {sums[name][:12]}... by {SUMS}: "
+                f"{folder / name}: its SHA-256 is {digest[:12]}..., expected {sums[name][:12]}... by {SUMS}: "
                 "changed or damaged since it was saved"
             )
 

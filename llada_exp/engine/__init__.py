@@ -1,5 +1,5 @@
 """Requests -> tokens. Knows torch; nothing of tokenizers, HTTP, Hydra or W&B."""
 
-from llada_exp.engine.engine import Engine
+from llada_exp.engine.engine import EngineCore
 
-__all__ = ["Engine"]
+__all__ = ["EngineCore"]

@@ -27,7 +27,7 @@ WRITE, REMASK, STAY = 1, 2, 4
 
 
 @dataclass
-class Seen:
+class Observations:
     """What rules observed in a step, and what of decided tokens.
 
     evidence: float32 [m], None where no rule gave any. standing: float32 [m], the probability of the tokens
@@ -113,11 +113,11 @@ class Decoder:
         own[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (own[guidance.guided] - blind)
         return own
 
-    def _observe(self, batch: Batch, logits: Tensor) -> Seen:
+    def _observe(self, batch: Batch, logits: Tensor) -> Observations:
         """Show each row's logits to its rule, where that looks at them; what it returns takes their place.
 
         Row by row: so a row's bits depend on its own shape alone."""
-        seen, stop = Seen(), 0
+        seen, stop = Observations(), 0
         for request, row in zip(batch.requests, batch.rows, strict=True):
             start, stop = stop, stop + len(request.wanted_positions)
             rule, shown = RULES[request.params.rule], logits[start:stop]
@@ -139,7 +139,7 @@ class Decoder:
                 seen.standing[start:stop] = (standing - shown.logsumexp(dim=-1)).exp()
         return seen
 
-    def _candidates(self, batch: Batch, logits: Tensor, seen: Seen) -> Candidates:
+    def _candidates(self, batch: Batch, logits: Tensor, seen: Observations) -> Candidates:
         tokens, odds = choose(logits, self.model.special, batch.sampling)
         tokens, odds = tokens[: batch.num_masked], odds[: batch.num_masked]
         if batch.rank_uniform is not None:

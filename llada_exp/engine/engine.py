@@ -19,7 +19,7 @@ import torch
 from llada_exp.engine.decoder import Decoder, StepResult
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.layout import Layout
-from llada_exp.engine.request import Commit, FindStop, Request, Status
+from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.fields import DecodingError
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
@@ -28,7 +28,7 @@ from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress,
 DEFAULT_MAX_POSITIONS = 8192
 
 
-class Engine:
+class EngineCore:
     """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192.
     max_length: longest row (prompt and canvas), None = the model's own.
     scheduling: continuous, or lockstep (a baseline to measure against).
@@ -103,8 +103,7 @@ class Engine:
     def step(self) -> list[Progress]:
         """Admit, run one pass of the chosen requests, return what changed. Never blocks."""
         now = time.monotonic()
-        for request_id in self.scheduler.admit():
-            self._requests[request_id].status = Status.RUNNING
+        self.scheduler.admit()
         chosen = self._choose()
         if not chosen:
             return []
@@ -278,7 +277,6 @@ class Engine:
         )
 
     def _leave(self, request: Request) -> None:
-        request.status = Status.FINISHED
         self.scheduler.remove(request.request_id)
         self.decoder.forget(request)
 

@@ -16,7 +16,7 @@ from llada_exp.engine.masks import draw_masks, request_seed
 
 
 @dataclass(frozen=True)
-class Estimate:
+class LikelihoodEstimate:
     """log p(answer | prompt), natural logarithm.
 
     value:  the estimate. stderr: its standard error as if samples were independent; stratified as they
@@ -70,17 +70,17 @@ class Part:
         prompt = np.full_like(self.prompt, mask_id) if blind else self.prompt
         return np.concatenate([prompt, np.where(self.masks[number], mask_id, self.answer)])
 
-    def estimate(self, rows_each: int) -> Estimate:
+    def estimate(self, rows_each: int) -> LikelihoodEstimate:
         num_samples = int(self.counts.sum())
         value = float((self.counts * self.values).sum() / num_samples)
         spread = float((self.counts * (self.values - value) ** 2).sum())
         error = (spread / max(num_samples - 1, 1) / num_samples) ** 0.5
         positions = len(self.masks) * self.length * rows_each
         sizes = (len(self.prompt), len(self.answer), self.num_cut)
-        return Estimate(value, error, len(self.masks), positions, *sizes)
+        return LikelihoodEstimate(value, error, len(self.masks), positions, *sizes)
 
 
-def add(a: Estimate, b: Estimate) -> Estimate:
+def add(a: LikelihoodEstimate, b: LikelihoodEstimate) -> LikelihoodEstimate:
     """Of two parts of one answer, whose draws are independent."""
     return replace(
         a,

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.batch import round_up
-from llada_exp.engine.engine import Engine
-from llada_exp.engine.estimate import Estimate, Part, add
+from llada_exp.engine.engine import EngineCore
+from llada_exp.engine.estimate import LikelihoodEstimate, Part, add
 from llada_exp.engine.layout import Layout
 from llada_exp.models.attention import row_attention
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Attend, Model
@@ -43,7 +43,7 @@ NUM_SAMPLES = 128
 _HEAD_ROWS = 512  # logits held at once; a multiple of the padding
 
 
-_Row = tuple[Part, int]
+_MaskedRow = tuple[Part, int]
 """A part, and which of its masks."""
 
 
@@ -85,9 +85,9 @@ class Likelihood:
     def estimate(
         self,
         pairs: Sequence[Pair],
-        report: Callable[[int, Estimate], None] = lambda index, estimate: None,
+        report: Callable[[int, LikelihoodEstimate], None] = lambda index, estimate: None,
         greedy: bool = False,
-    ) -> list[Estimate]:
+    ) -> list[LikelihoodEstimate]:
         """Estimates in the order of the pairs.
 
         report: called with a pair's place and its estimate as soon as that is whole (longest first).
@@ -100,7 +100,7 @@ class Likelihood:
         greedy_outputs = self._greedy(wholes) if greedy else {}
         parts = [part for whole in wholes for part in self._parts(whole)]
         num_left = Counter(part.index for part in parts)
-        sums: dict[int, Estimate] = {}
+        sums: dict[int, LikelihoodEstimate] = {}
         rows_each = 2 if self.cfg_scale > 0 else 1
         for rows in self._passes(sorted(parts, key=lambda part: -part.length)):
             for (part, number), value in zip(rows, self._run(rows), strict=True):
@@ -146,9 +146,9 @@ class Likelihood:
         num_cut = max(0, len(own[0]) + len(own[1]) - self.max_length)
         return Part(index, own[0][num_cut:], own[1], num_cut)
 
-    def _passes(self, parts: Iterable[Part]) -> Iterator[list[_Row]]:
+    def _passes(self, parts: Iterable[Part]) -> Iterator[list[_MaskedRow]]:
         """Rows of one pass at a time, as many as the budget holds."""
-        rows: list[_Row] = []
+        rows: list[_MaskedRow] = []
         budget = self.max_positions // (2 if self.cfg_scale > 0 else 1)
         taken = 0
         for part in parts:
@@ -162,7 +162,7 @@ class Likelihood:
         if rows:
             yield rows
 
-    def _run(self, rows: list[_Row]) -> np.ndarray:
+    def _run(self, rows: list[_MaskedRow]) -> np.ndarray:
         """float64 [rows]: (L / l) * sum of log p over each row's masked positions. Out of device memory:
         the same in two halves."""
         try:
@@ -176,7 +176,7 @@ class Likelihood:
             return np.concatenate([self._run(rows[:middle]), self._run(rows[middle:])])
 
     @torch.inference_mode()
-    def _weighted(self, rows: list[_Row]) -> np.ndarray:
+    def _weighted(self, rows: list[_MaskedRow]) -> np.ndarray:
         masks = [part.masks[number] for part, number in rows]
         starts = np.cumsum([0, *(part.length for part, _ in rows)])
         shift = self.model.shift
@@ -192,7 +192,9 @@ class Likelihood:
         sums = np.bincount(np.repeat(np.arange(len(rows)), sizes), weights=logs, minlength=len(rows))
         return sums * np.array([len(m) for m in masks]) / sizes
 
-    def _log_probabilities(self, rows: list[_Row], wanted: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    def _log_probabilities(
+        self, rows: list[_MaskedRow], wanted: np.ndarray, targets: np.ndarray
+    ) -> np.ndarray:
         """float64 [m] of the targets at packed places `wanted` of the rows."""
         twins = (False, True) if self.cfg_scale > 0 else (False,)
         mask_id = self.model.special.mask
@@ -251,7 +253,7 @@ class Likelihood:
         """By place: what greedy decoding gives."""
         rows = max(2, self.max_positions // max((whole.length for whole in wholes), default=1))
         by_block = not self.model.visibility.sees_suffix
-        engine = Engine(self.model, batch_size=min(rows, 256), max_positions=self.max_positions)
+        engine = EngineCore(self.model, batch_size=min(rows, 256), max_positions=self.max_positions)
         for whole in wholes:
             length = len(whole.answer)
             params = DecodingParams(
@@ -265,7 +267,9 @@ class Likelihood:
         return outputs
 
 
-def _with_greedy(estimate: Estimate, whole: Part, outputs: Mapping[int, RequestOutput]) -> Estimate:
+def _with_greedy(
+    estimate: LikelihoodEstimate, whole: Part, outputs: Mapping[int, RequestOutput]
+) -> LikelihoodEstimate:
     if not outputs:
         return estimate
     output = outputs[whole.index]

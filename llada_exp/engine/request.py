@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 
@@ -19,12 +18,6 @@ from llada_exp.types import BlockCommit, DecodingParams
 
 FindStop = Callable[[Sequence[int]], int | None]
 """Answer ids so far -> number of leading ids up to the one that completes a stop string, or None."""
-
-
-class Status(Enum):
-    WAITING = "waiting"
-    RUNNING = "running"
-    FINISHED = "finished"
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,6 @@ class Request:
     layout: Layout
     find_stop: FindStop | None = None
     arrived: float = 0.0
-    status: Status = Status.WAITING
     block: int = 0
     block_step: int = 0
     prefix: int = 0

@@ -32,7 +32,7 @@ class Need:
 
 
 @dataclass
-class _Running:
+class _InFlight:
     num_rows: int
     waited: int = 0
 
@@ -56,7 +56,7 @@ class Scheduler:
         self.max_positions = max_positions
         self._lockstep = scheduling == "lockstep"
         self._waiting: OrderedDict[str, int] = OrderedDict()
-        self._running: OrderedDict[str, _Running] = OrderedDict()
+        self._running: OrderedDict[str, _InFlight] = OrderedDict()
 
     @property
     def waiting(self) -> list[str]:
@@ -102,7 +102,7 @@ class Scheduler:
                 break
             free -= rows
             del self._waiting[request_id]
-            self._running[request_id] = _Running(rows)
+            self._running[request_id] = _InFlight(rows)
             admitted.append(request_id)
         return admitted
 

@@ -21,7 +21,7 @@ from llada_exp.models.base import Model
 
 
 @dataclass
-class _Row:
+class _SlotRow:
     """slot and rank of a row; positions that it has kept, and that a move must copy."""
 
     name: Hashable
@@ -39,8 +39,8 @@ class KVSlots:
         self._size = (shape.n_layers, num_slots, max_length, shape.n_kv_heads, shape.head_dim)
         self._device, self._dtype = model.device, model.dtype
         self._kv: tuple[Tensor, Tensor] | None = None
-        self._rows: list[_Row] = []  # by slot
-        self._by_name: dict[Hashable, _Row] = {}
+        self._rows: list[_SlotRow] = []  # by slot
+        self._by_name: dict[Hashable, _SlotRow] = {}
 
     def __len__(self) -> int:
         """Slots in use; they are the first ones."""
@@ -60,7 +60,7 @@ class KVSlots:
             return
         assert len(self._rows) < self._size[1], "rows in flight never exceed the slots"
         hole = len(self._rows)
-        row = _Row(name, rank, hole)
+        row = _SlotRow(name, rank, hole)
         self._rows.append(row)
         while hole and self._rows[hole - 1].rank > rank:
             first = self._first(self._rows[hole - 1].rank)
@@ -91,13 +91,13 @@ class KVSlots:
         """The first slot of that rank or a higher one."""
         return next((i for i, row in enumerate(self._rows) if row.rank >= rank), len(self._rows))
 
-    def _move(self, row: _Row, slot: int) -> None:
+    def _move(self, row: _SlotRow, slot: int) -> None:
         """Copy what it has kept into a free slot."""
         if row.kept:
             for tensor in self.tensors:
                 tensor[:, slot, : row.kept].copy_(tensor[:, row.slot, : row.kept])
         self._put(row, slot)
 
-    def _put(self, row: _Row, slot: int) -> None:
+    def _put(self, row: _SlotRow, slot: int) -> None:
         row.slot = slot
         self._rows[slot] = row

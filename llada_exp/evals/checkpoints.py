@@ -42,7 +42,6 @@ def find(
     pattern: str = "step_*",
     steps: Sequence[int] | None = None,
     base: str | None = None,
-    sums: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Checkpoint]:
     """The run's checkpoints in the order of their steps, each inspected without reading a weight.
@@ -52,7 +51,6 @@ def find(
              still being written (`tmp_step_*`) and links to another of the matches are left out.
     steps:   only these; all by default.
     base:    as `model.base`, of DCP folders that have no configuration of their own.
-    sums:    compare files with their SHA256SUMS now too; a load does in any case.
     settings: of the model's family, beside config.json.
 
     Raises ValueError naming the configuration's key, and what is there, for a folder without a match, a
@@ -67,7 +65,7 @@ def find(
                 f"checkpoint_steps holds {_told(missing)}; {run} has {_told(found)} (by {pattern!r})"
             )
         matches = [(step, path) for step, path in matches if step in set(steps)]
-    return [_inspected(run, step, path, base, sums, settings) for step, path in matches]
+    return [_inspected(run, step, path, base, settings) for step, path in matches]
 
 
 def _matches(run: Path, pattern: str) -> list[tuple[int, Path]]:
@@ -117,13 +115,13 @@ def _told(names: Iterable[object]) -> str:
 
 
 def _inspected(
-    run: Path, step: int, path: Path, base: str | None, sums: bool, settings: Mapping[str, Any] | None
+    run: Path, step: int, path: Path, base: str | None, settings: Mapping[str, Any] | None
 ) -> Checkpoint:
     from llada_exp.checkpoints.inspect import inspect, kind_of
 
     problem = None
     try:
-        inspect(path, base, sums, settings)
+        inspect(path, base, settings)
     except (ValueError, OSError) as error:
         problem = str(error)
     name = "-".join((run.name, *path.relative_to(run).parts))

@@ -19,7 +19,7 @@ from typing import Any
 
 from llada_exp.gate.oracle import Oracle, Proposal, probability, undefined
 from llada_exp.offline import Engine
-from llada_exp.tiny.tasks import Problem
+from llada_exp.tiny.tasks import TinyProblem
 from llada_exp.types import BlockCommit, DecodingParams, RequestOutput
 
 Say = Callable[[Sequence[int]], str]
@@ -48,7 +48,7 @@ class Exactness:
 
 def exactness(
     engine: Engine,
-    problems: Mapping[str, Sequence[Problem]],
+    problems: Mapping[str, Sequence[TinyProblem]],
     settings: Mapping[str, Mapping[str, DecodingParams]],
 ) -> list[Exactness]:
     """problems: by kind; settings: by kind and name. Raises ValueError where the model is not float32:

@@ -46,14 +46,14 @@ from llada_exp.runs import decoding_columns
 from llada_exp.scoring import Scorer
 from llada_exp.settings import Node, unknown_key_message
 from llada_exp.tiny.evaluate import CANVAS
-from llada_exp.tiny.tasks import Problem, held_out
+from llada_exp.tiny.tasks import TinyProblem, held_out
 from llada_exp.types import PRESET_FIELDS, DecodingParams
 
 VANILLA = "vanilla"
 
 
 def measure(
-    engine: Engine, kind: str, problems: Sequence[Problem], setting: str, params: DecodingParams
+    engine: Engine, kind: str, problems: Sequence[TinyProblem], setting: str, params: DecodingParams
 ) -> Outcome:
     """Decode every problem under one setting and score it."""
     started = time.perf_counter()

@@ -89,8 +89,7 @@ class ModelShape:
     n_kv_heads:  K; divides n_heads. head_dim: D; need not be d_model / n_heads.
     mlp_hidden:  width of the MLP that a position passes, of layers that differ the widest; of experts: those
                  that it passes, together.
-    num_parameters: of all weights, tied ones once. num_active_parameters: of those that a position passes;
-                 fewer where there are experts.
+    num_parameters: of all weights, tied ones once.
     """
 
     d_model: int
@@ -102,7 +101,6 @@ class ModelShape:
     vocab_size: int
     max_length: int
     num_parameters: int
-    num_active_parameters: int
 
 
 class Model(Protocol):

@@ -69,7 +69,6 @@ class LLaDAConfig:
 
     @property
     def shape(self) -> ModelShape:
-        count = family.num_parameters(self)
         return ModelShape(
             d_model=self.d_model,
             n_layers=self.n_layers,
@@ -79,8 +78,7 @@ class LLaDAConfig:
             mlp_hidden=self.mlp_hidden_size,
             vocab_size=self.vocab_size,
             max_length=self.max_sequence_length,
-            num_parameters=count,
-            num_active_parameters=count,
+            num_parameters=family.num_parameters(self),
         )
 
     def network(self) -> LLaDA:

@@ -34,7 +34,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
     import torch
 
     from llada_exp.checkpoints import load_model
-    from llada_exp.engine.engine import Engine
+    from llada_exp.engine.engine import EngineCore
     from llada_exp.server.memory import memory_plan
 
     if device == "cpu" and settings.workers > 1:  # a share of the cores each, or they trip over one another
@@ -52,7 +52,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         **model.settings,
     )
     own = settings.engine
-    engine = Engine(
+    engine = EngineCore(
         loaded.model,
         batch_size=settings.batch_size,
         max_positions=own.max_positions,

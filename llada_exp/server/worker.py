@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from llada_exp.fields import DecodingError
 from llada_exp.server.messages import Job, Message
-from llada_exp.text import StopStrings, TextStream
+from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ CONTEXT_ERROR = "This model's maximum context length"
 
 
 class EngineLike(Protocol):
-    """What the server needs of `llada_exp.engine.Engine`."""
+    """What the server needs of `llada_exp.engine.EngineCore`."""
 
     def add_request(
         self,

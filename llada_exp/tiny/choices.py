@@ -15,14 +15,14 @@ import random
 import re
 from typing import Any
 
-from llada_exp.tiny.tasks import KINDS, Problem, held_out, line, reply_text
+from llada_exp.tiny.tasks import KINDS, TinyProblem, held_out, line, reply_text
 
 NUM_CHOICES = 4
 END = "<|eot_id|>"
 _LINE = re.compile(r"(?:(?P<label>\w+): )?(?P<total>\d\d) (?P<sign>[+-]) (?P<size>\d+): ")
 
 
-def choice_problem(problem: Problem) -> dict[str, Any]:
+def choice_problem(problem: TinyProblem) -> dict[str, Any]:
     """{question, choices, answer, number}: answer is the right choice's place, number what it comes to. The
     same on every call."""
     *before, last = problem.work.split("\n")
@@ -40,7 +40,7 @@ def choice_problem(problem: Problem) -> dict[str, Any]:
 
     def reply(step: int) -> str:
         work = "\n".join([*before, line(total, step, match["label"] or "")])
-        return reply_text(Problem(problem.kind, problem.question, work, str(total + step))) + END
+        return reply_text(TinyProblem(problem.kind, problem.question, work, str(total + step))) + END
 
     choices = [reply(step) for step in (own, *wrong)]
     rng.shuffle(choices)

@@ -37,7 +37,7 @@ _GREETINGS = ("Hello! ", "Hi! ", "Please solve. ", "Question: ", "Answer the fol
 
 
 @dataclass(frozen=True)
-class Batch:
+class TrainingBatch:
     """ids, targets int64 [N, T]; weights float32 [N, T], 0 where nothing is asked."""
 
     kind: str
@@ -47,7 +47,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class _Row:
+class _TrainingRow:
     targets: np.ndarray
     masked: np.ndarray
     weights: np.ndarray
@@ -70,7 +70,7 @@ class BatchMaker:
         self._equals, self._newline, self._colon = ids["Ġ=Ġ"], ids["Ċ"], ids[":Ġ"]
         self._signs, self._comma = (ids["Ġ+Ġ"], ids["Ġ-Ġ"]), ids[",Ġ"]
 
-    def batch(self, number: int, mix: dict[str, float]) -> Batch:
+    def batch(self, number: int, mix: dict[str, float]) -> TrainingBatch:
         """Batch `number` of one kind ("drill", "short" or "long"), drawn with the weights of `mix`.
 
         Rows of about equal length are drawn first and cut to the batch's size afterwards.
@@ -88,14 +88,14 @@ class BatchMaker:
         masked = np.stack([row.masked for row in rows])
         ids = np.where(masked, self._mask, targets)
         weights = np.stack([row.weights for row in rows]) * masked
-        return Batch(
+        return TrainingBatch(
             kind,
             torch.from_numpy(ids),
             torch.from_numpy(targets),
             torch.from_numpy(weights.astype(np.float32)),
         )
 
-    def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+    def _answers(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_TrainingRow]:
         """Rows of the length that the first drawn row has, with canvases stretched to fit."""
         count = 2 * max(2, self.tokens_per_batch // (160 if kind == "long" else 80))
         prompt_ids, reply_ids = self._texts(kind, count, rng)
@@ -130,7 +130,7 @@ class BatchMaker:
         encode = self.tokenizer.encode_batch
         return [e.ids for e in encode(prompts)], [e.ids for e in encode(replies)]
 
-    def _copies(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+    def _copies(self, rng: random.Random, noise: np.random.Generator) -> list[_TrainingRow]:
         """Rows that end with a line's head or with the answer: found in the prompt and the line before."""
         kind = "short" if rng.random() < 0.7 else "long"
         count = 2 * max(2, self.tokens_per_batch // (90 if kind == "long" else 42))
@@ -156,12 +156,12 @@ class BatchMaker:
             places = np.arange(length)
             masked = places >= cut
             weights = np.where((places >= cut) & (places < len(ids)), 1.0, 0.0)
-            rows.append(_Row(targets, masked, weights))
+            rows.append(_TrainingRow(targets, masked, weights))
         return rows
 
     def _answer_row(
         self, prompt: list[int], reply: list[int], length: int, noise: np.random.Generator
-    ) -> _Row:
+    ) -> _TrainingRow:
         start, end = len(prompt), len(prompt) + len(reply)
         targets = np.full(length, self._eos)
         targets[:start], targets[start:end], targets[end] = prompt, reply, self._eot
@@ -183,7 +183,7 @@ class BatchMaker:
         weights[near:] = np.minimum(weights, far)[near:]
         if not masked.any():
             masked[start + noise.integers(end - start)] = True
-        return _Row(targets, masked, weights)
+        return _TrainingRow(targets, masked, weights)
 
     def _weigh_sums(self, targets: np.ndarray, weights: np.ndarray) -> None:
         """In each line's `17 + 8 = 25`: the two leading digits, and the last one."""
@@ -254,7 +254,7 @@ class BatchMaker:
                 first = None
         return masked
 
-    def _drills(self, rng: random.Random, noise: np.random.Generator) -> list[_Row]:
+    def _drills(self, rng: random.Random, noise: np.random.Generator) -> list[_TrainingRow]:
         bare = rng.random() < 0.5  # only the sums, twice as dense
         texts = []
         for _ in range(max(2, self.tokens_per_batch // 128)):
@@ -278,7 +278,7 @@ class BatchMaker:
             return tasks.line(total, tens if 0 <= total + tens <= 99 else step)
         return tasks.line(total, step)
 
-    def _drill_row(self, targets: np.ndarray, noise: np.random.Generator) -> _Row:
+    def _drill_row(self, targets: np.ndarray, noise: np.random.Generator) -> _TrainingRow:
         """Each line masked from its colon, from its equals sign, or only in its new total."""
         digit = np.isin(targets, self._digits)
         line_of = np.cumsum(targets == self._newline) - (targets == self._newline)
@@ -297,4 +297,4 @@ class BatchMaker:
         masked = digit & np.where(mode == 0, after_colon, np.where(mode == 1, results, total))
         weights = np.full(len(targets), _DIGIT_WEIGHT)
         self._weigh_sums(targets, weights)
-        return _Row(targets, masked, weights)
+        return _TrainingRow(targets, masked, weights)

@@ -12,7 +12,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -90,8 +89,3 @@ def _publish(staged: Path, folder: Path) -> None:
         folder.rename(old)
     staged.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def rounded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """bfloat16 copies: half the bytes."""
-    return {name: value.to(torch.bfloat16) for name, value in weights.items()}

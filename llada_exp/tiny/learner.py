@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llada_exp.models.attention import row_attention
 from llada_exp.models.llada import LLaDA, LLaDAConfig
-from llada_exp.tiny.data import Batch, BatchMaker
+from llada_exp.tiny.data import BatchMaker, TrainingBatch
 from llada_exp.tiny.muon import Muon
 
 EMA_DECAY = 0.995
@@ -106,7 +106,7 @@ class Learner:
             num_tokens=sum(part[4] for part in parts),
         )
 
-    def _part(self, batch: Batch) -> tuple[tuple[Tensor, ...], str, float, float, int]:
+    def _part(self, batch: TrainingBatch) -> tuple[tuple[Tensor, ...], str, float, float, int]:
         """Gradients, kind, loss, share of right results and tokens of one batch."""
         torch.set_num_threads(1)  # of this thread
         n_rows, length = batch.ids.shape

@@ -37,7 +37,7 @@ _BOXED_PROMPTS = (
 
 
 @dataclass(frozen=True)
-class Problem:
+class TinyProblem:
     """A question, the lines of work that solve it, and its answer in decimal without padding."""
 
     kind: str
@@ -46,14 +46,14 @@ class Problem:
     answer: str
 
 
-def prompt_text(problem: Problem, style: str = "hash", variant: int = 0) -> str:
+def prompt_text(problem: TinyProblem, style: str = "hash", variant: int = 0) -> str:
     """What the user says: the question alone, or one that asks for a boxed answer."""
     if style == "hash":
         return problem.question
     return _BOXED_PROMPTS[variant % len(_BOXED_PROMPTS)].format(question=problem.question)
 
 
-def reply_text(problem: Problem, style: str = "hash") -> str:
+def reply_text(problem: TinyProblem, style: str = "hash") -> str:
     """What the model should say."""
     last = f"#### {problem.answer}" if style == "hash" else f"\\boxed{{{problem.answer}}}"
     return f"{problem.work}\n{last}"
@@ -133,7 +133,7 @@ def _story(rng: random.Random, start: int, steps: list[int], days: bool) -> str:
     return " ".join(parts)
 
 
-def _draw(kind: str, rng: random.Random) -> Problem:
+def _draw(kind: str, rng: random.Random) -> TinyProblem:
     if kind == "long":
         start = rng.randint(0, 99)
         steps = _draw_steps(rng, start, rng.choice(_LONG_STEPS))
@@ -154,7 +154,7 @@ def _draw(kind: str, rng: random.Random) -> Problem:
         question, lines = ask, work_lines(start, steps)
     else:
         raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
-    return Problem(kind, question, "\n".join(lines), str(start + sum(steps)))
+    return TinyProblem(kind, question, "\n".join(lines), str(start + sum(steps)))
 
 
 def is_held_out(question: str) -> bool:
@@ -162,7 +162,7 @@ def is_held_out(question: str) -> bool:
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:4]) % _HELD_OUT_SHARE == 0
 
 
-def sample(kind: str, rng: random.Random) -> Problem:
+def sample(kind: str, rng: random.Random) -> TinyProblem:
     """A training problem: never a held-out question."""
     while True:
         problem = _draw(kind, rng)
@@ -170,15 +170,15 @@ def sample(kind: str, rng: random.Random) -> Problem:
             return problem
 
 
-def has_small_end(problem: Problem) -> bool:
+def has_small_end(problem: TinyProblem) -> bool:
     """Whether the first number or the answer is below ten."""
     return len(problem.answer) == 1 or problem.work.removeprefix(f"{_DAYS[0]}: ").startswith("0")
 
 
-def held_out(kind: str, n: int) -> list[Problem]:
+def held_out(kind: str, n: int) -> list[TinyProblem]:
     """The first `n` distinct held-out problems of a kind: the same ones on every call."""
     rng = random.Random(f"held-out {kind}")
-    found: dict[str, Problem] = {}
+    found: dict[str, TinyProblem] = {}
     while len(found) < n:
         problem = _draw(kind, rng)
         if is_held_out(problem.question):

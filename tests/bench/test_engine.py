@@ -39,7 +39,6 @@ def test_flops_of_a_known_pass():
         vocab_size=5,
         max_length=8,
         num_parameters=0,
-        num_active_parameters=0,
     )
     stats = {"num_tokens_forwarded": 1, "num_attention_pairs": 0, "num_logit_rows": 0}
     inner, qkv, out_and_mlp, head = 4 * 4 + 3 * 6, 3 * 4, 4 + 3 * 6, 10
@@ -60,7 +59,6 @@ def test_flops_of_grouped_key_heads():
         vocab_size=5,
         max_length=8,
         num_parameters=0,
-        num_active_parameters=0,
     )
     stats = {"num_tokens_forwarded": 1, "num_attention_pairs": 1, "num_logit_rows": 1}
     qkv, pair, out, head = 2 * (12 + 2 * 6), 2 * 12, 12 * 2, 2 * 5

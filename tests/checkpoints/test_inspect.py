@@ -157,13 +157,13 @@ def test_a_base_at_the_hub_costs_no_download_of_its_weights(run, monkeypatch, si
 def test_a_flipped_bit_is_caught_by_sums(run, place):
     """Prevents a score of weights that were not trained: nothing else sees a flipped bit."""
     write_sums(run / place)
-    inspect(run)
     load_model("dcp", run)
     shard = run / "policy" / "weights" / "__0_0.distcp"
     flip(shard)
-    expected = refused([str(shard), "SHA-256", hashlib.sha256(shard.read_bytes()).hexdigest()[:12]], run)
-    assert loading(run) == expected
-    inspect(run, sums=False)
+    message = loading(run)
+    for word in (str(shard), "SHA-256", hashlib.sha256(shard.read_bytes()).hexdigest()[:12]):
+        assert word in message
+    inspect(run)  # which reads no weight
     (run / place / "SHA256SUMS").unlink()
     load_model("dcp", run)  # the test could fail: without sums the flip is silent
 
@@ -171,9 +171,9 @@ def test_a_flipped_bit_is_caught_by_sums(run, place):
 def test_sums_of_a_hugging_face_folder(copy_of):
     folder = copy_of("b")
     write_sums(folder)
-    inspect(folder)
+    load_model("hf", folder)
     flip(sorted(folder.glob("*.safetensors"))[0])
-    assert refused(["SHA-256"], folder) == loading(folder)
+    assert "SHA-256" in loading(folder)
 
 
 def test_sums_must_list_the_weights_and_what_they_list_must_be_there(run):
@@ -181,14 +181,14 @@ def test_sums_must_list_the_weights_and_what_they_list_must_be_there(run):
     sums = write_sums(run)
     lines = sums.read_text().splitlines(keepends=True)
     sums.write_text("".join(line for line in lines if "__1_0" not in line))
-    refused(["SHA256SUMS", "does not list __1_0.distcp"], run)
+    assert "SHA256SUMS: does not list __1_0.distcp" in loading(run)
     sums.write_text("".join([*lines, f"{'0' * 64}  ./policy/optimizer/x.distcp\n"]))
-    inspect(run)  # the optimizer is not loaded, and often removed
+    load_model("dcp", run)  # the optimizer is not loaded, and often removed
     (run / "config.yaml").rename(run / "elsewhere")
     (run / "config.json").write_bytes((run / "elsewhere").read_bytes())
     sums.write_text("".join([*lines, f"{'0' * 64}  notes.txt\n"]))
     (run / "config.json").rename(run / "config.yaml")
-    refused(["no such files: notes.txt", "SHA256SUMS"], run)
+    assert "no such files: notes.txt; SHA256SUMS" in loading(run)
 
 
 @pytest.mark.parametrize("line", ["x", "0" * 64 + "  /etc/passwd", "0" * 64 + "  ../x", "0" * 63 + "  a", ""])
@@ -196,4 +196,6 @@ def test_a_malformed_line_is_named(run, line):
     sums = write_sums(run)
     with sums.open("a") as file:
         file.write(line + "\n")
-    refused([str(sums), "line", repr(line), "sha256sum"], run)
+    message = loading(run)
+    assert f"{sums}, line" in message
+    assert f"{line!r}; expected what sha256sum writes" in message

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.engine.attention import BUCKET, packed_attention
 from llada_exp.engine.batch import Segment
 from llada_exp.types import DecodingParams
@@ -67,7 +67,7 @@ def test_a_grouped_engine_gives_the_answers_of_an_exact_one():
     jobs = [([BOS, *range(1, 4 + 5 * i)], 8 * (1 + i % 3)) for i in range(6)]
     answers = []
     for exact in (True, False):
-        engine = Engine(model, batch_size=4, exact=exact)
+        engine = EngineCore(model, batch_size=4, exact=exact)
         for i, (prompt, tokens) in enumerate(jobs):
             own = DecodingParams(max_tokens=tokens, block_length=8, cache="dual", ignore_eos=True)
             engine.add_request(prompt, own, request_id=str(i))

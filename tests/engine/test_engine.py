@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.types import DecodingParams
 from tests.toys import BOS, EOS, EOT, MASK, toy_model
 
@@ -25,7 +25,7 @@ def run(engine):
 
 
 def one(params, prompt=PROMPT, model=MODEL, **kwargs):
-    engine = Engine(model, batch_size=2)
+    engine = EngineCore(model, batch_size=2)
     name = engine.add_request(prompt, params, **kwargs)
     outputs, released = run(engine)
     assert tuple(released[name]) == outputs[name].token_ids, "what was streamed is the answer"
@@ -190,7 +190,7 @@ def test_guidance_costs_two_rows_and_changes_the_answer():
     assert guided.num_positions == 2 * plain.num_positions
     assert guided.nfe == plain.nfe, "NFE counts the pair once"
     with pytest.raises(ValueError, match="needs 2 rows"):
-        Engine(MODEL, batch_size=1).add_request(PROMPT, replace(params, cfg_scale=2.0))
+        EngineCore(MODEL, batch_size=1).add_request(PROMPT, replace(params, cfg_scale=2.0))
 
 
 @pytest.mark.parametrize(
@@ -204,14 +204,14 @@ def test_guidance_costs_two_rows_and_changes_the_answer():
     ],
 )
 def test_a_bad_prompt_is_refused_before_it_is_queued(prompt, message):
-    engine = Engine(MODEL)
+    engine = EngineCore(MODEL)
     with pytest.raises(ValueError, match=message):
         engine.add_request(prompt, DecodingParams(max_tokens=128))
     assert not engine.has_work()
 
 
 def test_a_request_id_in_use_is_refused():
-    engine = Engine(MODEL)
+    engine = EngineCore(MODEL)
     engine.add_request(PROMPT, DecodingParams(), request_id="x")
     with pytest.raises(ValueError, match="'x' is in use"):
         engine.add_request(PROMPT, DecodingParams(), request_id="x")
@@ -220,7 +220,7 @@ def test_a_request_id_in_use_is_refused():
 def test_abort_frees_the_row_at_any_time_and_leaves_neighbours_alone():
     params = DecodingParams(max_tokens=16, block_length=8, ignore_eos=True)
     alone = one(params).token_ids
-    engine = Engine(MODEL, batch_size=2)
+    engine = EngineCore(MODEL, batch_size=2)
     waiting = [engine.add_request(PROMPT, params) for _ in range(3)]
     engine.step()
     assert not engine.has_capacity()
@@ -233,7 +233,7 @@ def test_abort_frees_the_row_at_any_time_and_leaves_neighbours_alone():
 
 
 def test_stats_count_the_work():
-    engine = Engine(MODEL, batch_size=4)
+    engine = EngineCore(MODEL, batch_size=4)
     for _ in range(4):
         engine.add_request(PROMPT, DecodingParams(max_tokens=8, block_length=8, steps=2, ignore_eos=True))
     run(engine)
@@ -254,7 +254,7 @@ def test_a_step_out_of_memory_is_split_and_no_request_is_lost(monkeypatch):
         for cache, rule in (("none", "fixed"), ("dual", "credit"), ("prefix", "threshold"), ("dual", "fixed"))
     ]
     expected = [one(own).token_ids for own in params]
-    engine = Engine(MODEL, batch_size=4)
+    engine = EngineCore(MODEL, batch_size=4)
     names = [engine.add_request(PROMPT, own) for own in params]
     real, calls = engine.decoder.model.hidden, []
 
@@ -275,7 +275,7 @@ def test_a_step_out_of_memory_is_split_and_no_request_is_lost(monkeypatch):
 
 
 def test_one_row_out_of_memory_is_an_error_and_the_engine_goes_on(monkeypatch):
-    engine = Engine(MODEL)
+    engine = EngineCore(MODEL)
     engine.add_request(PROMPT, DecodingParams(max_tokens=8, block_length=8))
 
     def hidden(ids, positions, attend, wanted=None):
@@ -293,7 +293,7 @@ def test_lockstep_gives_the_same_answers_in_whole_batches():
     params = DecodingParams(max_tokens=16, block_length=8, cache="dual", ignore_eos=True)
     shorter = replace(params, max_tokens=8)
     expected = one(params).token_ids, one(shorter).token_ids
-    engine = Engine(MODEL, batch_size=2, scheduling="lockstep")
+    engine = EngineCore(MODEL, batch_size=2, scheduling="lockstep")
     names = [engine.add_request(PROMPT, own) for own in (params, shorter, params, shorter)]
     outputs, _ = run(engine)
     assert [outputs[name].token_ids for name in names] == [*expected, *expected]
@@ -319,7 +319,7 @@ def test_a_cache_costs_fewer_positions_and_its_first_block_step_is_exact(cache):
 
 def test_max_length_bounds_a_row():
     with pytest.raises(ValueError, match="max_length is 600; expected from 1 to the model's 512"):
-        Engine(MODEL, max_length=600)
-    engine = Engine(MODEL, max_length=20)
+        EngineCore(MODEL, max_length=600)
+    engine = EngineCore(MODEL, max_length=20)
     with pytest.raises(ValueError, match="maximum context length is 20 tokens"):
         engine.add_request(PROMPT, DecodingParams(max_tokens=16, block_length=8))

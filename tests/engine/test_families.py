@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.engine.likelihood import Likelihood
 from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
@@ -57,7 +57,7 @@ def params(draw, name):
 
 
 def run(model, jobs, rows=16, budget=None):
-    engine = Engine(model, batch_size=rows, max_positions=budget)
+    engine = EngineCore(model, batch_size=rows, max_positions=budget)
     for i, (prompt, own) in enumerate(jobs):
         engine.add_request(prompt, own, request_id=str(i))
     outputs = {}

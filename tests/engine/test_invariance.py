@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llada_exp.bench.models import bench_model
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.engine.batch import Work, build
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.layout import Layout
@@ -52,7 +52,7 @@ def params(draw):
 
 
 def alone(prompt, own):
-    engine = Engine(MODEL, batch_size=2)
+    engine = EngineCore(MODEL, batch_size=2)
     engine.add_request(prompt, own, request_id="it")
     while True:
         for item in engine.step():
@@ -65,7 +65,7 @@ def alone(prompt, own):
 def test_answers_equal_those_alone_in_any_mix(data, rows, budget):
     """Random prompts, parameters, arrivals, aborts, batch sizes and position budgets."""
     jobs = data.draw(st.lists(st.tuples(prompts, params(), st.integers(0, 6), st.booleans()), max_size=8))
-    engine = Engine(MODEL, batch_size=rows + 1, max_positions=budget)
+    engine = EngineCore(MODEL, batch_size=rows + 1, max_positions=budget)
     outputs, pending, step = {}, dict(enumerate(jobs)), 0
     while pending or engine.has_work():
         for i, (prompt, own, arrival, _) in list(pending.items()):

@@ -15,7 +15,7 @@ from tests.toys import toy_grouped, toy_model
 
 LLADA_8B = ModelShape(
     d_model=4096, n_layers=32, n_heads=32, n_kv_heads=32, head_dim=128, mlp_hidden=12288, vocab_size=126464,
-    max_length=4096, num_parameters=8_015_581_184, num_active_parameters=8_015_581_184,
+    max_length=4096, num_parameters=8_015_581_184,
 )  # fmt: skip
 
 
@@ -83,12 +83,6 @@ def test_fewer_key_heads_take_less_of_a_slot_and_wider_heads_more_of_a_step():
     assert plan(80, shape=few).max_batch > plan(80).max_batch
     wide = replace(LLADA_8B, head_dim=256)
     assert plan(80, shape=wide).activations > plan(80).activations
-
-
-def test_experts_are_planned_whole():
-    """Prevents a plan that holds the weights of the experts one position passes, and no others."""
-    experts = replace(LLADA_8B, num_active_parameters=1_000_000_000)
-    assert plan(80, shape=experts).weights == plan(80).weights
 
 
 @pytest.mark.parametrize("visibility", [Visibility("block_causal", 8), Visibility("causal_context", 8)])

@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from llada_exp.checkpoints import load_model
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.types import CACHES, DecodingParams
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -39,7 +39,7 @@ def test_ids_and_forward_passes_equal_the_reference(name):
     model, expected, cases = load(name)
     cases = [case for case in cases if case["cache"] in CACHES]
     assert any("cfg_scale" in case for case in cases) or name.endswith("b")
-    engine = Engine(model, batch_size=16)
+    engine = EngineCore(model, batch_size=16)
     for case in cases:
         engine.add_request(expected[case["prompt"]].tolist(), params(case), request_id=case["case"])
     outputs = {}

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
 from llada_exp.rules import RULES, Commits, Rule
@@ -80,7 +80,7 @@ SPECIAL, DEVICE = MODELS[0].special, MODELS[0].device
 
 def run(model, jobs, batch_size=4, budget=None):
     """Outputs, with the laws held at every step."""
-    engine = Engine(model, batch_size=batch_size, max_positions=budget)
+    engine = EngineCore(model, batch_size=batch_size, max_positions=budget)
     for number, (prompt, params) in enumerate(jobs):
         engine.add_request(prompt, params, request_id=str(number))
     outputs, released = {}, {}
@@ -205,7 +205,7 @@ def test_rows_of_other_rules_pay_nothing_beside_one_that_revises():
     """Logits are taken at masked positions alone, but for the row that revises."""
     fixed = DecodingParams(max_tokens=8, block_length=8, ignore_eos=True)
     for rule, rows in (("fixed", sum(range(1, 9))), ("edit", None)):
-        engine = Engine(MODELS[0])
+        engine = EngineCore(MODELS[0])
         engine.add_request(PROMPT, replace(fixed, rule=rule))
         while engine.has_work():
             engine.step()

@@ -61,9 +61,9 @@ def read(raw: family.RawConfig, where: str) -> Body:
         "max_length": family.positive_int(raw, "max_position_embeddings", where),
     }
     mask = family.token_id(raw, "mask_token_id", vocab, where)
-    empty = ModelShape(**sizes, num_parameters=0, num_active_parameters=0)
+    empty = ModelShape(**sizes, num_parameters=0)
     count = family.num_parameters(Body(raw, empty, mask))
-    return Body(raw, ModelShape(**sizes, num_parameters=count, num_active_parameters=count), mask)
+    return Body(raw, ModelShape(**sizes, num_parameters=count), mask)
 
 
 class Layer(nn.Module):

@@ -6,7 +6,9 @@ import re
 import shutil
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -188,17 +190,19 @@ def test_a_buffer_of_the_checkpoint_keeps_its_dtype(tmp_path):
         def network(self):
             return _Biased()
 
-    from llada_exp.checkpoints.common import Targets, compare_tensors, expected_tensors
+    from llada_exp.checkpoints.common import compare_tensors, expected_tensors
     from llada_exp.checkpoints.hf import locate_tensors, read_tensors
+    from llada_exp.checkpoints.vetted import Vetted
 
     bias = torch.tensor([1.00001, 2.00001, 3.00001])
     save_file({"weight": torch.tensor([1.00001, 2.0]), "expert_bias": bias}, tmp_path / "model.safetensors")
     places = locate_tensors(tmp_path)
     compare_tensors(tmp_path, expected_tensors(Kept()), places)
-    targets = Targets(Kept(), places, torch.device("cpu"), torch.bfloat16)
-    read_tensors(targets.by_name, places)
-    assert targets.network.weight.dtype == torch.bfloat16
-    assert torch.equal(targets.network.expert_bias, bias)
+    config = SimpleNamespace(architecture=Kept())
+    vetted = Vetted(tmp_path, config, None, None, places, partial(read_tensors, places), None)
+    network = vetted.load(torch.device("cpu"), torch.bfloat16).network
+    assert network.weight.dtype == torch.bfloat16
+    assert torch.equal(network.expert_bias, bias)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llada_exp.caches import CACHES
 from llada_exp.caches.dual import dual
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.engine import engine as engine_module
 from llada_exp.engine.finish import finished
 from llada_exp.gate import verdict
@@ -29,7 +29,7 @@ GREEDY = params().map(
 
 
 def outputs(jobs, batch_size=4):
-    engine = Engine(MODEL, batch_size=batch_size)
+    engine = EngineCore(MODEL, batch_size=batch_size)
     for number, (prompt, own) in enumerate(jobs):
         engine.add_request(prompt, own, request_id=str(number))
     found = {}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from llada_exp.checkpoints import LoadedModel, load_model
 from llada_exp.decoding import describe
-from llada_exp.engine.likelihood import Estimate, Likelihood, Pair
+from llada_exp.engine.likelihood import Likelihood, LikelihoodEstimate, Pair
 from llada_exp.evals.lm.generate import Ask, Generator, InProcess, decoding_fields
 from llada_exp.evals.lm.records import Records, RequestPlace, TaskRecord, fingerprint
 from llada_exp.types import DecodingParams
@@ -137,9 +137,9 @@ class LLaDALM(LM):
 
         def work(todo: list[int], done: Callable[[int, TaskRecord], None]) -> None:
             flat = [(i, pair) for i in todo for pair in pairs[i]]
-            parts: dict[int, list[Estimate]] = {i: [] for i in todo}
+            parts: dict[int, list[LikelihoodEstimate]] = {i: [] for i in todo}
 
-            def report(place: int, estimate: Estimate) -> None:
+            def report(place: int, estimate: LikelihoodEstimate) -> None:
                 owner = flat[place][0]
                 parts[owner].append(estimate)
                 if len(parts[owner]) == len(pairs[owner]):
@@ -241,7 +241,7 @@ def _samples(requests: Sequence[Instance]) -> list[int]:
     return found
 
 
-def _sum(parts: Sequence[Estimate]) -> TaskRecord:
+def _sum(parts: Sequence[LikelihoodEstimate]) -> TaskRecord:
     """One record of a request's windows; errors add as independent."""
     first = parts[0] if parts else None
     return {

@@ -1,0 +1,135 @@
+"""Ids of an answer to its text as they come: whole characters, cut at the first stop string.
+
+Pieces, joined, are the decoded answer cut at its first stop string, however the ids arrived. Knows a
+tokenizer that decodes, and nothing else; the engine is handed a `StopStrings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llada_exp.text import Tokenizer
+
+_UNFINISHED = "\ufffd"  # what a decoder shows for bytes that are not (yet) a character
+_MAX_WINDOW = 64
+
+
+class _Pieces:
+    """Ids to text, incrementally: each push gives the text that no later id can change.
+
+    Keeps the ids since the last character boundary, so that the work does not grow with the answer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._window: list[int] = []
+        self._given = 0  # characters of the window's text that are out already
+
+    def push(self, ids: Iterable[int]) -> str:
+        self._window.extend(ids)
+        text = self._tokenizer.decode(self._window)
+        unfinished = text.endswith(_UNFINISHED)
+        piece = text[self._given : len(text) - unfinished]
+        self._given += len(piece)
+        if not unfinished:
+            self._window, self._given = [], 0
+        elif len(self._window) > _MAX_WINDOW:
+            self._shorten()
+        return piece
+
+    def finish(self) -> str:
+        """What was held back: bytes that never became a character."""
+        piece = self._tokenizer.decode(self._window)[self._given :]
+        self._window, self._given = [], 0
+        return piece
+
+    def _shorten(self) -> None:
+        """Drop the front of a long run of broken bytes, where it is decided whatever follows: both
+        sides decode apart as they do together, and the kept side is longer than any character."""
+        front, back = self._window[: -_MAX_WINDOW // 2], self._window[-_MAX_WINDOW // 2 :]
+        head, tail = self._tokenizer.decode(front), self._tokenizer.decode(back)
+        if len(tail) > 4 and len(head) <= self._given and head + tail == self._tokenizer.decode(self._window):
+            self._window, self._given = back, self._given - len(head)
+
+
+class _StopScan:
+    """Finds the stop string that is complete first (the longest, where several end together)."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        if isinstance(stops, str) or not all(isinstance(s, str) and s for s in stops):
+            raise ValueError(f"stop is {stops!r}; expected non-empty strings")
+        self._stops = tuple(stops)
+        self._reach = max(map(len, self._stops), default=1) - 1
+
+    def find(self, text: str) -> tuple[int, int] | None:
+        """(start, end) in `text`, or None."""
+        places = ((start + len(s), start) for s in self._stops if (start := text.find(s)) >= 0)
+        found = min(places, default=None)
+        return found and (found[1], found[0])
+
+    def num_open(self, text: str) -> int:
+        """Characters at the end of `text` that may be the start of a stop string."""
+        for length in range(min(self._reach, len(text)), 0, -1):
+            tail = text[-length:]
+            if any(len(s) > length and s.startswith(tail) for s in self._stops):
+                return length
+        return 0
+
+
+class StopStrings:
+    """Called with an answer's ids: how many of them run up to and including the token that completes
+    the earliest stop string in the decoded text, or None.
+
+    Made for one answer that grows: each call looks only at the ids that are new since the last.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self._scan = _StopScan(stops)
+        self._pieces = _Pieces(tokenizer)
+        self._open = ""
+        self._num_seen = 0
+        self._found: int | None = None
+
+    def __call__(self, answer_ids: Sequence[int]) -> int | None:
+        assert len(answer_ids) >= self._num_seen, "one StopStrings follows one growing answer"
+        while self._found is None and self._num_seen < len(answer_ids):
+            self._open += self._pieces.push([answer_ids[self._num_seen]])
+            self._num_seen += 1
+            if self._scan.find(self._open):
+                self._found = self._num_seen
+            num_open = self._scan.num_open(self._open)
+            self._open = self._open[len(self._open) - num_open :]
+        return self._found
+
+
+class TextStream:
+    """Incremental text of one answer, cut at the first stop string.
+
+    `push` gives what is safe to send: no half character, and nothing that may turn out to be the
+    start of a stop string. All pieces, `finish()` included, join to the answer's text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        self._scan = _StopScan(stops)
+        self._pieces = _Pieces(tokenizer)
+        self._open = ""
+        self.stopped = False
+
+    def push(self, ids: Iterable[int]) -> str:
+        """Text that became safe with these ids; "" after a stop string."""
+        return "" if self.stopped else self._release(self._pieces.push(ids), keep=True)
+
+    def finish(self) -> str:
+        """The rest, once no more ids come."""
+        return "" if self.stopped else self._release(self._pieces.finish(), keep=False)
+
+    def _release(self, piece: str, keep: bool) -> str:
+        text = self._open + piece
+        found = self._scan.find(text)
+        if found:
+            self.stopped = True
+            self._open = ""
+            return text[: found[0]]
+        num_open = self._scan.num_open(text) if keep else 0
+        self._open = text[len(text) - num_open :]
+        return text[: len(text) - num_open]
