@@ -14,7 +14,7 @@ from llada_exp.bench.workload import Prompt
 from llada_exp.clients.pool import PoolResponse
 from llada_exp.evals.builtin import questions
 from llada_exp.evals.builtin.benchmarks import Problem
-from llada_exp.gate import run as gate
+from llada_exp.gate import measure as gate
 from llada_exp.scoring import Scorer, decide, decide_response, extract, plain, vote
 from llada_exp.tiny import tasks
 from llada_exp.types import DecodingParams
