@@ -52,46 +52,45 @@ def run(settings: EvalSettings, folder: Path) -> Found:
     outcome = tasks.run_lm_eval(
         **_common(settings, folder),
         model=model,
-        request=settings.request,
         preset=server.decoding,
         batch_size=server.batch_size,
         max_positions=server.engine.max_positions,
         max_length=server.engine.max_length,
     )
-    return _found(outcome, server.model.name, None, local=True)
+    return _result(outcome, server.model.name, None, local=True)
 
 
 def _on_endpoints(settings: EvalSettings, folder: Path) -> Found:
-    with target(settings, folder) as own:
+    with target(settings, folder) as endpoints:
         outcome = tasks.run_lm_eval(
             **_common(settings, folder),
-            pool=lambda: own.pool(settings),
-            model_name=own.model,
-            request=settings.request,
+            pool=lambda: endpoints.pool(settings),
+            model_name=endpoints.model,
             concurrency=settings.concurrency,
         )
-        return _found(outcome, own.model, own.urls[0], local=False)
+        return _result(outcome, endpoints.model, endpoints.urls[0], local=False)
 
 
 def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
-    own = settings.harness_keys
+    keys = settings.harness_keys
     return {
         "tasks": [b.name for b in settings.benchmarks],
         "folder": folder,
-        "gen_kwargs": own["gen_kwargs"],
+        "request": settings.request,
+        "gen_kwargs": keys["gen_kwargs"],
         "limit": settings.max_samples,
-        "num_fewshot": own["num_fewshot"],
+        "num_fewshot": keys["num_fewshot"],
         "apply_chat_template": settings.chat_template,
-        "multiturn": own["multiturn"],
-        "num_mc": own["num_mc"],
+        "multiturn": keys["multiturn"],
+        "num_mc": keys["num_mc"],
         "mc_seed": settings.seed,
-        "add_bos": own["add_bos"],
-        "include_path": own["include_path"],
-        "allow_code": own["allow_code"],
+        "add_bos": keys["add_bos"],
+        "include_path": keys["include_path"],
+        "allow_code": keys["allow_code"],
     }
 
 
-def _found(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> Found:
+def _result(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> Found:
     if outcome.num_cut:
         to_stderr(f"warning: {outcome.num_cut} prompts were too long for a row and lost their start")
     return Found(

@@ -24,7 +24,7 @@ from typing import Any
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool
 from llada_exp.evals.answers import Answer
-from llada_exp.evals.lm import results as lm_answers
+from llada_exp.evals.lm import results as lm_results
 from llada_exp.evals.lm.generate import Generator, OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole
@@ -43,7 +43,7 @@ class TaskOutcome:
     groups: a group's tasks and groups."""
 
     answers: list[Answer]
-    metrics: lm_answers.TaskMetrics
+    metrics: lm_results.TaskMetrics
     scored_by: dict[str, str] = field(default_factory=dict)
     version: str = ""
     num_before: int = 0
@@ -110,8 +110,8 @@ def run_lm_eval(
     kinds = {name: task.OUTPUT_TYPE for name, task in loaded["tasks"].items()}
     if model is None:
         _check_texts_alone(kinds)
-    own_folder = folder / FOLDER
-    records = Records(own_folder / RECORDS)
+    lm_folder = folder / FOLDER
+    records = Records(lm_folder / RECORDS)
     lm = _model(
         model,
         generator=OverHttp(pool, model_name or "llada", concurrency, request) if pool else None,
@@ -139,21 +139,21 @@ def run_lm_eval(
         confirm_run_unsafe_code=allow_code,
     )
     samples = results.pop("samples")
-    _write(own_folder, results, samples)
-    found = [
+    _write(lm_folder, results, samples)
+    answers = [
         answer
         for name, task in loaded["tasks"].items()
-        for answer in lm_answers.answers(name, samples[name], records, _question(task), lm.mc)
+        for answer in lm_results.answers(name, samples[name], records, _question(task), lm.mc)
     ]
-    by = {name: lm_answers.scored_by(own) for name, own in samples.items()}
+    by = {name: lm_results.scored_by(task_samples) for name, task_samples in samples.items()}
     return TaskOutcome(
-        answers=found,
-        metrics=lm_answers.metrics(results),
-        scored_by={name: lm_answers.label(f"{b[1]},{b[0]}") for name, b in by.items() if b},
+        answers=answers,
+        metrics=lm_results.metrics(results),
+        scored_by={name: lm_results.label(f"{b[1]},{b[0]}") for name, b in by.items() if b},
         version=version,
         num_before=records.num_before,
         num_cut=records.num_cut,
-        groups={name: own for name, own in results.get("group_subtasks", {}).items() if own},
+        groups={name: parts for name, parts in results.get("group_subtasks", {}).items() if parts},
     )
 
 
@@ -222,9 +222,9 @@ def _local(task: str) -> dict[str, Any] | str:
 
 def _beside(files: Any, folder: Path) -> Any:
     if isinstance(files, Mapping):
-        return {split: _beside(own, folder) for split, own in files.items()}
+        return {split: _beside(file, folder) for split, file in files.items()}
     if isinstance(files, list):
-        return [_beside(own, folder) for own in files]
+        return [_beside(file, folder) for file in files]
     return str(folder / files) if isinstance(files, str) and (folder / files).is_file() else files
 
 
@@ -268,6 +268,6 @@ def _write(folder: Path, results: Mapping[str, Any], samples: Mapping[str, Seque
 
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "results.json", text(results, indent=2))
-    for name, own in samples.items():
+    for name, task_samples in samples.items():
         safe = name.replace("/", "__")
-        write_whole(folder / f"samples_{safe}.jsonl", "".join(text(sample) for sample in own))
+        write_whole(folder / f"samples_{safe}.jsonl", "".join(text(sample) for sample in task_samples))

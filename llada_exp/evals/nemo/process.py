@@ -110,25 +110,25 @@ def _watch(process: subprocess.Popen[bytes], alive: Callable[[], str | None]) ->
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Ask all that is left of a run to end, and insist: its jobs run in sessions of their own."""
-    asked: set[int] = set()
+    signalled: set[int] = set()
     until = time.monotonic() + STOP_S
     while left := _marked(mark) | ({process.pid} if process.poll() is None else set()):
         late = time.monotonic() > until
-        for pid in left if late else left - asked:
+        for pid in left if late else left - signalled:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        asked |= left
+        signalled |= left
         time.sleep(0.05)
 
 
 def _marked(mark: str) -> set[int]:
     """Processes whose environment carries the mark."""
-    word, found = f"{MARK}={mark}".encode(), set()
+    word, pids = f"{MARK}={mark}".encode(), set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if word in path.read_bytes().split(b"\0"):
-                found.add(int(path.parent.name))
-    return found
+                pids.add(int(path.parent.name))
+    return pids
 
 
 def tail(log: Path, num_lines: int = 20) -> str:
