@@ -25,11 +25,10 @@ from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool
 from llada_exp.evals.answers import Answer
 from llada_exp.evals.lm import results as lm_results
-from llada_exp.evals.lm.generate import Generator, OverHttp
+from llada_exp.evals.lm.generate import OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole
 from llada_exp.settings import nearest
-from llada_exp.types import DecodingParams
 
 GENERATES = "generate_until"
 FOLDER, RECORDS = "lm_eval", "records.jsonl"
@@ -69,39 +68,35 @@ def run_lm_eval(
     folder: Path,
     model: LoadedModel | None = None,
     pool: Callable[[], Pool] | None = None,
-    model_name: str | None = None,
+    model_name: str = "llada",
+    concurrency: int = 64,
     request: Mapping[str, Any] | None = None,
-    preset: DecodingParams = DecodingParams(),
     gen_kwargs: Mapping[str, Any] | None = None,
     limit: int | None = None,
     num_fewshot: int | None = None,
     apply_chat_template: bool = False,
     multiturn: bool = True,
-    num_mc: int = 128,
-    mc_seed: int = 0,
-    cfg_scale: float | None = None,
-    batch_size: int = 16,
-    max_positions: int = 8192,
-    max_length: int | None = None,
-    add_bos: bool = False,
-    concurrency: int = 64,
     include_path: str | None = None,
     allow_code: bool = False,
+    **options: Any,
 ) -> TaskOutcome:
     """Run tasks, and keep what came in `folder`.
 
     model, or `pool`, which makes a pool of endpoints: one of the two.
     request:     decoding fields that the user named; they take the place of the tasks' own arguments.
-    preset:      with a model: the decoding of what neither names. Of endpoints, it is their own.
     gen_kwargs:  generation arguments in place of the tasks', in lm-eval's words.
     limit:       documents of each task, the first ones. num_fewshot: None = the task's.
     multiturn:   with a chat template, examples are turns of the chat; else all is one message.
-    num_mc, mc_seed, cfg_scale, max_positions: of likelihoods. batch_size: rows of texts in flight.
     allow_code:  run tasks that execute what the model wrote (HumanEval, MBPP).
+    options:     of `LLaDALM`: num_mc, mc_seed, preset, batch_size ...
 
     Raises ValueError naming the benchmark or argument at fault; ServersGone and Refused of endpoints.
     """
     version = require()
+    from lm_eval import simple_evaluate
+
+    from llada_exp.evals.lm.model import LLaDALM
+
     if (model is None) == (pool is None):
         raise ValueError("harness is lm_eval; give a model or a pool of endpoints, one of the two")
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
@@ -112,24 +107,19 @@ def run_lm_eval(
         _check_texts_alone(kinds)
     lm_folder = folder / FOLDER
     records = Records(lm_folder / RECORDS)
-    lm = _model(
+    lm = LLaDALM(
         model,
-        generator=OverHttp(pool, model_name or "llada", concurrency, request) if pool else None,
-        name=model_name,
-        num_mc=num_mc,
-        mc_seed=mc_seed,
+        generator=OverHttp(pool, model_name, concurrency, request) if pool else None,
+        name=model_name if pool else None,
         check_greedy=any(map(_needs_greedy, loaded["tasks"].values())),
-        batch_size=batch_size,
-        max_positions=max_positions,
-        max_length=max_length,
-        add_bos=add_bos,
         records=records,
-        preset=preset,
-        **{"cfg_scale": cfg_scale, **(request or {})},
+        **options,
+        **(request or {}),
     )
-    results = _evaluate(
+    results: dict[str, Any] = simple_evaluate(
         lm,
-        manager,
+        task_manager=manager,
+        log_samples=True,
         tasks=list(tasks),
         gen_kwargs=dict(gen_kwargs) if gen_kwargs else None,
         limit=limit,
@@ -138,6 +128,7 @@ def run_lm_eval(
         fewshot_as_multiturn=apply_chat_template and multiturn,
         confirm_run_unsafe_code=allow_code,
     )
+    results.pop("pretty_env_info", None)  # what machine this is, at length
     samples = results.pop("samples")
     _write(lm_folder, results, samples)
     answers = [
@@ -155,12 +146,6 @@ def run_lm_eval(
         num_cut=records.num_cut,
         groups={name: parts for name, parts in results.get("group_subtasks", {}).items() if parts},
     )
-
-
-def _model(model: LoadedModel | None, *, generator: Generator | None, **options: Any) -> Any:
-    from llada_exp.evals.lm.model import LLaDALM
-
-    return LLaDALM(model, generator=generator, **options)
 
 
 def _seed() -> None:
@@ -242,14 +227,6 @@ def _needs_greedy(task: Any) -> bool:
     return task.OUTPUT_TYPE == "loglikelihood" or (
         task.OUTPUT_TYPE == "multiple_choice" and "exact_match" in getattr(task, "_metric_fn_list", {})
     )
-
-
-def _evaluate(lm: Any, manager: Any, **options: Any) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
-
-    results = simple_evaluate(lm, task_manager=manager, log_samples=True, **options)
-    results.pop("pretty_env_info", None)  # what machine this is, at length
-    return results
 
 
 def _question(task: Any) -> Callable[[Mapping[str, Any]], str | None]:

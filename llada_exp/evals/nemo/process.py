@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from llada_exp.clients.http import no_proxy
@@ -31,7 +31,6 @@ def run(
     plan: NemoPlan,
     folder: Path,
     alive: Callable[[], str | None] = lambda: None,
-    env: Mapping[str, str] | None = None,
     blame: Callable[[], str | None] = lambda: None,
 ) -> Path:
     """Run a plan to its end; the path of its log, FOLDER/nemo_skills.log.
@@ -59,7 +58,7 @@ def run(
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=installed.package.parent,  # without containers it looks for its data from where it runs
-            env={**_environment(installed, folder), **(env or {}), MARK: mark},
+            env={**_environment(installed, folder), MARK: mark},
             start_new_session=True,
         )
     try:
