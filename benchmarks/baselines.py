@@ -52,14 +52,14 @@ def fast_dllm(
     nfe = 0
     for start in range(len(prompt), len(prompt) + gen, block):
         end = start + block
-        logits, kept = forward(model, x, torch.arange(len(x)), [])
+        logits, outside = forward(model, x, torch.arange(len(x)), [])
         open_ = x == model.config.mask_token_id
         open_[end:] = False
         _commit(x, logits, open_, quotas[0], threshold)
         nfe += 1
         stop = end if cache == "dual" else len(x)
         if cache == "prefix":
-            kept = [(k[:start], v[:start]) for k, v in kept]
+            outside = [(k[:start], v[:start]) for k, v in outside]
         step = 1
         while True:
             if (
@@ -70,7 +70,7 @@ def fast_dllm(
                 break
             nfe += 1
             view = x[start:stop]
-            logits, _ = forward(model, view, torch.arange(start, stop), kept, replace=cache == "dual")
+            logits, _ = forward(model, view, torch.arange(start, stop), outside, replace=cache == "dual")
             open_ = view == model.config.mask_token_id
             open_[block:] = False
             _commit(view, logits, open_, quotas[min(step, len(quotas) - 1)], threshold)
@@ -108,11 +108,11 @@ def _commit(x: Tensor, logits: Tensor, open_: Tensor, quota: int, threshold: flo
 
 @torch.inference_mode()
 def forward(
-    model: LLaDA, ids: Tensor, positions: Tensor, kept: list[LayerKV], replace: bool = False
+    model: LLaDA, ids: Tensor, positions: Tensor, outside: list[LayerKV], replace: bool = False
 ) -> tuple[Tensor, list[LayerKV]]:
     """ids [T'] at `positions` -> logits [T', V], and K/V of each layer before rotation [T, H, D].
 
-    kept: K/V of what is not forwarded; fresh ones are appended, or put in their place (`replace`).
+    outside: K/V of what is not forwarded; fresh ones are appended, or put in their place (`replace`).
     """
     cos, sin = model.rope()
     transformer = model.transformer
@@ -122,15 +122,15 @@ def forward(
         heads = (len(ids), block.n_heads, -1)
         normed = block.attn_norm(x)
         q, k, v = (p(normed).view(heads) for p in (block.q_proj, block.k_proj, block.v_proj))
-        if kept:
-            old_k, old_v = kept[layer]
+        if outside:
+            old_k, old_v = outside[layer]
             if replace:
                 old_k[positions], old_v[positions] = k, v
                 k, v = old_k, old_v
             else:
                 k, v = torch.cat([old_k, k]), torch.cat([old_v, v])
         fresh.append((k, v))
-        places = torch.arange(len(k)) if kept else positions
+        places = torch.arange(len(k)) if outside else positions
         q = rotate(q, cos[positions].unsqueeze(1), sin[positions].unsqueeze(1))
         k = rotate(k, cos[places].unsqueeze(1), sin[places].unsqueeze(1))  # all of them, every step
         out = F.scaled_dot_product_attention(*(t.transpose(0, 1).unsqueeze(0) for t in (q, k, v)))
@@ -153,12 +153,12 @@ def lockstep_padded(
     for row, prompt in enumerate(prompts):
         x[row, longest - len(prompt) : longest] = torch.tensor(prompt)
     positions = (torch.arange(x.shape[1]) - pads[:, None]).clamp(min=0)
-    seen = (torch.arange(x.shape[1]) >= pads[:, None])[:, None, None, :]
+    visible = (torch.arange(x.shape[1]) >= pads[:, None])[:, None, None, :]
     nfe = 0
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (t.view(*x.shape, *t.shape[1:]).transpose(1, 2) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
         return out.transpose(1, 2).flatten(0, 1)
 
     for start in range(longest, longest + gen, block):

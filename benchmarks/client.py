@@ -67,8 +67,8 @@ async def post(url: str, body: Any, path: str = CHAT) -> Answer:
 
 def parse(raw: bytes) -> Answer:
     """An answer as it came over the wire until the end of the connection."""
-    head, found, body = raw.partition(b"\r\n\r\n")
-    if not found:
+    head, complete, body = raw.partition(b"\r\n\r\n")
+    if not complete:
         return Answer(0, b"", False)
     status = int(head.split(b" ", 2)[1])
     headers = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
@@ -80,8 +80,8 @@ def parse(raw: bytes) -> Answer:
 def _unchunk(raw: bytes) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     while True:
-        size, found, rest = raw.partition(b"\r\n")
-        if not found:
+        size, complete, rest = raw.partition(b"\r\n")
+        if not complete:
             return b"".join(parts), False
         if not (length := int(size, 16)):
             return b"".join(parts), True

@@ -67,7 +67,7 @@ async def run(url: str, texts: Sequence[str], body: dict[str, Any], tokens: int)
     """All clients at once; output tokens a second. The canvas is fixed, so tokens are what was asked."""
     start = time.perf_counter()
     bodies = [{"messages": [{"role": "user", "content": text}], **body} for text in texts]
-    answers = await asyncio.gather(*[post(url, own) for own in bodies])
+    answers = await asyncio.gather(*[post(url, body) for body in bodies])
     seconds = time.perf_counter() - start
     for answer in answers:
         if answer.status != 200:
@@ -112,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                         rates[name].append(rate)
     print(f"random_31m bfloat16, {options.clients} clients, {options.gen} tokens in {options.steps} steps, "
           f"blocks of {options.block}, {options.repeats} repeats")  # fmt: skip
-    for name, taken in rates.items():
-        ratio = [ours / base for ours, base in zip(taken, rates["dlmserve"], strict=True)]
-        print(f"{name:<18} {statistics.median(taken):8.1f} tokens/s [{min(taken):.1f}, {max(taken):.1f}]  "
+    for name, speeds in rates.items():
+        ratio = [ours / base for ours, base in zip(speeds, rates["dlmserve"], strict=True)]
+        print(f"{name:<18} {statistics.median(speeds):8.1f} tokens/s [{min(speeds):.1f}, {max(speeds):.1f}]  "
               f"{statistics.median(ratio):.2f} x dlmserve")  # fmt: skip
 
 

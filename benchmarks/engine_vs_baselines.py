@@ -110,9 +110,9 @@ def main() -> None:
     def mfu(counters: dict) -> float:
         return num_flops(model.shape, counters) / 1e9 / peak
 
-    for name, taken in seconds.items():
-        print(line(name, tokens[name], taken, stats.get(name), mfu))
-    print_ratios({name: tokens[name] / statistics.median(taken) for name, taken in seconds.items()})
+    for name, times in seconds.items():
+        print(line(name, tokens[name], times, stats.get(name), mfu))
+    print_ratios({name: tokens[name] / statistics.median(times) for name, times in seconds.items()})
 
 
 def measure(
@@ -134,14 +134,14 @@ def measure(
 
 
 def line(
-    name: str, tokens: int, taken: list[float], stats: dict | None, mfu_of: Callable[[dict], float]
+    name: str, tokens: int, times: list[float], stats: dict | None, mfu_of: Callable[[dict], float]
 ) -> str:
-    rates = [tokens / s for s in taken]
+    rates = [tokens / s for s in times]
     note = ""
     if stats is not None:
         note = (
-            f"  MFU {mfu_of(stats) / statistics.median(taken):.2f}  packed {stats['packing_efficiency']:.3f}"
-            f"  outside the network {1 - stats['network_seconds'] / taken[-1]:.1%}"
+            f"  MFU {mfu_of(stats) / statistics.median(times):.2f}  packed {stats['packing_efficiency']:.3f}"
+            f"  outside the network {1 - stats['network_seconds'] / times[-1]:.1%}"
         )
     middle = f"{statistics.median(rates):8.1f} tok/s [{min(rates):.1f}, {max(rates):.1f}]"
     return f"{name:<30} {middle}{note}"

@@ -110,8 +110,8 @@ def show(
 ) -> None:
     print(f"model={options.model} requests={options.requests} batch_size={options.batch_size} "
           f"cache={options.cache} tokens={tokens} repeats={options.repeats}")  # fmt: skip
-    for name, taken in (("engine alone", alone), ("through HTTP", served), ("client's CPU", client)):
-        print(f"{name:<14} median {statistics.median(taken):7.3f} s [{min(taken):.3f}, {max(taken):.3f}]")
+    for name, times in (("engine alone", alone), ("through HTTP", served), ("client's CPU", client)):
+        print(f"{name:<14} median {statistics.median(times):7.3f} s [{min(times):.3f}, {max(times):.3f}]")
     ratios = [s / a - 1 for s, a in zip(served, alone, strict=True)]
     net = [(s - c) / a - 1 for s, a, c in zip(served, alone, client, strict=True)]
     print(f"HTTP and scheduling add median {statistics.median(ratios):+.1%} "

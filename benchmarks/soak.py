@@ -14,25 +14,20 @@ import json
 import os
 import random
 import signal
-import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
 
 from benchmarks.client import Answer, post, send
+from benchmarks.soak_verdict import Soak, judge, show
 from llada_exp.clients.http import environment_key, get_json, health
 from llada_exp.jobs import ServerHandle, running_server
 
 HUNG_S = 180.0
 SAMPLE_S = 0.5
-GROWTH = 0.05
-MIN_SAMPLES = 40
-OUTCOMES = ("ok", "refused", "left", "killed", "wrong", "lost", "hung")
 
 DECODING: tuple[dict[str, Any], ...] = (
     {"threshold": 0.9},
@@ -56,23 +51,6 @@ MALFORMED: tuple[tuple[bytes, int], ...] = (
     (b'{"messages": [{"role": "user", "content": "' + b"long " * 20_000 + b'"}]}', 400),
     (b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
 )
-
-
-@dataclass
-class Soak:
-    """What happened. memory: process name and pid -> its resident MB over time."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    complaints: list[str] = field(default_factory=list)
-    ready_after_s: list[float] = field(default_factory=list)
-    memory: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    kills: int = 0
-    seconds: float = 0.0
-
-    def note(self, outcome: str, why: str = "") -> None:
-        self.outcomes[outcome] += 1
-        if why and len(self.complaints) < 20:
-            self.complaints.append(f"{outcome}: {why}")
 
 
 def bodies(count: int, seed: int) -> list[dict[str, Any]]:
@@ -132,12 +110,12 @@ async def leaving(url: str, body: dict[str, Any], draw: random.Random, soak: Soa
 
 
 async def client(
-    url: str, work: Any, known: list[tuple[dict, dict]], options: argparse.Namespace, soak: Soak
+    url: str, work: Any, requests: list[tuple[dict, dict]], options: argparse.Namespace, soak: Soak
 ) -> None:
     """Take requests from `work` until there is none."""
     for number in work:
         draw = random.Random(f"{options.seed}/{number}")
-        body, expected = draw.choice(known)
+        body, expected = draw.choice(requests)
         body = {**body, "stream": draw.random() < 0.5}
         chance = draw.random()
         try:
@@ -195,29 +173,20 @@ async def sampler(server: ServerHandle, soak: Soak) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
-def growth(samples: Sequence[float]) -> float | None:
-    """How much the last quarter is above the second, as a share; None where there are too few."""
-    if len(samples) < MIN_SAMPLES:
-        return None
-    quarter = len(samples) // 4
-    early, late = statistics.median(samples[quarter : 2 * quarter]), statistics.median(samples[-quarter:])
-    return late / early - 1
-
-
 async def load(server: ServerHandle, options: argparse.Namespace) -> Soak:
     soak = Soak()
-    known = []
+    requests = []
     for body in bodies(options.distinct, options.seed):
         alone = await post(server.url, body)
         if alone.status != 200:
             raise ValueError(f"{body} alone got {alone.status}: {alone.body[:200]!r}")
-        known.append((body, alone.texts()))
+        requests.append((body, alone.texts()))
     work = iter(range(options.requests))
     beside = [asyncio.create_task(sampler(server, soak))]
     if options.kill_every:
         beside.append(asyncio.create_task(killer(server, options, soak)))
     start = time.monotonic()
-    clients = [client(server.url, work, known, options, soak) for _ in range(options.concurrency)]
+    clients = [client(server.url, work, requests, options, soak) for _ in range(options.concurrency)]
     progress = asyncio.create_task(report(soak, options.requests))
     await asyncio.gather(*clients)
     soak.seconds = time.monotonic() - start
@@ -252,35 +221,6 @@ def leftovers(url: str, within_s: float = 30.0) -> str:
         if time.monotonic() > until:
             return f"{open_jobs} open jobs or buffers, {rows} rows, {missing} jobs without an outcome"
         time.sleep(0.2)
-
-
-def judge(soak: Soak, options: argparse.Namespace) -> list[str]:
-    """What is wrong; nothing, one hopes."""
-    wrong = [f"{soak.outcomes[kind]} {kind}" for kind in ("wrong", "lost", "hung") if soak.outcomes[kind]]
-    if (total := sum(soak.outcomes.values())) != options.requests:
-        wrong.append(f"{total} outcomes for {options.requests} requests")
-    if soak.outcomes["killed"] > soak.kills * options.batch_size:
-        wrong.append(f"{soak.outcomes['killed']} answers of killed workers; {soak.kills} kills explain fewer")
-    for (kind, pid), samples in soak.memory.items():
-        if (grown := growth(samples)) is not None and grown > GROWTH:
-            wrong.append(f"memory of {kind} {pid} grew by {grown:.1%}")
-    return wrong + [c for c in soak.complaints if c.split(":")[0] not in OUTCOMES]
-
-
-def show(soak: Soak) -> None:
-    done = sum(soak.outcomes.values())
-    print(f"{done} requests in {soak.seconds:.0f} s ({done / max(soak.seconds, 1e-9):.1f} a second)")
-    print("  " + ", ".join(f"{kind} {soak.outcomes[kind]}" for kind in OUTCOMES))
-    if soak.ready_after_s:
-        median = statistics.median(soak.ready_after_s)
-        print(f"{soak.kills} workers killed; all ready again after median {median:.1f} s,"
-              f" at most {max(soak.ready_after_s):.1f} s")  # fmt: skip
-    for (kind, pid), samples in soak.memory.items():
-        grown = growth(samples)
-        told = "lived too shortly to judge" if grown is None else f"grew by {grown:+.1%}"
-        print(f"memory of {kind} {pid}: {samples[0]:.0f} MB at first, {samples[-1]:.0f} MB at last; {told}")
-    for complaint in soak.complaints:
-        print(f"  ! {complaint}")
 
 
 def parser() -> argparse.ArgumentParser:

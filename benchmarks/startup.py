@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("overrides", nargs="*", help="of the server, as key=value")
     options = p.parse_args(argv)
-    taken = [once(options.overrides) for _ in range(options.repeats)]
-    for name, values in zip(("ready", "first answer"), zip(*taken, strict=True), strict=True):
+    times = [once(options.overrides) for _ in range(options.repeats)]
+    for name, values in zip(("ready", "first answer"), zip(*times, strict=True), strict=True):
         print(f"{name:<13} median {statistics.median(values):5.2f} s [{min(values):.2f}, {max(values):.2f}]")
 
 

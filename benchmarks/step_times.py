@@ -22,17 +22,17 @@ from torch.profiler import ProfilerActivity, profile
 
 from llada_exp.bench.engine import prompts
 from llada_exp.bench.models import MODELS, bench_model
-from llada_exp.engine import Engine
+from llada_exp.engine import EngineCore
 from llada_exp.models.base import Model
 from llada_exp.types import DecodingParams
 
 ROW = 512  # positions
 
 
-def started(model: Model, batch: Sequence[Sequence[int]], canvas: int, cache: str) -> Engine:
+def started(model: Model, batch: Sequence[Sequence[int]], canvas: int, cache: str) -> EngineCore:
     """An engine with all of the batch in flight, past its first steps."""
     longest = max(map(len, batch)) + canvas
-    engine = Engine(model, batch_size=len(batch), max_length=longest, max_positions=longest * len(batch))
+    engine = EngineCore(model, batch_size=len(batch), max_length=longest, max_positions=longest * len(batch))
     params = DecodingParams(max_tokens=canvas, steps=canvas, cache=cache, ignore_eos=True)
     for prompt in batch:
         engine.add_request(prompt, params)
@@ -41,7 +41,7 @@ def started(model: Model, batch: Sequence[Sequence[int]], canvas: int, cache: st
     return engine
 
 
-def step_ms(engine: Engine, num_steps: int) -> list[float]:
+def step_ms(engine: EngineCore, num_steps: int) -> list[float]:
     """Milliseconds of each step, the device's work included, sorted."""
     times = []
     for _ in range(num_steps):
@@ -57,7 +57,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def profiled(engine: Engine, num_steps: int) -> tuple[float, float]:
+def profiled(engine: EngineCore, num_steps: int) -> tuple[float, float]:
     """Kernels a step and their milliseconds on the device; operations and theirs, where it is the CPU."""
     cuda = engine.model.device.type == "cuda"
     kind = "CUDA" if cuda else "CPU"

@@ -28,23 +28,20 @@ class JobLauncher(BaseSubmititLauncher):
             (overrides, "hydra.sweep.dir", index, f"job_id_for_{index}", Singleton.get_state())
             for index, overrides in points
         ]
-        return submit.launch(self, arguments, submit.Plan(**self.params))
+        return submit.launch(self, arguments, submit.ArrayPlan(**self.params))
 
     def _check_servers(self, job_overrides: Sequence[Sequence[str]]) -> None:
         """Raises ValueError for the first bad one, before any is submitted."""
-        from omegaconf import OmegaConf
-
+        from llada_exp.runs.sweep import plain
         from llada_exp.settings import validate
 
         assert self.config is not None
         assert self.hydra_context is not None
         for overrides in job_overrides:
-            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-            validate(OmegaConf.to_container(own, resolve=True))  # type: ignore[arg-type]
+            validate(plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))))
 
     def script(self, num_points: int) -> str:
         """The batch script of so many points, as a dry run shows it."""
         from llada_exp.jobs import submit
 
-        return submit.script(submit.Plan(**self.params), num_points)
+        return submit.script(submit.ArrayPlan(**self.params), num_points)

@@ -15,6 +15,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+TASKS = {"bench": "llada_exp.bench.task:BenchTask", "evals": "llada_exp.evals.task:EvalTask"}
+
 
 class PointSweeper(BasicSweeper):
     """program: bench or evals, whose points they are; params: key -> values, as in Hydra's own; points:
@@ -30,15 +32,17 @@ class PointSweeper(BasicSweeper):
         self.points = tuple(points or [""])
 
     def sweep(self, arguments: list[str]) -> Any:
-        Sweep = import_module(f"llada_exp.{self.program}.sweeper").Sweep
+        from llada_exp.runs.sweep import Sweep
+
+        module, _, name = TASKS[self.program].partition(":")
+        task = getattr(import_module(module), name)()
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        named = {word.split("=")[0] for own in self.points for word in own.split()}
-        replaced = named & {word.split("=")[0] for word in arguments}
-        points = [""] if replaced else self.points
-        batch = [[*own.split(), *self._parse_config(), *arguments] for own in points]
-        return Sweep(self.config, self.hydra_context.config_loader, self.launcher).run(batch)
+        keys = {word.split("=")[0] for point in self.points for word in point.split()}
+        points = [""] if keys & {word.split("=")[0] for word in arguments} else self.points
+        batch = [[*point.split(), *self._parse_config(), *arguments] for point in points]
+        return Sweep(task, self.config, self.hydra_context.config_loader, self.launcher).run(batch)
 
 
 ConfigStore.instance().store(

@@ -5,8 +5,11 @@ The offline API is imported on first use, so that `import llada_exp` costs neith
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from llada_exp import extras
 
 if TYPE_CHECKING:
     from llada_exp.checkpoints import load_model as load_model
@@ -18,6 +21,9 @@ _LAZY = {
     "load_model": ("llada_exp.checkpoints", "load_model"),
 }
 __all__ = ["DecodingParams", "Engine", "load_model"]
+
+if sys.argv[:1] == ["-m"]:  # Python looks for one of our programs: python -m llada_exp...
+    sys.excepthook = extras.excepthook
 
 
 def __getattr__(name: str) -> Any:

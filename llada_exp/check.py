@@ -1,4 +1,4 @@
-"""`python -m llada_exp.check URL`: is this endpoint well, and does it batch?
+"""`python -m llada_exp.check URL`: is this endpoint healthy, and does it batch?
 
 Asks a running server over HTTP, as a client would: health, models, requests with different decoding
 parameters at once, many requests at once, a stream. Prints what it found, with times measured here and
@@ -45,14 +45,14 @@ class CheckFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckedAnswer:
     text: str
     tokens: int
     seconds: float
-    told: Mapping[str, Any]
+    body: Mapping[str, Any]
 
 
-class Endpoint:
+class CheckedEndpoint:
     """url: with or without /v1; key: sent as a Bearer token."""
 
     def __init__(self, url: str, key: str | None, timeout_s: float, max_tokens: int) -> None:
@@ -76,43 +76,43 @@ class Endpoint:
             except RequestFailed as error:
                 raise CheckFailed(f"{path} {error.reason}") from None
 
-    def ask(self, question: str, **fields: Any) -> Answer:
+    def ask(self, question: str, **fields: Any) -> CheckedAnswer:
         began = time.monotonic()
-        told = self.read(CHAT, self._body(question, fields))
+        body = self.read(CHAT, self._request(question, fields))
         try:
-            text, tokens = told["choices"][0]["message"]["content"], told["usage"]["completion_tokens"]
+            text, tokens = body["choices"][0]["message"]["content"], body["usage"]["completion_tokens"]
         except (KeyError, IndexError, TypeError):
-            raise CheckFailed(f"{CHAT} answers in another shape: {str(told)[:200]}") from None
-        return Answer(text, tokens, time.monotonic() - began, told)
+            raise CheckFailed(f"{CHAT} answers in another shape: {str(body)[:200]}") from None
+        return CheckedAnswer(text, tokens, time.monotonic() - began, body)
 
     def stream(self, question: str, **fields: Any) -> Iterator[dict[str, Any]]:
         """The events of a stream, [DONE] as {}."""
-        with self.open(CHAT, self._body(question, fields | {"stream": True})) as answer:
+        with self.open(CHAT, self._request(question, fields | {"stream": True})) as answer:
             for line in answer:
                 if line.startswith(b"data: "):
                     data = line[6:].strip()
                     yield {} if data == b"[DONE]" else _read_json(CHAT, data)
 
-    def _body(self, question: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    def _request(self, question: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         messages = [{"role": "user", "content": question}]
         return {"messages": messages, "max_tokens": self.max_tokens, "seed": 0, **fields}
 
 
-def check_health(endpoint: Endpoint) -> str:
-    told = endpoint.read("/health")
-    if not isinstance(told, dict) or told.get("status") not in (None, "ready"):
-        raise CheckFailed(f"/health says {told}")
-    return " ".join(f"{name}={told[name]}" for name in ("status", "model", "device", "mode") if name in told)
+def check_health(endpoint: CheckedEndpoint) -> str:
+    body = endpoint.read("/health")
+    if not isinstance(body, dict) or body.get("status") not in (None, "ready"):
+        raise CheckFailed(f"/health says {body}")
+    return " ".join(f"{name}={body[name]}" for name in ("status", "model", "device", "mode") if name in body)
 
 
-def check_models(endpoint: Endpoint) -> str:
+def check_models(endpoint: CheckedEndpoint) -> str:
     names = [model["id"] for model in endpoint.read("/v1/models")["data"]]
     if not names:
         raise CheckFailed("/v1/models lists none")
     return ", ".join(names)
 
 
-def check_mixed(endpoint: Endpoint) -> str:
+def check_mixed(endpoint: CheckedEndpoint) -> str:
     """Each request must get its own parameters, whatever its neighbours asked for."""
     caches = _caches(endpoint)
     mixed = [fields for fields in MIXED if not caches or fields.get("cache", caches[0]) in caches]
@@ -122,7 +122,7 @@ def check_mixed(endpoint: Endpoint) -> str:
         jobs = [pool.submit(endpoint.ask, q, **fields) for q, fields in zip(questions, mixed, strict=True)]
         together = [job.result() for job in jobs]
     for fields, answer in zip(mixed, together, strict=True):
-        used = answer.told.get("llada", {}).get("decoding", {})
+        used = answer.body.get("llada", {}).get("decoding", {})
         wrong = {name: used.get(name) for name, value in fields.items() if used.get(name) != value}
         if wrong:
             raise CheckFailed(f"asked for {fields}, the response names {wrong}")
@@ -130,7 +130,7 @@ def check_mixed(endpoint: Endpoint) -> str:
     return f"{len(mixed)} decoding settings at once, each honoured; {same} texts the same as alone"
 
 
-def _caches(endpoint: Endpoint) -> Sequence[str]:
+def _caches(endpoint: CheckedEndpoint) -> Sequence[str]:
     """Those that the model decodes with, by the server's word; () where it gives none."""
     try:
         return next(iter(endpoint.read("/info")["workers"].values()))["caches"]
@@ -138,7 +138,7 @@ def _caches(endpoint: Endpoint) -> Sequence[str]:
         return ()
 
 
-def check_concurrency(endpoint: Endpoint, count: int) -> tuple[str, list[Answer]]:
+def check_concurrency(endpoint: CheckedEndpoint, count: int) -> tuple[str, list[CheckedAnswer]]:
     before = _histogram(endpoint)
     began = time.monotonic()
     with ThreadPoolExecutor(count) as pool:
@@ -155,7 +155,7 @@ def check_concurrency(endpoint: Endpoint, count: int) -> tuple[str, list[Answer]
     return f"{words}\n{'batching':<12}{_batching(before, _histogram(endpoint), count)}", answers
 
 
-def check_stream(endpoint: Endpoint) -> str:
+def check_stream(endpoint: CheckedEndpoint) -> str:
     began, first, pieces, ended = time.monotonic(), None, 0, False
     reasons = []
     for event in endpoint.stream(question(0)):
@@ -178,11 +178,11 @@ def question(i: int) -> str:
     return f"What is {47 + 3 * i} + {8 + 5 * i}?"
 
 
-def _histogram(endpoint: Endpoint) -> dict[int, int] | None:
+def _histogram(endpoint: CheckedEndpoint) -> dict[int, int] | None:
     """Steps by batch size so far; None where the server does not count them."""
     try:
-        told = endpoint.read("/batch/stats")
-        return {int(size): count for size, count in told["batch_size_histogram"].items()}
+        histogram = endpoint.read("/batch/stats")["batch_size_histogram"]
+        return {int(size): count for size, count in histogram.items()}
     except (CheckFailed, KeyError, TypeError, AttributeError):
         return None
 
@@ -206,13 +206,13 @@ def _read_json(path: str, data: bytes) -> Any:
         raise CheckFailed(f"{path} answers no JSON: {data[:80]!r}") from None
 
 
-def run(endpoint: Endpoint, concurrency: int) -> int:
+def run(endpoint: CheckedEndpoint, concurrency: int) -> int:
     """Print one line for each check; the number of those that failed."""
-    answers: list[Answer] = []
+    answers: list[CheckedAnswer] = []
 
     def concurrent() -> str:
-        words, found = check_concurrency(endpoint, concurrency)
-        answers.extend(found)
+        words, received = check_concurrency(endpoint, concurrency)
+        answers.extend(received)
         return words
 
     checks: dict[str, Callable[[], str]] = {
@@ -245,19 +245,23 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=64, help="of each answer (%(default)s)")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one answer (%(default)g)")
     parser.add_argument("--api-key-file", help=f"file with the key (else the environment's {KEY_VARIABLE})")
-    own = parser.parse_args()
-    if own.concurrency < 1 or own.max_tokens < 1:
+    options = parser.parse_args()
+    if options.concurrency < 1 or options.max_tokens < 1:
         parser.error("--concurrency and --max-tokens must be at least 1")
     try:
-        base_url(own.url)
+        base_url(options.url)
     except ValueError as error:
         parser.error(str(error))
     try:
-        key = Path(own.api_key_file).read_text().strip() if own.api_key_file else None
+        key = Path(options.api_key_file).read_text().strip() if options.api_key_file else None
     except OSError as error:
         parser.error(f"--api-key-file: {error}")
     key = key or environment_key()
-    sys.exit(1 if run(Endpoint(own.url, key, own.timeout, own.max_tokens), own.concurrency) else 0)
+    sys.exit(
+        1
+        if run(CheckedEndpoint(options.url, key, options.timeout, options.max_tokens), options.concurrency)
+        else 0
+    )
 
 
 if __name__ == "__main__":

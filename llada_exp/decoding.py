@@ -15,7 +15,7 @@ Knows no HTTP, no engine and no model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from llada_exp.fields import Declaration, DecodingError
@@ -74,31 +74,30 @@ ALIASES: Mapping[str, Declaration] = {
 """Names that stand for fields, and are understood wherever fields are."""
 
 
-def resolve(named: Mapping[str, Any], preset: DecodingParams) -> Decoding:
-    """The decoding of a request that names fields and aliases, over a preset.
+def resolve(request: Mapping[str, Any], preset: DecodingParams) -> Decoding:
+    """The decoding of a request that names fields and aliases, over a preset; None names nothing.
 
     Raises DecodingError for an unknown name, a value out of bounds, and a contradiction.
     """
-    given = {name: value for name, value in named.items() if value is not None}
-    given = _fields_of(given)
-    rule = _rule(given, preset)
-    if given.get("cache", preset.cache) == "none" and given.get("refresh", "every_block") != "every_block":
-        message = f"refresh={given['refresh']} is about a cache, but cache is 'none'"
+    chosen = _fields_of({name: value for name, value in request.items() if value is not None})
+    rule = _rule(chosen, preset)
+    if chosen.get("cache", preset.cache) == "none" and chosen.get("refresh", "every_block") != "every_block":
+        message = f"refresh={chosen['refresh']} is about a cache, but cache is 'none'"
         raise DecodingError(message, "refresh", "contradiction")
     unused = {
-        name: f"{name} is {given[name]} and not used: rule is {rule!r}"
+        name: f"{name} is {chosen[name]} and not used: rule is {rule!r}"
         for name in SCHEDULE
-        if name in given and rule not in DECLARATIONS[name].rules
+        if name in chosen and rule not in DECLARATIONS[name].rules
     }
-    used = {name: value for name, value in given.items() if name not in unused}
-    kept = {f.name: getattr(preset, f.name) for f in fields(preset)} | _yielding(rule, preset, given)
-    return Decoding(DecodingParams(**kept | used | {"rule": rule}), unused)
+    used = {name: value for name, value in chosen.items() if name not in unused}
+    used |= {"rule": rule}
+    return Decoding(replace(preset, **_yielding(rule, preset, chosen) | used), unused)
 
 
-def check(named: Mapping[str, Any]) -> Decoding:
-    """What can be said of names whose preset is not known, a remote server's: raises DecodingError as
+def check(request: Mapping[str, Any]) -> Decoding:
+    """What can be said of a request whose preset is not known, a remote server's: raises DecodingError as
     `resolve` does, where it would over every preset. The decoding is one that they may get."""
-    return resolve(named, DecodingParams(cache="dual"))
+    return resolve(request, DecodingParams(cache="dual"))
 
 
 def describe(params: DecodingParams) -> dict[str, Any]:
@@ -106,11 +105,11 @@ def describe(params: DecodingParams) -> dict[str, Any]:
     return asdict(params) | {"stop": list(params.stop)}
 
 
-def _fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
+def _fields_of(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """Names with aliases put into fields, each value checked."""
-    result = {name: d.read(name, given[name]) for name, d in DECLARATIONS.items() if name in given}
-    aliases = {name: d.read(name, given[name]) for name, d in ALIASES.items() if name in given}
-    for name in given:
+    result = {name: d.read(name, chosen[name]) for name, d in DECLARATIONS.items() if name in chosen}
+    aliases = {name: d.read(name, chosen[name]) for name, d in ALIASES.items() if name in chosen}
+    for name in chosen:
         if name not in result and name not in aliases:
             message = f"{name} is no decoding field; expected one of {', '.join(DECODING_FIELDS)}"
             raise DecodingError(message, name, "unknown_field")
@@ -121,12 +120,12 @@ def _fields_of(given: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _meanings(aliases: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """(alias, field, value) of each alias; given: fields that are named themselves."""
+def _meanings(aliases: Mapping[str, Any], chosen: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """(alias, field, value) of each alias; chosen: fields that are named themselves."""
     meanings: list[tuple[str, str, Any]] = []
     if (algorithm := aliases.get("generation_algorithm")) is not None:
         meanings += [("generation_algorithm", *pair) for pair in _algorithm(algorithm).items()]
-    cache = next((value for _, name, value in meanings if name == "cache"), given.get("cache"))
+    cache = next((value for _, name, value in meanings if name == "cache"), chosen.get("cache"))
     meanings += [(alias, "cache", value) for alias, value in _cache_of(aliases, cache)]
     if (length := aliases.get("max_completion_tokens")) is not None:
         meanings.append(("max_completion_tokens", "max_tokens", length))
@@ -141,46 +140,46 @@ def _algorithm(name: str) -> Mapping[str, str]:
     return ALGORITHMS[name].fields
 
 
-def _cache_of(aliases: Mapping[str, Any], named: str | None) -> list[tuple[str, str]]:
-    """What the predecessor's two switches say of the cache; named: what else says it."""
+def _cache_of(aliases: Mapping[str, Any], cache: str | None) -> list[tuple[str, str]]:
+    """What the predecessor's two switches say of the cache; cache: what else says of it."""
     use, dual = aliases.get("use_cache"), aliases.get("use_dual_cache")
     if dual:
         if use is False:
             message = "use_dual_cache is true and use_cache is false"
             raise DecodingError(message, "use_cache", "contradiction")
         return [("use_dual_cache", "dual")]
-    if use is None or (use and named not in (None, "none")):  # "some cache": the one that is named
+    if use is None or (use and cache not in (None, "none")):  # "some cache": the one that is named
         return []
     return [("use_cache", "prefix" if use else "none")]
 
 
-def _rule(given: Mapping[str, Any], preset: DecodingParams) -> str:
-    own = [name for name in RULES_WITH if name in given]
-    rule = given.get("rule")
+def _rule(chosen: Mapping[str, Any], preset: DecodingParams) -> str:
+    parameters = [name for name in RULES_WITH if name in chosen]
+    rule = chosen.get("rule")
     if rule is not None:
-        for name in own:
+        for name in parameters:
             if rule not in RULES_WITH[name]:
                 message = f"{name} belongs to rule={' or '.join(RULES_WITH[name])}, but rule is {rule!r}"
                 raise DecodingError(message, name, "contradiction")
         return rule
-    if own:
-        common = [r for r in RULES_WITH[own[0]] if all(r in RULES_WITH[name] for name in own)]
+    if parameters:
+        common = [r for r in RULES_WITH[parameters[0]] if all(r in RULES_WITH[name] for name in parameters)]
         if not common:
-            message = f"{' and '.join(own)} belong to different rules; give one of them"
-            raise DecodingError(message, own[-1], "contradiction")
+            message = f"{' and '.join(parameters)} belong to different rules; give one of them"
+            raise DecodingError(message, parameters[-1], "contradiction")
         return common[0]
-    schedule = [name for name in SCHEDULE if name in given]
+    schedule = [name for name in SCHEDULE if name in chosen]
     return DECLARATIONS[schedule[0]].rules[0] if schedule else preset.rule
 
 
-def _yielding(rule: str, preset: DecodingParams, given: Mapping[str, Any]) -> dict[str, Any]:
+def _yielding(rule: str, preset: DecodingParams, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The preset's values that what is named does not leave standing: its schedule where rule or schedule are
     named, and of a growing canvas and a window beyond the block the one that is not named."""
     names: list[str] = []
-    if rule != preset.rule or any(name in given for name in SCHEDULE):
+    if rule != preset.rule or any(name in chosen for name in SCHEDULE):
         names += SCHEDULE
-    if given.get("canvas") == "grow":
+    if chosen.get("canvas") == "grow":
         names.append("suffix_window")
-    if given.get("suffix_window"):
+    if chosen.get("suffix_window"):
         names.append("canvas")
     return {name: DECLARATIONS[name].default for name in names}

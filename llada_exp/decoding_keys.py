@@ -12,6 +12,7 @@ Knows no Hydra: composed mappings come in, mappings to compose go out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from llada_exp.decoding import ALIASES, check, resolve
@@ -19,7 +20,7 @@ from llada_exp.fields import DecodingError
 from llada_exp.help import help_line, spelled
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, SCHEDULE, DecodingParams
 
-NAMED, PRESET = "decoding", "preset"
+DECODING, PRESET = "decoding", "preset"
 OF_EVALUATIONS = tuple(name for name in REQUEST_FIELDS if name not in ("seed", "stop", "trace"))
 """Fields that an evaluation may name: it has a seed of its own, its benchmarks say what ends an answer, and
 nobody reads a trace."""
@@ -28,42 +29,42 @@ nobody reads a trace."""
 def moved(names: Iterable[str]) -> dict[str, str]:
     """Old spellings of a program's keys, and names that requests alone have -> the new ones. names: the
     fields that stand under `decoding` there."""
-    found = {"request": NAMED, "tokens_to_generate": f"{NAMED}.max_tokens"}
+    keys = {"request": DECODING, "tokens_to_generate": f"{DECODING}.max_tokens"}
     for name in names:
-        found |= dict.fromkeys((name, f"request.{name}"), f"{NAMED}.{name}")
+        keys |= dict.fromkeys((name, f"request.{name}"), f"{DECODING}.{name}")
     aliases = {
-        "generation_algorithm": f"{NAMED}.rule or {NAMED}.cache",
-        "use_cache": f"{NAMED}.cache",
-        "use_dual_cache": f"{NAMED}.cache",
-        "max_completion_tokens": f"{NAMED}.max_tokens",
+        "generation_algorithm": f"{DECODING}.rule or {DECODING}.cache",
+        "use_cache": f"{DECODING}.cache",
+        "use_dual_cache": f"{DECODING}.cache",
+        "max_completion_tokens": f"{DECODING}.max_tokens",
     }
     for alias in ALIASES:
-        found |= dict.fromkeys((alias, f"request.{alias}", f"{NAMED}.{alias}"), aliases[alias])
-    return found
+        keys |= dict.fromkeys((alias, f"request.{alias}", f"{DECODING}.{alias}"), aliases[alias])
+    return keys
 
 
 MOVED_OF_SERVER = moved(PRESET_FIELDS)
 MOVED_OF_BENCH = moved(REQUEST_FIELDS)
-MOVED_OF_EVALUATION = moved(OF_EVALUATIONS) | dict.fromkeys((f"{NAMED}.seed", "request.seed"), "seed")
+MOVED_OF_EVALUATION = moved(OF_EVALUATIONS) | dict.fromkeys((f"{DECODING}.seed", "request.seed"), "seed")
 
 
 def composed() -> dict[str, Any]:
     """What Hydra composes for a server: the declared defaults, which the file of `decoding=NAME` changes, and
     no field named."""
     defaults = {name: DECLARATIONS[name].default for name in PRESET_FIELDS}
-    return {PRESET: defaults, NAMED: dict.fromkeys(PRESET_FIELDS)}
+    return {PRESET: defaults, DECODING: dict.fromkeys(PRESET_FIELDS)}
 
 
 def composed_requests() -> dict[str, Any]:
     """And beside it for a benchmark: fields of its requests, none of them named."""
-    return {NAMED: dict.fromkeys(REQUEST_FIELDS)}
+    return {DECODING: dict.fromkeys(REQUEST_FIELDS)}
 
 
 def composed_evaluation() -> dict[str, Any]:
-    return {NAMED: dict.fromkeys(OF_EVALUATIONS)}
+    return {DECODING: dict.fromkeys(OF_EVALUATIONS)}
 
 
-def named_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+def request_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Those of `decoding.*` that the user named."""
     return {str(name): value for name, value in tree.items() if value is not None}
 
@@ -73,7 +74,7 @@ def chooses_preset(word: str) -> bool:
     (`preset.rule=klass`). `decoding={rule: klass}` names fields."""
     key, _, value = word.partition("=")
     key = key.lstrip("+~").partition("@")[0]
-    return (key == NAMED and not value.startswith("{")) or key.split(".")[0] == PRESET
+    return (key == DECODING and not value.startswith("{")) or key.split(".")[0] == PRESET
 
 
 def read_preset(tree: Mapping[str, Any]) -> DecodingParams:
@@ -90,35 +91,16 @@ def read_preset(tree: Mapping[str, Any]) -> DecodingParams:
     return preset
 
 
-def apply(named: Mapping[str, Any], preset: DecodingParams | None) -> DecodingParams:
-    """The decoding that named fields give over a preset; None: over that of a server which we do not know,
-    for its errors alone. Raises ValueError naming the key, also where a named field would play no part."""
+def apply(request: Mapping[str, Any], preset: DecodingParams | None) -> DecodingParams:
+    """The decoding of fields that a request names, over a preset; None: over that of a server which we do
+    not know, for its errors alone. Raises ValueError naming the key, also where a field plays no part."""
     try:
-        decoding = check(named) if preset is None else resolve(named, preset)
+        decoding = check(request) if preset is None else resolve(request, preset)
     except DecodingError as error:
-        raise ValueError(f"{NAMED}.{error}") from None
+        raise ValueError(f"{DECODING}.{error}") from None
     for warning in decoding.warnings:
-        raise ValueError(f"{NAMED}.{warning}")
+        raise ValueError(f"{DECODING}.{warning}")
     return decoding.params
-
-
-def help_preset() -> str:
-    return _help(PRESET_FIELDS)
-
-
-def help_requests() -> str:
-    return _help(REQUEST_FIELDS)
-
-
-def help_evaluation() -> str:
-    return _help(OF_EVALUATIONS)
-
-
-def _help(names: Iterable[str]) -> str:
-    lines: list[str] = []
-    for name in names:
-        lines += help_line(f"{NAMED}.{name}", explained(name))
-    return "\n".join(lines)
 
 
 def explained(name: str) -> str:
@@ -127,3 +109,12 @@ def explained(name: str) -> str:
     choices = f": {' | '.join(declared.choices)}" if declared.choices else ""
     rules = f" (of {', '.join(declared.rules)})" if declared.rules else ""
     return f"{declared.help}{choices}{rules}  ({spelled(declared.default)})"
+
+
+def _help(names: Iterable[str]) -> str:
+    return "\n".join(line for name in names for line in help_line(f"{DECODING}.{name}", explained(name)))
+
+
+help_preset = partial(_help, PRESET_FIELDS)
+help_requests = partial(_help, REQUEST_FIELDS)
+help_evaluation = partial(_help, OF_EVALUATIONS)

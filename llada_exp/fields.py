@@ -65,10 +65,10 @@ class Declaration:
         the value and what is allowed."""
         if value is None and self.default is None:
             return None
-        kept, expected = getattr(self, f"_{self.kind}")(value)
+        result, expected = getattr(self, f"_{self.kind}")(value)
         if expected:
             raise DecodingError(f"{name} is {_shown(value)}; expected {expected}", name)
-        return kept
+        return result
 
     def read(self, name: str, value: Any) -> Any:
         """As `check`, for a value that a request names."""

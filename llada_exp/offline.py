@@ -51,7 +51,7 @@ class Engine(engine.EngineCore):
         if isinstance(prompts, str):
             raise ValueError("prompts is a string; expected a list of prompts")
         ids = [self.tokenizer.encode_prompt(p) if isinstance(p, str) else p for p in prompts]
-        return self._run(ids, params, progress)
+        return self._decode(ids, params, progress)
 
     def chat(
         self,
@@ -65,9 +65,9 @@ class Engine(engine.EngineCore):
         many: Any = conversations
         if conversations and isinstance(conversations[0], Mapping):
             many = [conversations]
-        return self._run([self.tokenizer.encode_chat(m) for m in many], params, progress)
+        return self._decode([self.tokenizer.encode_chat(m) for m in many], params, progress)
 
-    def _run(
+    def _decode(
         self,
         prompts: Sequence[Sequence[int]],
         params: Params | Sequence[Params] | None,
@@ -77,13 +77,13 @@ class Engine(engine.EngineCore):
             raise ValueError("the engine is in use: finish or abort its requests first")
         each = _per_prompt(params, len(prompts))
         try:
-            names = [self._add(prompt, own) for prompt, own in zip(prompts, each, strict=True)]
+            names = [self._add(prompt, one) for prompt, one in zip(prompts, each, strict=True)]
             outputs = self._drain(len(names), progress)
         finally:
             self.abort_all()
         return [
-            replace(outputs[name], text=self._text(outputs[name], own))
-            for name, own in zip(names, each, strict=True)
+            replace(outputs[name], text=self._text(outputs[name], one))
+            for name, one in zip(names, each, strict=True)
         ]
 
     def _add(self, prompt: Sequence[int], params: DecodingParams) -> str:

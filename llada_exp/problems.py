@@ -49,8 +49,8 @@ def _problem(line: jsonl.Line) -> FileProblem:
     messages = _messages(tree["messages"]) if "messages" in tree else ()
     name = next((name for name in QUESTIONS if name in tree), None)
     if not messages and name is None:
-        found = ", ".join(line.tree) or "nothing"
-        raise ValueError(f'"problem" (or "question", "prompt", "messages") is missing; found {found}')
+        names = ", ".join(line.tree) or "nothing"
+        raise ValueError(f'"problem" (or "question", "prompt", "messages") is missing; found {names}')
     question = None if messages else tree[str(name)]
     if question is not None and not isinstance(question, str):
         raise ValueError(f'"{name}" is {question!r}; expected a text')

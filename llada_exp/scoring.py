@@ -56,25 +56,8 @@ _QUANTITY = re.compile(
 _SCALES = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "dozen": Fraction(12),
            "hundred": Fraction(10**2), "thousand": Fraction(10**3), "million": Fraction(10**6),
            "billion": Fraction(10**9), "trillion": Fraction(10**12)}  # fmt: skip
-_NO_UNITS = frozenset(
-    (
-        "and",
-        "or",
-        "plus",
-        "minus",
-        "times",
-        "over",
-        "to",
-        "if",
-        "mod",
-        "pi",
-        "sqrt",
-        "log",
-        "ln",
-        "exp",
-        "sin",
-    )
-)
+_NO_UNITS = {"and", "or", "plus", "minus", "times", "over", "to", "if", "mod", "pi", "sqrt", "log", "ln",
+             "exp", "sin"}  # fmt: skip
 """Words that say more than what is counted: such a text is math-verify's to read."""
 
 

@@ -34,17 +34,17 @@ def words(arguments: Sequence[str]) -> list[str]:
     parser.add_argument("--num_nodes", type=int, default=1, help="1 alone  (1)")
     parser.add_argument("--port", type=int, default=8000, help="(8000)")
     parser.add_argument("--base", help="of a torch.distributed.checkpoint: where config and tokenizer are")
-    own, rest = parser.parse_known_args(arguments)
-    if own.num_nodes != 1:
+    options, rest = parser.parse_known_args(arguments)
+    if options.num_nodes != 1:
         raise ValueError(
-            f"--num_nodes is {own.num_nodes}; a server lives on one node: start one on each, and give the"
+            f"--num_nodes is {options.num_nodes}; a server lives on one node: start one on each, and give the"
             " evaluation all their addresses (url=[...])"
         )
-    if own.num_gpus < 0:
-        raise ValueError(f"--num_gpus is {own.num_gpus}; expected 0 (the CPU) or more")
-    place = [f"devices={own.num_gpus}", "device=cuda"] if own.num_gpus else ["device=cpu"]
-    name = f"model.name={override_value(own.model)}"
-    return [*_model(own.model, own.base), name, f"port={own.port}", *place, *_overrides(rest)]
+    if options.num_gpus < 0:
+        raise ValueError(f"--num_gpus is {options.num_gpus}; expected 0 (the CPU) or more")
+    place = [f"devices={options.num_gpus}", "device=cuda"] if options.num_gpus else ["device=cpu"]
+    name = f"model.name={override_value(options.model)}"
+    return [*_model(options.model, options.base), name, f"port={options.port}", *place, *_overrides(rest)]
 
 
 def _model(model: str, base: str | None) -> list[str]:
@@ -76,7 +76,7 @@ def _source(model: str) -> str:
 
 def _overrides(rest: Sequence[str]) -> list[str]:
     """key=value as it is; --key value and --key=value as such."""
-    found: list[str] = []
+    overrides: list[str] = []
     waiting = list(rest)
     while waiting:
         word = waiting.pop(0)
@@ -90,8 +90,8 @@ def _overrides(rest: Sequence[str]) -> list[str]:
                 value = waiting.pop(0)
         if value is None and "=" not in key:
             raise ValueError(f"cannot read {word!r}; write key=value, or --key VALUE")
-        found.append(key if value is None else f"{key}={value}")
-    return found
+        overrides.append(key if value is None else f"{key}={value}")
+    return overrides
 
 
 class _Parser(argparse.ArgumentParser):
@@ -101,11 +101,11 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     try:
-        own = words(sys.argv[1:])
+        overrides = words(sys.argv[1:])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
-    command = [sys.executable, "-m", "llada_exp.serve", *own]
+    command = [sys.executable, "-m", "llada_exp.serve", *overrides]
     os.execv(command[0], command)  # signals to us are the server's
 
 

@@ -8,47 +8,38 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-PLAN, PRINT_CONFIG = "--plan", "--print-config"
+PLAN = "--plan"
 MULTIRUN = ("-m", "--multirun")
 AS_JOB = "place=job"
 
 
 def serve(cfg: Any) -> int:
-    """Run the server a composed config stands for, until it is told to stop; the exit code."""
-    from omegaconf import OmegaConf
-
+    """Run the server a composed config stands for, until a signal says to stop; the exit code."""
     from llada_exp.jobs.endpoint import published
-    from llada_exp.settings import validate
 
-    settings = published(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
+    settings = published(_settings(cfg))  # before the slow import: a mistake is said at once
 
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
 
     return run_server(settings)
 
 
 def plan(cfg: Any) -> int:
     """Print the memory plan of a composed config, and start nothing. Exit code 1 where it does not fit."""
-    from omegaconf import OmegaConf
-
     from llada_exp.engine.memory import table
-    from llada_exp.server.memory import memory_plan
-    from llada_exp.settings import validate
+    from llada_exp.server.processes.memory_plan import memory_plan
 
-    own = memory_plan(validate(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
-    print(table(own))
-    return 0 if own.fits else 1
+    memory = memory_plan(_settings(cfg))
+    print(table(memory))
+    return 0 if memory.fits else 1
 
 
-def print_config(cfg: Any) -> int:
-    """Print a composed config once it is found valid, and start nothing."""
+def _settings(cfg: Any) -> Any:
     from omegaconf import OmegaConf
 
     from llada_exp.settings import validate
 
-    validate(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
-    print(OmegaConf.to_yaml(cfg, resolve=True), end="")
-    return 0
+    return validate(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
 
 def as_job(words: list[str]) -> list[str]:
@@ -59,18 +50,20 @@ def as_job(words: list[str]) -> list[str]:
 
 
 def main() -> None:
-    from llada_exp.cli import run_app
+    from llada_exp.cli import USAGE_ERROR, run_app
     from llada_exp.decoding_keys import MOVED_OF_SERVER
     from llada_exp.jobs.operate import NotReady
     from llada_exp.settings import known_keys
 
-    tasks = {PLAN: plan, PRINT_CONFIG: print_config}
-    wanted = [task for flag, task in tasks.items() if flag in sys.argv]
-    sys.argv = [word for word in sys.argv if word not in tasks]
+    if "--print-config" in sys.argv:
+        print("error: --print-config is now Hydra's own --cfg job --resolve", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    task = plan if PLAN in sys.argv else serve
+    sys.argv = [word for word in sys.argv if word != PLAN]
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(wanted[0] if wanted else serve, "serve", known_keys(), MOVED_OF_SERVER)
+        run_app(task, "serve", known_keys(), MOVED_OF_SERVER)
     except NotReady as error:
         sys.exit(f"error: {error}")
 

@@ -27,7 +27,6 @@ DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 EXTRA_FIELDS = ("reject", "ignore")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-SCHEDULING = ("continuous", "lockstep")
 MODEL_KEYS = ("source", "path", "base", "name")
 """Of every model; what else `model` holds is its family's."""
 MAX_TIME_S = 7 * 86400.0
@@ -72,12 +71,10 @@ class HttpSettings:
 @dataclass(frozen=True)
 class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
-    forwarded in one step; scheduling: continuous or lockstep; exact: a row's bits do not depend on its
-    company (None: on the CPU)."""
+    forwarded in one step; exact: a row's bits do not depend on its company (None: on the CPU)."""
 
     max_length: int | None
     max_positions: int
-    scheduling: str
     exact: bool | None
 
 
@@ -126,7 +123,7 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = Node(cfg, "", _names(ServeSettings), decoding_keys.MOVED_OF_SERVER)
     preset = decoding_keys.read_preset(tree.child("preset", PRESET_FIELDS).tree)
-    named = decoding_keys.named_fields(tree.child("decoding", PRESET_FIELDS).tree)
+    named = decoding_keys.request_fields(tree.child("decoding", PRESET_FIELDS).tree)
     settings = ServeSettings(
         model=_model(tree["model"]),
         mode=tree.one_of("mode", MODES),
@@ -169,7 +166,7 @@ def unknown_key_message(key: str, known: Iterable[str], moved: Mapping[str, str]
     if key in names:  # of ~key and key@place
         return f"{key} cannot be taken away or put elsewhere; write {key}=VALUE"
     group, _, name = key.partition(".")
-    if group == decoding_keys.NAMED and name in REQUEST_FIELDS:
+    if group == decoding_keys.DECODING and name in REQUEST_FIELDS:
         return f"unknown key {key}; it is a field of single requests, and no key of this program"
     guess = nearest(key, names)
     hint = f"did you mean {guess}?" if guess else f"known keys: {', '.join(names)}"
@@ -226,7 +223,6 @@ def _engine(node: Node) -> EngineSettings:
     return EngineSettings(
         max_length=None if node["max_length"] is None else node.integer("max_length", 2, 2**20),
         max_positions=node.integer("max_positions", 1, 2**24),
-        scheduling=node.one_of("scheduling", SCHEDULING),
         exact=node.flag("exact"),
     )
 

@@ -65,14 +65,14 @@ class Tokenizer:
             {"role": r, "content": t} for r, t in (("user", _QUESTION), ("assistant", _ANSWER))
         )
         try:
-            asked = self._fast.apply_chat_template([question], tokenize=False)
+            turn = self._fast.apply_chat_template([question], tokenize=False)
             prompt = self._fast.apply_chat_template([question], tokenize=False, add_generation_prompt=True)
             closed = self._fast.apply_chat_template([question, answer], tokenize=False)
         except Exception:  # whatever a template's own code raises: it does not take an answer
             return None
-        if _QUESTION not in asked or _ANSWER not in closed:
+        if _QUESTION not in turn or _ANSWER not in closed:
             return None
-        header = prompt.removeprefix(asked) or asked.partition(_QUESTION)[0]
+        header = prompt.removeprefix(turn) or turn.partition(_QUESTION)[0]
         tail = closed.rpartition(_ANSWER)[2].lstrip()
         token = next((token for token in self._control if tail.startswith(token)), None)
         return None if token is None or token in header else self.token_id(token)

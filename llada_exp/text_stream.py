@@ -23,24 +23,24 @@ class _Pieces:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._window: list[int] = []
-        self._given = 0  # characters of the window's text that are out already
+        self._num_out = 0  # characters of the window's text that are out already
 
     def push(self, ids: Iterable[int]) -> str:
         self._window.extend(ids)
         text = self._tokenizer.decode(self._window)
         unfinished = text.endswith(_UNFINISHED)
-        piece = text[self._given : len(text) - unfinished]
-        self._given += len(piece)
+        piece = text[self._num_out : len(text) - unfinished]
+        self._num_out += len(piece)
         if not unfinished:
-            self._window, self._given = [], 0
+            self._window, self._num_out = [], 0
         elif len(self._window) > _MAX_WINDOW:
             self._shorten()
         return piece
 
     def finish(self) -> str:
         """What was held back: bytes that never became a character."""
-        piece = self._tokenizer.decode(self._window)[self._given :]
-        self._window, self._given = [], 0
+        piece = self._tokenizer.decode(self._window)[self._num_out :]
+        self._window, self._num_out = [], 0
         return piece
 
     def _shorten(self) -> None:
@@ -48,8 +48,12 @@ class _Pieces:
         sides decode apart as they do together, and the kept side is longer than any character."""
         front, back = self._window[: -_MAX_WINDOW // 2], self._window[-_MAX_WINDOW // 2 :]
         head, tail = self._tokenizer.decode(front), self._tokenizer.decode(back)
-        if len(tail) > 4 and len(head) <= self._given and head + tail == self._tokenizer.decode(self._window):
-            self._window, self._given = back, self._given - len(head)
+        if (
+            len(tail) > 4
+            and len(head) <= self._num_out
+            and head + tail == self._tokenizer.decode(self._window)
+        ):
+            self._window, self._num_out = back, self._num_out - len(head)
 
 
 class _StopScan:
@@ -64,8 +68,8 @@ class _StopScan:
     def find(self, text: str) -> tuple[int, int] | None:
         """(start, end) in `text`, or None."""
         places = ((start + len(s), start) for s in self._stops if (start := text.find(s)) >= 0)
-        found = min(places, default=None)
-        return found and (found[1], found[0])
+        end, start = min(places, default=(0, 0))
+        return (start, end) if end else None
 
     def num_open(self, text: str) -> int:
         """Characters at the end of `text` that may be the start of a stop string."""
@@ -87,19 +91,19 @@ class StopStrings:
         self._scan = _StopScan(stops)
         self._pieces = _Pieces(tokenizer)
         self._open = ""
-        self._num_seen = 0
-        self._found: int | None = None
+        self._num_read = 0
+        self._end: int | None = None
 
     def __call__(self, answer_ids: Sequence[int]) -> int | None:
-        assert len(answer_ids) >= self._num_seen, "one StopStrings follows one growing answer"
-        while self._found is None and self._num_seen < len(answer_ids):
-            self._open += self._pieces.push([answer_ids[self._num_seen]])
-            self._num_seen += 1
+        assert len(answer_ids) >= self._num_read, "one StopStrings follows one growing answer"
+        while self._end is None and self._num_read < len(answer_ids):
+            self._open += self._pieces.push([answer_ids[self._num_read]])
+            self._num_read += 1
             if self._scan.find(self._open):
-                self._found = self._num_seen
+                self._end = self._num_read
             num_open = self._scan.num_open(self._open)
             self._open = self._open[len(self._open) - num_open :]
-        return self._found
+        return self._end
 
 
 class TextStream:
@@ -125,11 +129,10 @@ class TextStream:
 
     def _release(self, piece: str, keep: bool) -> str:
         text = self._open + piece
-        found = self._scan.find(text)
-        if found:
+        if stop := self._scan.find(text):
             self.stopped = True
             self._open = ""
-            return text[: found[0]]
+            return text[: stop[0]]
         num_open = self._scan.num_open(text) if keep else 0
         self._open = text[len(text) - num_open :]
         return text[: len(text) - num_open]

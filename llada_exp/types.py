@@ -16,7 +16,7 @@ Canvas = Literal["whole", "grow"]
 FinishReason = Literal["stop", "length"]
 
 RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
-CACHES = ("none", "prefix", "dual")
+CACHES = ("none", "prefix", "dual")  # the first keeps nothing
 REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "random")
 EOS_CONFIDENCE = ("allow", "last", "forbid")
@@ -75,7 +75,7 @@ class DecodingParams:
         "every_block",
         REFRESH,
         "what a cached block's first pass recomputes: the row, a window, all but the prompt",
-        beside=("cache", ("prefix", "dual")),
+        beside=("cache", CACHES[1:]),
     )
     refresh_window: int = integer(
         32, 0, MAX_COUNT, "of refresh=window: positions around the block", beside=("refresh", ("window",))

@@ -13,15 +13,15 @@ import sys
 MAX_BYTES = 4 * 2**30
 
 
-def equal(given: str, expected: str) -> bool:
+def equal(answer: str, expected: str) -> bool:
     """By math-verify, which reads LaTeX; False where it cannot read one of the two."""
     from math_verify import parse, verify
 
     try:
-        gold, answer = (
-            parse(f"${text.strip().strip('$')}$", parsing_timeout=None) for text in (expected, given)
+        gold, value = (
+            parse(f"${text.strip().strip('$')}$", parsing_timeout=None) for text in (expected, answer)
         )
-        return bool(gold and answer and verify(gold, answer, timeout_seconds=None))
+        return bool(gold and value and verify(gold, value, timeout_seconds=None))
     except Exception:  # what sympy and antlr raise for texts that a model may well write
         return False
 
@@ -36,8 +36,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
     print("ready", flush=True)
     for line in sys.stdin:
-        given, expected = json.loads(line)
-        print(json.dumps(equal(given, expected)), flush=True)
+        answer, expected = json.loads(line)
+        print(json.dumps(equal(answer, expected)), flush=True)
 
 
 if __name__ == "__main__":

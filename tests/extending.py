@@ -20,7 +20,8 @@ BLOCK = re.compile(r"<!-- (?P<mark>[^>]+) -->\n```\w*\n(?P<code>.*?)^```$", re.S
 WORDS = {
     "llada_exp/types.py": "its declaration in `{}`",
     "llada_exp/engine/finish.py": "the code that obeys it, `{}`",
-    "llada_exp/gate/oracle_rules.py": "the rule's definition in `{}`",
+    "llada_exp/gate/oracle.py": "its definition in `{}`",
+    "llada_exp/gate/oracle_rules.py": "its definition in `{}`",
     "llada_exp/evals/harnesses.py": "its line in `{}`",
 }
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from llada_exp.check import Endpoint, check_mixed, run
+from llada_exp.check import CheckedEndpoint, check_mixed, run
 from llada_exp.jobs import running_server
 from tests.server.conftest import FAKE, ROOT
 
@@ -50,8 +50,8 @@ def test_a_cache_that_the_model_has_not_is_not_asked_for(monkeypatch):
         return {"choices": [{"message": {"content": ""}}], "usage": {"completion_tokens": 1},
                 "llada": {"decoding": body}}  # fmt: skip
 
-    monkeypatch.setattr(Endpoint, "read", read)
-    assert check_mixed(Endpoint("http://a:1", None, 1, 8)).startswith("5 decoding settings at once")
+    monkeypatch.setattr(CheckedEndpoint, "read", read)
+    assert check_mixed(CheckedEndpoint("http://a:1", None, 1, 8)).startswith("5 decoding settings at once")
     assert {fields.get("cache") for fields in asked} == {None, "prefix"}
 
 
@@ -78,7 +78,7 @@ def test_a_server_that_fails_while_it_decodes_fails_the_check(monkeypatch):
     """The fake engine's steps raise at this word; health and models are well all the while."""
     monkeypatch.setattr("llada_exp.check.question", lambda i: "crash")
     with running_server(["batch_size=4"], command=FAKE) as server:
-        assert run(Endpoint(server.url, None, 60, 16), 2) == 3
+        assert run(CheckedEndpoint(server.url, None, 60, 16), 2) == 3
 
 
 def test_nobody_there_is_said_and_fails():

@@ -28,7 +28,7 @@ from llada_exp.clients.http import (
     open_url,
 )
 from llada_exp.clients.pool import Pool
-from llada_exp.jobs.endpoint import Endpoint
+from llada_exp.jobs.endpoint import PublishedEndpoint
 from llada_exp.runs.probe import batch_stats
 from llada_exp.runs.servers import served_model
 from tests.evals.endpoint import completion, endpoint
@@ -154,12 +154,12 @@ def test_no_tool_of_ours_goes_through_a_proxy(dead_proxy):
         with pytest.raises(urllib.error.URLError):
             # Else the test shows nothing. Not urlopen, whose opener may be of an earlier test's environment.
             urllib.request.build_opener().open(own.url, timeout=10)
-        assert check.check_models(check.Endpoint(own.url, None, 10, 16)) == "toy"
-        assert check.Endpoint(own.url, None, 10, 16).ask("47 + 8").text == "#### 55"
+        assert check.check_models(check.CheckedEndpoint(own.url, None, 10, 16)) == "toy"
+        assert check.CheckedEndpoint(own.url, None, 10, 16).ask("47 + 8").text == "#### 55"
         assert served_model(own.url, None) == "toy"
         assert batch_stats(own.url)["status"] == "ready"
         info = {"url": own.url, "status": "ready", "instance_id": "1", "job_id": "1"}
-        assert Endpoint(Path(), info).health() == "ready"
+        assert PublishedEndpoint(Path(), info).health() == "ready"
         prompt = Prompt(({"role": "user", "content": "47 + 8"},), expected="55")
         assert [r.correct for r in run_load(own.url, iter([prompt]), LOAD, {}, seed=0).records] == [True]
 

@@ -17,10 +17,10 @@ from llada_exp.decoding import ALIASES, DecodingError, check, describe, resolve
 from llada_exp.evals.decoding_check import difference
 from llada_exp.evals.lm.generate import InProcess, decoding_fields
 from llada_exp.gate import measure as gate
-from llada_exp.server.errors import ApiError
-from llada_exp.server.resolve import resolve as resolve_request
-from llada_exp.server.schema import ChatRequest, json_schema, parse
-from llada_exp.server.status import with_block_length
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.request_decoding import resolve as resolve_request
+from llada_exp.server.routes.schema import ChatRequest, json_schema, parse
+from llada_exp.server.state.status import with_block_length
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.types import (
     DECLARATIONS,

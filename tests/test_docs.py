@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from llada_exp.jobs import running_server
-from llada_exp.server.schema import ChatRequest, CompletionRequest
+from llada_exp.server.routes.schema import ChatRequest, CompletionRequest
 from llada_exp.settings import conf_dir, known_keys
 from llada_exp.types import DECODING_FIELDS
 from tests.server.conftest import composed, say

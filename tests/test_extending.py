@@ -14,8 +14,8 @@ from llada_exp.evals import answers
 from tests.extending import DOCUMENT, apply, bill, commands, parts
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = ("rule", "oracle", "field", "family", "harness")
-COPIED = ("llada_exp", "conf", "hydra_plugins", "docs")
+EXAMPLES = ("rule", "oracle", "cache", "cache_oracle", "field", "family", "harness")
+COPIED = ("llada_exp", "conf", "hydra_plugins", "docs", "tests")
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,15 @@ def test_every_example_is_applied_and_the_bill_is_what_they_add():
 
 
 def test_the_goals_of_the_bill_are_kept():
-    """A rule: one code file beside its declaration; a field: two; a family: one, and a yaml; a harness: its
-    folder and a line."""
+    """A rule, a cache policy: one code file beside its declaration; a field: two; a family: one, and a yaml;
+    a harness: its folder and a line."""
     code = {}
     for part in parts():
         code.setdefault(part.example, {})[part.path] = part.num_added
-    assert len(code["rule"]) == 2
-    assert "llada_exp/types.py" in code["rule"]
+    for example in ("rule", "cache"):
+        assert len(code[example]) == 2
+        assert "llada_exp/types.py" in code[example]
+    assert code["cache"]["llada_exp/types.py"] == 1
     assert len(code["field"]) == 2
     assert sorted(Path(path).suffix for path in code["family"]) == [".py", ".yaml"]
     line = code["harness"].pop("llada_exp/evals/harnesses.py")
@@ -88,4 +90,5 @@ def test_the_documents_tables_get_what_is_declared(tree):
     decoding = (tree / "docs" / "decoding.md").read_text()
     assert "| `max_nfe` | from 1 |" in decoding
     assert "`klass`, `margin` |" in decoding
+    assert "| `cache` | `none`, `prefix`, `dual`, `prompt` |" in decoding
     assert "| `sums.digits` | `2` |" in (tree / "docs" / "evaluation.md").read_text()

@@ -132,18 +132,15 @@ def shell(command):
     return done.stdout
 
 
-@pytest.mark.parametrize("mark", ["command: serve", "command: test"])
-def test_the_two_commands_install_what_the_package_declares(mark):
-    (command,) = lines(mark)
-    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q torch==2.13.0 -e ")
-    last = command.split(" && ")[-1]
-    assert (
-        last
-        == {
-            "command: serve": ".venv/bin/python -m llada_exp.serve",
-            "command: test": ".venv/bin/python -m pytest -n 2",
-        }[mark]
-    )
+@pytest.mark.parametrize(
+    ("mark", "extra", "program"),
+    [("command: serve", "serve", "llada_exp.serve"), ("command: test", "dev", "pytest -n 2")],
+)
+def test_the_two_commands_install_what_the_package_declares(mark, extra, program):
+    assert lines(mark) == [
+        f"python3 -m venv .venv && .venv/bin/pip install -q torch==2.13.0 -e '.[{extra}]' && "
+        f".venv/bin/python -m {program}"
+    ]
 
 
 def test_the_picture_of_the_layout_is_true():

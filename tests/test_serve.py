@@ -140,14 +140,24 @@ def test_a_reader_of_the_ready_line_that_goes_does_not_end_the_server(tmp_path):
         assert process.wait(20) == 0
 
 
-def test_print_config_prints_what_would_be_served_and_starts_nothing(tmp_path):
-    done = run("--print-config", "batch_size=3", "mode=streaming", cwd=tmp_path)
+def test_hydras_cfg_prints_what_would_be_served_and_starts_nothing(tmp_path):
+    done = run("--cfg", "job", "--resolve", "batch_size=3", "mode=streaming", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {"batch_size: 3", "mode: streaming", "  source: tiny"} <= set(done.stdout.splitlines())
-    told = yaml.safe_load(done.stdout).items()
-    again = [f"{k}={v}" for k, v in told if not isinstance(v, dict) and v is not None]
-    assert run("--print-config", *again, cwd=tmp_path).stdout == done.stdout
-    wrong = run("--print-config", "batch_size=0", cwd=tmp_path)
+    tree = yaml.safe_load(done.stdout).items()
+    again = [f"{k}={v}" for k, v in tree if not isinstance(v, dict) and v is not None]
+    assert run("--cfg", "job", "--resolve", *again, cwd=tmp_path).stdout == done.stdout
+
+
+def test_who_asks_for_print_config_is_told_of_cfg(tmp_path):
+    done = run("--print-config", "batch_size=3", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--cfg job --resolve" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_plan_checks_the_configuration(tmp_path):
+    wrong = run("--plan", "batch_size=0", cwd=tmp_path)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "batch_size is 0" in wrong.stderr
 

@@ -55,7 +55,7 @@ def with_value(tree, key, value):
         ("server.extra_fields", "drop", "server.extra_fields is 'drop'; expected one of reject, ignore"),
         ("engine.max_length", 1, "engine.max_length is 1; expected an integer from 2"),
         ("engine.exact", "yes", "engine.exact is 'yes'; expected true, false or null"),
-        ("engine.scheduling", "static", "engine.scheduling is 'static'; expected one of continuous"),
+        ("engine.scheduling", "continuous", "unknown key engine.scheduling"),
         ("server.max_queue", -1, "server.max_queue is -1; expected an integer from 0"),
         ("server.max_time", 0, "server.max_time is 0; expected a number from 0.001"),
         ("server.max_prompt_tokens", 0, "server.max_prompt_tokens is 0; expected an integer from 1"),

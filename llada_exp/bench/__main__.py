@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 
 def main() -> None:
-    from llada_exp.bench.point import run_point
     from llada_exp.bench.settings import bench_keys
+    from llada_exp.bench.task import BenchTask
     from llada_exp.cli import run_app
     from llada_exp.decoding_keys import MOVED_OF_BENCH
+    from llada_exp.runs.task import run
 
     try:
-        run_app(run_point, "bench", bench_keys(), MOVED_OF_BENCH)
+        run_app(partial(run, BenchTask()), "bench", bench_keys(), MOVED_OF_BENCH)
     except KeyboardInterrupt:
         sys.exit(130)
 

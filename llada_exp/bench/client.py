@@ -27,7 +27,7 @@ MAX_ERROR = 300
 
 
 @dataclass
-class Record:
+class RequestRecord:
     """One request. Times in seconds from the load's start, durations in ms; None where not measurable:
     ttft, tpot and itl without streaming, tokens without the server's usage. correct: None also while only
     mathematics can tell (`judge`)."""
@@ -64,7 +64,7 @@ class LoadResult:
     """duration: seconds from the start to the last answer; loop_lag_ms: how late the client's own timer
     fired, sampled all the while."""
 
-    records: list[Record]
+    records: list[RequestRecord]
     duration: float
     loop_lag_ms: list[float]
 
@@ -75,7 +75,7 @@ def run_load(
     load: Load,
     request: Mapping[str, Any],
     seed: int,
-    done: Callable[[Record], None] = lambda record: None,
+    done: Callable[[RequestRecord], None] = lambda record: None,
 ) -> LoadResult:
     """Run one load to its end. done: called with each finished record, as it finishes.
 
@@ -86,14 +86,19 @@ def run_load(
 
 class _Run:
     def __init__(
-        self, url: str, load: Load, request: Mapping[str, Any], seed: int, done: Callable[[Record], None]
+        self,
+        url: str,
+        load: Load,
+        request: Mapping[str, Any],
+        seed: int,
+        done: Callable[[RequestRecord], None],
     ) -> None:
         self.url = url
         self.load = load
         self.request = request
         self.seed = seed
         self.done = done
-        self.records: list[Record] = []
+        self.records: list[RequestRecord] = []
         self.lags: list[float] = []
         self.start = 0.0
         self.session: aiohttp.ClientSession
@@ -148,7 +153,7 @@ class _Run:
                 group.create_task(self._one(index, prompt, when))
 
     async def _one(self, index: int, prompt: Prompt, scheduled_s: float) -> None:
-        record = Record(index, scheduled_s, prompt=prompt.text)
+        record = RequestRecord(index, scheduled_s, prompt=prompt.text)
         body = {
             **prompt.content,
             "seed": self.seed + index,
@@ -172,7 +177,7 @@ class _Run:
         self.records.append(record)
         self.done(record)
 
-    def _measure(self, record: Record, prompt: Prompt) -> None:
+    def _measure(self, record: RequestRecord, prompt: Prompt) -> None:
         record.e2el_ms = 1000 * (record.ended_s - record.sent_s)
         if record.ttft_ms is not None and (record.output_tokens or 0) > 1:
             assert record.output_tokens is not None
@@ -181,7 +186,7 @@ class _Run:
             record.expected = prompt.expected
             record.correct = decide_response(record.text, prompt.expected)
 
-    async def _talk(self, record: Record, path: str, body: Mapping[str, Any]) -> None:
+    async def _talk(self, record: RequestRecord, path: str, body: Mapping[str, Any]) -> None:
         """One exchange, into the record. Raises what the library raises for a broken connection."""
         async with self.session.post(self.url + path, json=body) as answer:
             record.status = answer.status
@@ -193,7 +198,7 @@ class _Run:
                 self._book(record, await answer.json())
                 record.ok = True
 
-    async def _stream(self, record: Record, answer: aiohttp.ClientResponse) -> None:
+    async def _stream(self, record: RequestRecord, answer: aiohttp.ClientResponse) -> None:
         last = 0.0
         async for data in events(answer.content.iter_any()):
             if data == "[DONE]":
@@ -208,7 +213,7 @@ class _Run:
                 last = now
         raise ValueError("the stream ended without [DONE]")
 
-    def _book(self, record: Record, tree: Mapping[str, Any]) -> bool:
+    def _book(self, record: RequestRecord, tree: Mapping[str, Any]) -> bool:
         """Write a response or a chunk into the record; whether it carried text."""
         if tree.get("error"):
             raise ValueError(f"the stream failed: {tree['error'].get('message')}")
@@ -220,12 +225,12 @@ class _Run:
         record.text += text
         if usage := tree.get("usage"):
             record.prompt_tokens, record.output_tokens = usage["prompt_tokens"], usage["completion_tokens"]
-        if own := tree.get("llada"):
-            record.decoding, record.cost = own["decoding"], own["choices"][0]
+        if ours := tree.get("llada"):
+            record.decoding, record.cost = ours["decoding"], ours["choices"][0]
         return bool(text)
 
 
-def judge(records: Sequence[Record], scorer: Scorer) -> list[Record]:
+def judge(records: Sequence[RequestRecord], scorer: Scorer) -> list[RequestRecord]:
     """Decide what was not while the load ran: math-verify would have taken time from the generator, and from
     a server on this host. The records that it was decided for."""
     undecided = [r for r in records if r.ok and r.expected is not None and r.correct is None]

@@ -38,7 +38,7 @@ WORKLOADS = {  # prompts, shortest and longest prompt, answer tokens, answer tok
 
 
 @dataclass(frozen=True)
-class Row:
+class EngineRow:
     """One repeat of one setting. mfu: achieved FLOP/s over that of a large matrix product measured
     in the same run. Null where not measurable."""
 
@@ -124,19 +124,19 @@ def decode(
 
 def setting_params(canvas: int, cache: str, options: argparse.Namespace) -> DecodingParams:
     """Raises ValueError for options that contradict each other."""
-    named = {
+    fields = {
         "max_tokens": canvas,
         "tokens_per_step": options.tokens_per_step,
         "cache": cache,
         "ignore_eos": True,
         "suffix_window": options.suffix_window,
     }
-    return resolve(named, DecodingParams()).params
+    return resolve(fields, DecodingParams()).params
 
 
 def run_setting(
     model: Model, name: str, setting: tuple[str, str, int], options: argparse.Namespace, repeat: int
-) -> Row:
+) -> EngineRow:
     """One timed repeat of (workload, cache, batch size)."""
     workload, cache, batch_size = setting
     device = model.device
@@ -156,7 +156,7 @@ def run_setting(
     seconds = _timed(lambda: counts.append(decode(engine, batch, params, stops)), device)
     rate = matmul_gflops(device, model.dtype)
     stats, (tokens, nfe) = engine.stats(), counts[0]
-    return Row(
+    return EngineRow(
         model=name,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         dtype=str(model.dtype).removeprefix("torch."),
@@ -187,7 +187,7 @@ HEADER = (
 )
 
 
-def line(rows: Sequence[Row]) -> str:
+def line(rows: Sequence[EngineRow]) -> str:
     """The repeats of one setting as a line under `HEADER`."""
     r = rows[0]
     rates = sorted(x.output_throughput for x in rows)
@@ -220,30 +220,30 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> list[Row]:
+def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
     options = parser().parse_args(argv)
     device = torch.device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
-    results: list[Row] = []
+    results: list[EngineRow] = []
     print(HEADER, flush=True)
     for name in options.models:
         model = bench_model(name, device, dtype)
         settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
-        taken: dict[tuple[str, str, int], list[Row]] = {s: [] for s in settings}
+        repeats: dict[tuple[str, str, int], list[EngineRow]] = {s: [] for s in settings}
         for repeat in range(-1, options.repeats):  # in turn, so that a drift hits all alike; -1 warms up
             for setting in settings:
                 row = run_setting(model, name, setting, options, repeat)
                 if repeat >= 0:
-                    taken[setting].append(row)
+                    repeats[setting].append(row)
                     _append(options.rows, row)
-        for rows in taken.values():
+        for rows in repeats.values():
             print(line(rows), flush=True)
             results += rows
         del model
     return results
 
 
-def _append(path: Path | None, row: Row) -> None:
+def _append(path: Path | None, row: EngineRow) -> None:
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:

@@ -23,22 +23,22 @@ def read_foreign(path: Path) -> list[dict[str, Any]]:
         tree = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
-    for known, reader in READERS:
-        if isinstance(tree, dict) and known(tree):
+    for recognises, reader in READERS:
+        if isinstance(tree, dict) and recognises(tree):
             rows = reader(tree)
             return [complete({"point": path.stem, "sweep": path.stem, "repeats": 1, **row}) for row in rows]
     raise ValueError(f"{path}: neither a report of guidellm nor one of aiperf")
 
 
 def _guidellm(tree: Tree) -> list[dict[str, Any]]:
-    return [_guidellm_row(own) for own in tree["benchmarks"]]
+    return [_guidellm_row(benchmark) for benchmark in tree["benchmarks"]]
 
 
-def _guidellm_row(own: Tree) -> dict[str, Any]:
-    metrics, strategy = own["metrics"], own["config"]["strategy"]
-    totals, seconds = metrics["request_totals"], own["duration"]
+def _guidellm_row(benchmark: Tree) -> dict[str, Any]:
+    metrics, strategy = benchmark["metrics"], benchmark["config"]["strategy"]
+    totals, seconds = metrics["request_totals"], benchmark["duration"]
     streams, rate = strategy.get("streams"), strategy.get("rate")
-    told = {
+    row = {
         "source": "guidellm",
         "load": "closed" if streams else "open",
         "concurrency": streams,
@@ -48,18 +48,18 @@ def _guidellm_row(own: Tree) -> dict[str, Any]:
         "completed": totals["successful"],
         "failed": totals["errored"],
         "duration": seconds,
-        "model": (own["config"]["backend"] or {}).get("model"),
+        "model": (benchmark["config"]["backend"] or {}).get("model"),
         "stream": (metrics["time_to_first_token_ms"]["successful"] or {}).get("count", 0) > 0,
         "total_input_tokens": _total(metrics, "prompt_token_count"),
         "total_output_tokens": _total(metrics, "output_token_count"),
         "request_throughput": totals["successful"] / seconds,
-        "started": _time(own["start_time"]),
-        "ended": _time(own["end_time"]),
+        "started": _time(benchmark["start_time"]),
+        "ended": _time(benchmark["end_time"]),
     }
-    if told["total_output_tokens"] is not None:
-        told["output_throughput"] = told["total_output_tokens"] / seconds
-        told["total_token_throughput"] = (
-            told["total_output_tokens"] + (told["total_input_tokens"] or 0)
+    if row["total_output_tokens"] is not None:
+        row["output_throughput"] = row["total_output_tokens"] / seconds
+        row["total_token_throughput"] = (
+            row["total_output_tokens"] + (row["total_input_tokens"] or 0)
         ) / seconds
     for name, theirs, scale in (
         ("ttft", "time_to_first_token_ms", 1.0),
@@ -70,8 +70,8 @@ def _guidellm_row(own: Tree) -> dict[str, Any]:
         values = {"mean": spread.get("mean"), "std": spread.get("std_dev")}
         values |= {to: (spread.get("percentiles") or {}).get(of) for to, of in PERCENTILES.items()}
         measured = bool(spread.get("count"))
-        told |= {f"{k}_{name}_ms": v * scale for k, v in values.items() if measured and v is not None}
-    return told
+        row |= {f"{k}_{name}_ms": v * scale for k, v in values.items() if measured and v is not None}
+    return row
 
 
 PERCENTILES = {"median": "p50", "p90": "p90", "p99": "p99"}
@@ -94,7 +94,7 @@ def _aiperf(tree: Tree) -> list[dict[str, Any]]:
         number = value(name)
         return None if number is None else round(number)
 
-    told: dict[str, Any] = {
+    row: dict[str, Any] = {
         "source": "aiperf",
         "completed": count("request_count"),
         "failed": count("error_request_count") or 0,
@@ -111,10 +111,10 @@ def _aiperf(tree: Tree) -> list[dict[str, Any]]:
     names = (("ttft", "time_to_first_token"), ("itl", "inter_chunk_latency"), ("tpot", "inter_token_latency"),
              ("e2el", "request_latency"))  # fmt: skip
     stats = {"mean": "avg", "median": "p50", "p90": "p90", "p99": "p99", "std": "std"}
-    told |= {
+    row |= {
         f"{kind}_{name}_ms": value(theirs, stat) for name, theirs in names for kind, stat in stats.items()
     }
-    return [told]
+    return [row]
 
 
 def _aiperf_load(config: Tree) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llada_exp.bench.client import LoadResult, Record
+from llada_exp.bench.client import LoadResult, RequestRecord
 from llada_exp.runs.statistics import proportion
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
@@ -62,8 +62,8 @@ def spread(values: Sequence[float]) -> dict[str, float | None]:
         return dict.fromkeys(SUMMARIES)
     data = np.asarray(values, dtype=np.float64)
     p50, p90, p99 = np.percentile(data, [50, 90, 99])
-    found = (data.mean(), p50, p90, p99, data.std())
-    return dict(zip(SUMMARIES, map(float, found), strict=True))
+    figures = (data.mean(), p50, p90, p99, data.std())
+    return dict(zip(SUMMARIES, map(float, figures), strict=True))
 
 
 def over_repeats(repeats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -72,18 +72,17 @@ def over_repeats(repeats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     assert repeats
     joined: dict[str, Any] = {}
     for name in repeats[0]:
-        values = [repeat[name] for repeat in repeats]
-        known = [v for v in values if v is not None]
+        values = [repeat[name] for repeat in repeats if repeat[name] is not None]
         if name in ("completed", "failed", "num_correct", "total_input_tokens", "total_output_tokens"):
-            joined[name] = sum(known) if known else None
+            joined[name] = sum(values) if values else None
         elif isinstance(repeats[0][name], bool):
-            joined[name] = any(known)
+            joined[name] = any(values)
         elif name.startswith("max_") or name == "peak_memory_mb":
-            joined[name] = max(known) if known else None
+            joined[name] = max(values) if values else None
         else:
-            joined[name] = statistics.fmean(known) if known else None
+            joined[name] = statistics.fmean(values) if values else None
         if name in SPREAD_OF:
-            joined[f"{name}_spread"] = statistics.stdev(known) if len(known) > 1 else None
+            joined[f"{name}_spread"] = statistics.stdev(values) if len(values) > 1 else None
     if joined["num_correct"] is not None:
         joined |= _interval(joined["num_correct"], joined["completed"])
     return joined
@@ -94,7 +93,7 @@ def _interval(num_correct: int, n: int) -> dict[str, Any]:
     return {"accuracy": share.value, "accuracy_low": share.low, "accuracy_high": share.high}
 
 
-def _accuracy(good: Sequence[Record]) -> dict[str, Any]:
+def _accuracy(good: Sequence[RequestRecord]) -> dict[str, Any]:
     scored = [r.correct for r in good if r.correct is not None]
     if not scored or len(scored) < len(good):
         return dict.fromkeys(("num_correct", "accuracy", "accuracy_low", "accuracy_high"))
@@ -115,28 +114,28 @@ def _lag(result: LoadResult, measures: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _latency(record: Record, name: str) -> Sequence[float]:
+def _latency(record: RequestRecord, name: str) -> Sequence[float]:
     if name == "itl":
         return record.itl_ms
     value = getattr(record, f"{name}_ms")
     return () if value is None else (value,)
 
 
-def _keeps(record: Record, goodput: Mapping[str, float]) -> bool:
+def _keeps(record: RequestRecord, goodput: Mapping[str, float]) -> bool:
     """A latency that has no value (of an answer of one token) breaks no limit."""
     return all((getattr(record, name) or 0.0) <= limit for name, limit in goodput.items())
 
 
-def _total(records: Sequence[Record], name: str) -> int | None:
+def _total(records: Sequence[RequestRecord], name: str) -> int | None:
     values = [getattr(r, name) for r in records]
     return None if None in values else sum(values)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return statistics.fmean(known) if known else None
+    numbers = [v for v in values if v is not None]
+    return statistics.fmean(numbers) if numbers else None
 
 
 def _ratio(values: Sequence[float | None], total: int | None) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / total if total and known and len(known) == len(values) else None
+    numbers = [v for v in values if v is not None]
+    return sum(numbers) / total if total and numbers and len(numbers) == len(values) else None

@@ -10,18 +10,18 @@ from matplotlib.figure import Figure
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by colour-blind readers
 
 
-def throughput_latency(others: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> Figure:
-    """Output throughput against median end-to-end latency: `own` among the other rows of its sweep."""
+def throughput_latency(others: Sequence[Mapping[str, Any]], point: Mapping[str, Any]) -> Figure:
+    """Output throughput against median end-to-end latency: `point` among the other rows of its sweep."""
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axis = figure.add_subplot()
     for rows, colour, marker, label in (
         (others, BLUE, "o", "other points"),
-        ([own], ORANGE, "s", own["point"]),
+        ([point], ORANGE, "s", point["point"]),
     ):
         pairs = [(r["median_e2el_ms"], r["output_throughput"]) for r in rows]
-        known = [(x, y) for x, y in pairs if x is not None and y is not None]
-        if known:
-            x, y = zip(*known, strict=True)
+        measured = [(x, y) for x, y in pairs if x is not None and y is not None]
+        if measured:
+            x, y = zip(*measured, strict=True)
             axis.plot(x, y, color=colour, marker=marker, linestyle="none", label=label)
     axis.set(xlabel="median end-to-end latency, ms", ylabel="output throughput, tokens/s")
     axis.set_ylim(bottom=0)

@@ -1,95 +1,24 @@
-"""One measured point: start or find the server, load it, write rows, stop what was started.
-
-`run_point` is Hydra's task: a plain function that a launcher may run in another process or job.
-"""
+"""One measured point: start or find the server, load it, write rows, stop what was started."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from llada_exp import jsonl
-from llada_exp.bench import report, tracking
-from llada_exp.bench.client import LoadResult, Record, judge, run_load
+from llada_exp.bench.client import LoadResult, RequestRecord, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
 from llada_exp.bench.rows import PointFolder
-from llada_exp.bench.settings import BenchSettings, Load, validate_bench
+from llada_exp.bench.settings import BenchSettings, Load
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
-from llada_exp.clients.http import base_url
 from llada_exp.runs import decoding_columns, status
 from llada_exp.runs.probe import Probe, batch_stats
-from llada_exp.runs.process import terminable
+from llada_exp.runs.progress import progress
 from llada_exp.runs.provenance import provenance
-from llada_exp.runs.servers import Endpoint, check_preset, endpoint
-from llada_exp.runs.tracking import check
+from llada_exp.runs.servers import Endpoint, endpoint
 from llada_exp.scoring import Scorer
-
-
-def run_point(cfg: Any) -> int:
-    """Measure the point that a composed conf/bench.yaml stands for; the exit code.
-
-    A failure is recorded in status.json and told in one line. Raises ValueError for a user's mistake in
-    a single run; a sweep has checked every point before.
-    """
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    tree: Any = OmegaConf.to_container(cfg, resolve=True)
-    settings = validate_bench(tree)
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    in_sweep = not OmegaConf.is_missing(hydra.job, "num")
-    overrides = [o for o in hydra.overrides.task if o.split("=")[0] not in ("name", "resume", "dry_run")]
-    if not in_sweep:
-        check_preset(hydra.overrides.task, [settings.url] if settings.url else [])
-        if settings.dry_run:
-            print(report.plan_line(folder, settings))
-            return 0
-        check(settings.tracking)
-        if status.read(folder) and not settings.resume:
-            raise ValueError(
-                f"name is {settings.name!r}; {folder} holds results: resume=true goes on with them"
-            )
-    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
-        print(report.table(jsonl.read(folder / "row.jsonl")))
-        if (url := _url_of(folder)) != settings.url:
-            print(f"measured before, at {url}: another server wants another name")
-        return 0
-    with terminable():
-        return _recorded(settings, folder, overrides, tree, not in_sweep)
-
-
-def _url_of(folder: Path) -> str | None:
-    """Whom a finished point measured; the hash is not of it. None: a server of our own."""
-    url = yaml.safe_load((folder / "config.yaml").read_text())["url"]
-    return None if url is None else base_url(url)
-
-
-def _recorded(
-    settings: BenchSettings, folder: Path, overrides: Sequence[str], tree: Mapping[str, Any], alone: bool
-) -> int:
-    try:
-        with status.recorded(folder, settings.config_hash):
-            point = PointFolder(folder)
-            (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
-            row, results = measure(settings, point, overrides)
-            if settings.vllm_json:
-                report.write_vllm_json(folder / "vllm.json", row, results)
-    except Exception as error:
-        print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)
-        return 1
-    tracking.track(settings.tracking, folder, row, results, tree)
-    print(report.table([row]) if alone else report.line(row), flush=True)
-    if alone:
-        print(f"rows: {folder / 'row.parquet'}")
-    return 0
 
 
 def measure(
@@ -105,12 +34,12 @@ def measure(
         Scorer() as scorer,
         turn(settings.exclusive) as presence,
         endpoint(settings.url, settings.server_tree, point.folder) as target,
-        report.progress(settings.load.num_requests * settings.load.repeats) as tick,
+        progress(settings.load.num_requests * settings.load.repeats, "req") as tick,
     ):
         _warm_up(settings, target)
         for repeat in range(settings.load.repeats):
 
-            def done(record: Record, repeat: int = repeat) -> None:
+            def done(record: RequestRecord, repeat: int = repeat) -> None:
                 point.add_request(record, repeat)
                 tick()
 
@@ -126,9 +55,9 @@ def measure(
             measured.append(measures)
             results.append(result)
         origin = provenance("bench", overrides, target.url, target.local)
-        told = batch_stats(target.url) if not target.local else {}
+        stats = batch_stats(target.url) if not target.local else {}
     row = {
-        **configured(settings, target, told, results[0].records),
+        **configured(settings, target, stats, results[0].records),
         "point": point.folder.name,
         **_joined(measured),
         **origin,
@@ -155,7 +84,7 @@ def _warm_up(settings: BenchSettings, target: Endpoint) -> None:
 
 
 def _load(
-    settings: BenchSettings, target: Endpoint, load: Load, done: Callable[[Record], None]
+    settings: BenchSettings, target: Endpoint, load: Load, done: Callable[[RequestRecord], None]
 ) -> LoadResult:
     prompts = build(settings.workload, load.num_requests)
     request = {"model": target.model, **settings.request}  # servers of other makes insist on it
@@ -170,9 +99,9 @@ def _check(result: LoadResult) -> None:
 
 
 def configured(
-    settings: BenchSettings, target: Endpoint, told: Mapping[str, Any], records: Sequence[Record]
+    settings: BenchSettings, target: Endpoint, stats: Mapping[str, Any], records: Sequence[RequestRecord]
 ) -> dict[str, Any]:
-    """The columns that say what was measured. told: /batch/stats of a server that is not ours."""
+    """The columns that say what was measured. stats: /batch/stats of a server that is not ours."""
     server, load = settings.server, settings.load
     decoding = next((dict(r.decoding) for r in records if r.decoding), dict(settings.request))
     lengths = {r.decoding.get("max_tokens") for r in records if r.decoding}
@@ -185,12 +114,12 @@ def configured(
         "config_hash": settings.config_hash,
         "model": target.model,
         "model_path": server.model.path if server else None,
-        "mode": server.mode if server else told.get("mode"),
-        "batch_size": server.batch_size if server else told.get("max_batch_size"),
-        "max_wait_time": server.max_wait_time if server else told.get("max_wait_time"),
+        "mode": server.mode if server else stats.get("mode"),
+        "batch_size": server.batch_size if server else stats.get("max_batch_size"),
+        "max_wait_time": server.max_wait_time if server else stats.get("max_wait_time"),
         "workers": server.workers if server else None,
         "dtype": server.dtype if server else None,
-        "scheduling": server.engine.scheduling if server else None,
+        "scheduling": "continuous" if server else None,
         **decoding_columns.values(decoding),
         "max_tokens": settings.request.get("max_tokens") or (lengths.pop() if len(lengths) == 1 else None),
         "workload": f"tiny_{settings.workload['problems']}" if kind == "tiny" else kind,

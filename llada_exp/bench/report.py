@@ -1,4 +1,4 @@
-"""What a person sees: progress while a load runs, a table of rows, the plan of a dry run; and vLLM's JSON.
+"""What a person sees: a table of rows, the plan of a dry run; and vLLM's JSON.
 
 Formats rows; knows nothing of how they were measured.
 """
@@ -6,73 +6,67 @@ Formats rows; knows nothing of how they were measured.
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from llada_exp.bench.client import LoadResult
+from llada_exp.bench.schema import ROW
 from llada_exp.bench.settings import BenchSettings
 from llada_exp.runs.files import write_whole
+from llada_exp.tables import Table, TableColumn, number
+
+_FLAGS = ("overlapped", "generator_late")
+
+
+def _flags(row: Mapping[str, Any]) -> str | None:
+    return " ".join(name for name in _FLAGS if row[name]) or None
+
 
 _COLUMNS = (
-    # heading, width, column, format
-    ("req/s", 7, "request_throughput", "{:.2f}"),
-    ("tok/s", 8, "output_throughput", "{:.1f}"),
-    ("ttft p50", 9, "median_ttft_ms", "{:.1f}"),
-    ("tpot p50", 9, "median_tpot_ms", "{:.2f}"),
-    ("e2el p50", 9, "median_e2el_ms", "{:.1f}"),
-    ("e2el p99", 9, "p99_e2el_ms", "{:.1f}"),
-    ("batch", 6, "mean_batch_size", "{:.1f}"),
-    ("NFE", 6, "nfe", "{:.1f}"),
-    ("acc %", 6, "accuracy", "{:.1%}"),
-    ("MiB", 6, "peak_memory_mb", "{:.0f}"),
-    ("ok", 5, "completed", "{}"),
-    ("failed", 6, "failed", "{}"),
+    TableColumn("point", lambda row: row["point"], left=True),
+    number("req/s", "request_throughput", "{:.2f}"),
+    number("tok/s", "output_throughput", "{:.1f}"),
+    number("ttft_ms", "median_ttft_ms", "{:.1f}", rank=2),
+    number("tpot_ms", "median_tpot_ms", "{:.2f}", rank=4),
+    number("e2el_ms", "median_e2el_ms", "{:.1f}", rank=1),
+    number("e2el_p99_ms", "p99_e2el_ms", "{:.1f}", rank=6),
+    number("batch", "mean_batch_size", "{:.1f}", rank=7),
+    number("NFE", "nfe", "{:.1f}", rank=5),
+    number("acc_%", "accuracy", "{:.1%}", rank=3),
+    number("MiB", "peak_memory_mb", "{:.0f}", rank=8),
+    number("ok", "completed", "{}", rank=9),
+    number("failed", "failed", "{}"),
 )
-_NAME_WIDTH = 36
 
 
-def header() -> str:
-    return f"{'point':<{_NAME_WIDTH}} " + " ".join(f"{name:>{width}}" for name, width, _, _ in _COLUMNS)
+def table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Latencies are medians where they do not say p99; `-`: not measurable; flags stand last."""
+    flags = [TableColumn("flags", _flags, left=True)] if any(map(_flags, rows)) else []
+    return Table([*_COLUMNS, *flags], rows)
 
 
-def line(row: Mapping[str, Any]) -> str:
-    """One row under `header`. Latencies in ms; `-` is not measurable; flags at the end."""
-    cells = [
-        f"{'-' if row[name] is None else form.format(row[name]).rstrip('%'):>{width}}"
-        for _, width, name, form in _COLUMNS
-    ]
-    flags = [n for n in ("overlapped", "generator_late") if row[n]]
-    return f"{row['point'][:_NAME_WIDTH]:<{_NAME_WIDTH}} {' '.join([*cells, *flags])}"
+def flag_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the flags among these rows mean."""
+    raised = {name for row in rows for name in _FLAGS if row[name]}
+    return [f"{column.name}: {column.meaning}" for column in ROW if column.name in raised]
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join([header(), *map(line, rows)])
+def headline(row: Mapping[str, Any]) -> str:
+    """A row in a line: what matters most."""
+    cells = [(c.heading, c.text(row)) for c in _COLUMNS[1:] if c.rank < 4]
+    words = [f"{heading} {text}" for heading, text in cells if text]
+    return ", ".join([*words, *filter(None, [_flags(row)])])
 
 
-def plan_line(folder: Path, settings: BenchSettings, note: str = "") -> str:
+def plan_line(folder: Path, settings: BenchSettings) -> str:
     """A point of a dry run."""
     load = settings.load
     rate = f"rate={load.rate:g} {load.arrival}" if load.rate else f"concurrency={load.concurrency}"
     amount = f"{load.num_requests} requests" + (f" or {load.duration:g} s" if load.duration else "")
     where = settings.url or "own server"
     times = f", {load.repeats} times" if load.repeats > 1 else ""
-    return f"{folder}  {where}  {settings.workload['kind']}  {rate}  {amount}{times}{note}"
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing in a log; the callable counts one request."""
-    with tqdm(total=total, unit="req", leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def tick() -> None:
-            bar.update()
-
-        yield tick
+    return f"{folder}  {where}  {settings.workload['kind']}  {rate}  {amount}{times}"
 
 
 def write_vllm_json(path: Path, row: Mapping[str, Any], results: Sequence[LoadResult]) -> None:

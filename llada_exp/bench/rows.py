@@ -12,32 +12,30 @@ from pathlib import Path
 from typing import IO, Any
 
 from llada_exp import jsonl
-from llada_exp.bench.client import Record
+from llada_exp.bench.client import RequestRecord
 from llada_exp.bench.schema import COMMIT, REQUEST, ROW, VERSION, describe
 from llada_exp.runs import files
 from llada_exp.runs.files import append, to_parquet, write_whole
 
-SUMMARY = "summary"
 
-
-def request_row(record: Record, repeat: int) -> dict[str, Any]:
+def request_row(record: RequestRecord, repeat: int) -> dict[str, Any]:
     """A request's line: no prompt and no answer."""
     names = {column.name for column in REQUEST}
-    own = {name: value for name, value in vars(record).items() if name in names}
+    fields = {name: value for name, value in vars(record).items() if name in names}
     cost = {name: record.cost.get(name) for name in ("nfe", "num_positions", "queue_ms", "seed")}
-    return {**own, **cost, "repeat": repeat, "lag_ms": record.lag_ms}
+    return {**fields, **cost, "repeat": repeat, "lag_ms": record.lag_ms}
 
 
-def commit_rows(record: Record, repeat: int) -> list[dict[str, Any]]:
+def commit_rows(record: RequestRecord, repeat: int) -> list[dict[str, Any]]:
     """One line a committed token; [] for a request without a trace."""
-    told = record.decoding
-    length = told.get("block_length") or 1
+    decoding = record.decoding
+    length = decoding.get("block_length") or 1
     same = {
         "repeat": repeat,
         "index": record.index,
-        "rule": told.get("rule"),
-        "cache": told.get("cache"),
-        "refresh": told.get("refresh") if told.get("cache") != "none" else None,
+        "rule": decoding.get("rule"),
+        "cache": decoding.get("cache"),
+        "refresh": decoding.get("refresh") if decoding.get("cache") != "none" else None,
         "answer": record.text,
     }
     return [
@@ -59,13 +57,13 @@ class PointFolder:
         write_whole(folder / "schema.json", json.dumps(describe(), indent=1) + "\n")
         self._requests: IO[str] | None = None
 
-    def add_request(self, record: Record, repeat: int) -> None:
+    def add_request(self, record: RequestRecord, repeat: int) -> None:
         """Appended at once."""
         if self._requests is None:
             self._requests = (self.folder / "requests.jsonl").open("a", buffering=1)
         self._requests.write(json.dumps(request_row(record, repeat)) + "\n")
 
-    def add_verdicts(self, records: Sequence[Record], repeat: int) -> None:
+    def add_verdicts(self, records: Sequence[RequestRecord], repeat: int) -> None:
         """Of requests that are written already, and could not be judged then."""
         self.close()
         late = {record.index: record.correct for record in records}
@@ -76,7 +74,7 @@ class PointFolder:
         ]
         write_whole(path, files.to_jsonl(rows))
 
-    def add_repeat(self, measures: Mapping[str, Any], records: Sequence[Record], repeat: int) -> None:
+    def add_repeat(self, measures: Mapping[str, Any], records: Sequence[RequestRecord], repeat: int) -> None:
         append(self.folder / "repeats.jsonl", [{"repeat": repeat, **measures}])
         append(self.folder / "commits.jsonl", [c for r in records for c in commit_rows(r, repeat)])
 
@@ -84,8 +82,7 @@ class PointFolder:
         """Write the point's row, and everything as parquet too. Returns the whole row."""
         self.close()
         whole = complete(row)
-        append(self.folder / "row.jsonl", [whole])
-        to_parquet(self.folder / "row.parquet", [whole], ROW, VERSION)
+        files.write_rows(self.folder / "row", [whole], ROW, VERSION)
         for name, columns in (("requests", REQUEST), ("commits", COMMIT)):
             if (self.folder / f"{name}.jsonl").is_file():
                 lines = jsonl.read(self.folder / f"{name}.jsonl")
@@ -101,8 +98,3 @@ class PointFolder:
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """Every column of the schema, None where the row has none, and no other."""
     return files.complete(row, ROW, VERSION)
-
-
-def write_summary(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """All rows of a sweep in one parquet and one jsonl; the parquet's path."""
-    return files.write_rows(folder / SUMMARY, rows, ROW, VERSION)

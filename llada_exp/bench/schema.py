@@ -36,7 +36,7 @@ _CONFIGURED = columns(
     ("max_wait_time", "number", "seconds the first request waits for others"),
     ("workers", "integer", "worker processes per device"),
     ("dtype", "text", "as configured"),
-    ("scheduling", "text", "continuous or lockstep"),
+    ("scheduling", "text", "continuous; lockstep in rows of before"),
 )
 _LOADED = columns(
     ("workload", "text", "its kind, and for tiny the kind of problems"),

@@ -91,13 +91,13 @@ KEYS = ("name", "url", "workload", "tracking", "goodput", *LOAD_KEYS, *FLAGS)
 def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:
     """The point that a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = Node(cfg, "", (*SERVER_KEYS, *KEYS), decoding_keys.MOVED_OF_BENCH)
-    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.NAMED}
+    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.DECODING}
     url = None if tree["url"] is None else base_url(tree["url"])
     if tree["api_key_file"] is not None:  # or every request of the load would be a 401
         raise ValueError(f"api_key_file is set; a benchmark and its server take the key from {KEY_VARIABLE}")
-    server = validate({**own_server, decoding_keys.NAMED: {}}) if url is None else None
+    server = validate({**own_server, decoding_keys.DECODING: {}}) if url is None else None
     workload = _workload(tree["workload"])
-    request = decoding_keys.named_fields(tree.child(decoding_keys.NAMED, REQUEST_FIELDS).tree)
+    request = decoding_keys.request_fields(tree.child(decoding_keys.DECODING, REQUEST_FIELDS).tree)
     check_requests(request, server)
     return BenchSettings(
         name=read_name(tree, "name"),

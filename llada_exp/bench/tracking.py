@@ -9,31 +9,21 @@ from typing import Any
 from llada_exp import jsonl
 from llada_exp.bench.client import LoadResult
 from llada_exp.bench.rows import request_row
-from llada_exp.runs.settings import Tracking
-from llada_exp.runs.tracking import mirror
 
 LATENCIES = ("ttft_ms", "tpot_ms", "e2el_ms")
 
 
-def track(
-    tracking: Tracking,
-    folder: Path,
-    row: Mapping[str, Any],
-    results: Sequence[LoadResult],
-    config: Mapping[str, Any],
-) -> None:
-    """Mirror one finished point into <folder>/wandb."""
-
-    def content(wandb: Any) -> dict[str, Any]:
-        records = [(repeat, r) for repeat, result in enumerate(results) for r in result.records]
-        logged: dict[str, Any] = {"throughput_latency": wandb.Image(str(_image(folder, row)))}
-        for name in LATENCIES:
-            values = [v for _, r in records if (v := getattr(r, name)) is not None]
-            if values:
-                logged[f"histogram/{name}"] = wandb.Histogram(values)
-        return {**logged, "requests": _table(wandb, records, tracking.log_text)}
-
-    mirror(tracking, folder, row, "bench", config, content)
+def content(
+    folder: Path, row: Mapping[str, Any], results: Sequence[LoadResult], log_text: bool, wandb: Any
+) -> dict[str, Any]:
+    """Of one finished point, whose folder this is. log_text: prompts and answers, too."""
+    records = [(repeat, r) for repeat, result in enumerate(results) for r in result.records]
+    logged: dict[str, Any] = {"throughput_latency": wandb.Image(str(_image(folder, row)))}
+    for name in LATENCIES:
+        values = [v for _, r in records if (v := getattr(r, name)) is not None]
+        if values:
+            logged[f"histogram/{name}"] = wandb.Histogram(values)
+    return {**logged, "requests": _table(wandb, records, log_text)}
 
 
 def _table(wandb: Any, records: Sequence[tuple[int, Any]], log_text: bool) -> Any:

@@ -1,10 +1,11 @@
-"""Cache policies: which positions a pass forwards and keeps. One file each, named in `CACHES`."""
+"""Cache policies: which positions a pass forwards and keeps. One file each, found by its name in
+`types.CACHES`."""
 
+from importlib import import_module
+
+from llada_exp import types
 from llada_exp.caches.base import Cursor, Pass, Policy
-from llada_exp.caches.dual import dual
-from llada_exp.caches.none import none
-from llada_exp.caches.prefix import prefix
 
-CACHES: dict[str, Policy] = {"none": none, "prefix": prefix, "dual": dual}
+CACHES: dict[str, Policy] = {name: import_module(f"{__name__}.{name}").POLICY for name in types.CACHES}
 
 __all__ = ["CACHES", "Cursor", "Pass", "Policy"]

@@ -1,14 +1,14 @@
 """What a cache policy answers: which positions a pass forwards, and whose K/V it keeps.
 
 Integers only. The tensors are in engine/slots.py, the attention over them in engine/attention.py.
-All positions are row positions: 0 is the first prompt token.
+All positions are row positions: 0 is the first prompt token. docs/extending.md writes a policy.
 
 Letters: P prompt length, G canvas, B block length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from llada_exp.types import DecodingParams
@@ -66,7 +66,23 @@ class Pass:
         return self.start == 0 and self.stop == self.keys
 
 
-Policy = Callable[[Cursor], Pass]
+WITHOUT_SUFFIX = ("block_causal", "causal_context")
+"""Kinds of `models.base.Visibility` where blocks see nothing beyond themselves: K/V of what is finished are
+final there."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A cache policy: a file of this folder exports one as `POLICY`, under a name of `types.CACHES`.
+
+    next_pass: what a row's next pass forwards, by its cursor alone. The current block is always among it, and
+               every key that it sees outside was kept by an earlier pass.
+    exact_for: kinds of `models.base.Visibility` for which answers are those of `none`. A model whose blocks
+               see nothing beyond themselves takes such policies only.
+    """
+
+    next_pass: Callable[[Cursor], Pass]
+    exact_for: Collection[str] = ()
 
 
 def refresh(cursor: Cursor) -> Pass:

@@ -6,10 +6,13 @@ side of the block sees its new tokens until the next block begins.
 
 from __future__ import annotations
 
-from llada_exp.caches.base import Cursor, Pass, refresh
+from llada_exp.caches.base import Cursor, Pass, Policy, refresh
 
 
-def dual(cursor: Cursor) -> Pass:
+def next_pass(cursor: Cursor) -> Pass:
     if cursor.block_step == 0:
         return refresh(cursor)
     return Pass(cursor.block_start, cursor.block_end, keys=cursor.visible, keep=True)
+
+
+POLICY = Policy(next_pass)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from llada_exp.caches.base import Cursor, Pass
+from llada_exp.caches.base import WITHOUT_SUFFIX, Cursor, Pass, Policy
 
 
-def none(cursor: Cursor) -> Pass:
+def next_pass(cursor: Cursor) -> Pass:
     return Pass(0, cursor.visible, keys=cursor.visible, keep=False)
+
+
+POLICY = Policy(next_pass, exact_for=("full", *WITHOUT_SUFFIX))

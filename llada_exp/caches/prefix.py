@@ -6,10 +6,13 @@ before the block no longer sees the block's new tokens. Exact where no block see
 
 from __future__ import annotations
 
-from llada_exp.caches.base import Cursor, Pass, refresh
+from llada_exp.caches.base import WITHOUT_SUFFIX, Cursor, Pass, Policy, refresh
 
 
-def prefix(cursor: Cursor) -> Pass:
+def next_pass(cursor: Cursor) -> Pass:
     if cursor.block_step == 0:
         return refresh(cursor)
     return Pass(cursor.block_start, cursor.visible, keys=cursor.visible, keep=True)
+
+
+POLICY = Policy(next_pass, exact_for=WITHOUT_SUFFIX)

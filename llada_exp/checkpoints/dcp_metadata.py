@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,16 @@ from torch.distributed.checkpoint.metadata import (
 
 from llada_exp.checkpoints.common import Shape, some
 
-_METADATA = "torch.distributed.checkpoint.metadata"
-_RECORDS = (
-    (_METADATA, "BytesStorageMetadata"),
-    (_METADATA, "ChunkStorageMetadata"),
-    (_METADATA, "Metadata"),
-    (_METADATA, "MetadataIndex"),
-    (_METADATA, "StorageMeta"),
-    (_METADATA, "TensorProperties"),
-    (_METADATA, "TensorStorageMetadata"),
-    (_METADATA, "_MEM_FORMAT_ENCODING"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    ("torch.serialization", "_get_layout"),
-    ("pathlib", "Path"),
-    ("pathlib", "PosixPath"),
-    ("pathlib._local", "PosixPath"),
-    ("pathlib", "WindowsPath"),
-)
+_RECORDS: dict[str, tuple[str, ...]] = {
+    "torch.distributed.checkpoint.metadata": (
+        "BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta",
+        "TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING",
+    ),
+    "torch.distributed.checkpoint.filesystem": ("_StorageInfo",),
+    "torch.serialization": ("_get_layout",),
+    "pathlib": ("Path", "PosixPath", "WindowsPath"),
+    "pathlib._local": ("PosixPath",),
+}  # fmt: skip
 _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 Chunk = tuple[Shape, Shape]
@@ -92,31 +85,24 @@ class _InertUnpickler(pickle.Unpickler):
             return getattr(torch, name)
         if key == ("torch", "Size"):
             return self._made.setdefault(key, type("Size", (tuple,), {}))
-        if key not in _RECORDS:
+        if name not in _RECORDS.get(module, ()):
             raise ValueError(
                 f"{self._path}: names {module}.{name}; expected only torch's own checkpoint records: refused"
             )
-        return self._made.setdefault(key, _record(name))
+        return self._made.setdefault(key, type(name, (_Record,), {}))
 
 
-def _record(name: str) -> type:
-    """A class that keeps what a pickle gives it, and does nothing."""
+class _Record:
+    """Keeps the state that a pickle gives it, and does nothing."""
 
-    def keep_arguments(self: Any, *arguments: Any) -> None:
-        self.arguments = arguments
-
-    def keep_state(self: Any, state: Any) -> None:
-        self.state = state
-
-    def create(cls: type, *arguments: Any) -> Any:
+    def __new__(cls, *arguments: Any) -> _Record:
         return object.__new__(cls)
 
-    body: dict[str, Callable[..., Any]] = {
-        "__new__": create,
-        "__init__": keep_arguments,
-        "__setstate__": keep_state,
-    }
-    return type(name, (), body)
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
 
 
 def _tensors(path: Path, root: Any) -> dict[str, Stored]:

@@ -26,7 +26,9 @@ def locate_chunks(folder: Path) -> dict[str, Stored]:
     offsets = {file: _offsets(file, read_header(file)) for file in files}
     if not any(offsets.values()):
         whole = locate_tensors(folder)
-        return {name: _stored(shape, {_all(shape): path}) for name, (path, shape) in whole.items()}
+        return {
+            name: _stored(shape, {((0,) * len(shape), shape): path}) for name, (path, shape) in whole.items()
+        }
     chunks: dict[str, dict[Chunk, Path]] = {}
     for file in files:
         for name, sizes in read_header(file).items():
@@ -37,7 +39,8 @@ def locate_chunks(folder: Path) -> dict[str, Stored]:
             places[start, sizes] = file
     stored = {}
     for name, places in chunks.items():
-        shape = tuple(max(o + n for o, n in zip(*axis, strict=True)) for axis in _axes(list(places)))
+        ends = ([o + n for o, n in zip(*chunk, strict=True)] for chunk in places)
+        shape = tuple(map(max, zip(*ends, strict=True)))
         check_cover(folder, name, shape, list(places))
         stored[name] = _stored(shape, places)
     return stored
@@ -73,14 +76,3 @@ def _offsets(file: Path, header: dict[str, Shape]) -> dict[str, Shape]:
 
 def _stored(shape: Shape, places: dict[Chunk, Path]) -> Stored:
     return Stored(shape, torch.float32, {chunk: (path.name, 0, 0) for chunk, path in places.items()})
-
-
-def _all(shape: Shape) -> Chunk:
-    return (0,) * len(shape), shape
-
-
-def _axes(chunks: list[Chunk]) -> list[tuple[Shape, Shape]]:
-    """Per axis: the chunks' offsets and their sizes."""
-    offsets = zip(*(o for o, _ in chunks), strict=True)
-    sizes = zip(*(s for _, s in chunks), strict=True)
-    return list(zip(offsets, sizes, strict=True))

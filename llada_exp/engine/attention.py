@@ -45,32 +45,31 @@ def key_bucket(keys: int) -> int:
 
 
 def packed_attention(
-    segments: Sequence[Segment], kept: KV | None, exact: bool, device: torch.device, dtype: torch.dtype
+    segments: Sequence[Segment], cache: KV | None, exact: bool, device: torch.device, dtype: torch.dtype
 ) -> Attend:
     """Attention of each segment over its own row. Packed tokens of no segment (padding) come out
     zero.
 
-    kept: written and read by segments with a slot. device, dtype: of the model.
+    cache: written and read by segments with a slot. device, dtype: of the model.
     """
     cached = [s for s in segments if s.slot is not None and not s.whole]
     whole = [s for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
-    groups = [] if kept is None else list(_groups(cached, exact, device, dtype))
+    groups = [] if cache is None else list(_groups(cached, exact, device, dtype))
     masks = [None if s.limits is None else _mask([s], s.keys, device, dtype) for s in whole]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(q)
         out[num_tokens:] = 0
         for group in groups:
-            assert kept is not None
-            out[group.rows] = group.attend(kept[0][layer], kept[1][layer], q, k, v)
+            assert cache is not None
+            out[group.rows] = group.attend(cache[0][layer], cache[1][layer], q, k, v)
         for segment, mask in zip(whole, masks, strict=True):
             rows = slice(segment.start, segment.stop)
             if segment.slot is not None:
-                assert kept is not None
-                own = slice(segment.first, segment.first + len(k[rows]))
-                kept[0][layer, segment.slot, own] = k[rows]
-                kept[1][layer, segment.slot, own] = v[rows]
+                assert cache is not None
+                cache[0][layer, segment.slot, segment.positions] = k[rows]
+                cache[1][layer, segment.slot, segment.positions] = v[rows]
             one = sdpa(_heads(q[rows]), _heads(k[rows]), _heads(v[rows]), mask)
             out[rows] = one.squeeze(0).transpose(0, 1)
         return out
@@ -89,24 +88,23 @@ class _Group:
 
     rows: their packed range, where they lie side by side there, else int64 [n * B].
     slots: theirs, where they lie side by side, as a slice, else int64 [n].
-    seen: [n, 1, 1 or B, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
+    mask: [n, 1, 1 or B, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
           -inf.
     """
 
     members: list[Segment]
     rows: slice | Tensor
     slots: slice | Tensor
-    seen: Tensor
+    mask: Tensor
 
-    def attend(self, kept_k: Tensor, kept_v: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, cache_k: Tensor, cache_v: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[n * B, H, D]; keeps the rows' fresh K/V."""
         for s in self.members:  # a few slices cost less than one scattered write
-            own = slice(s.first, s.first + s.stop - s.start)
-            kept_k[s.slot, own] = k[s.start : s.stop]
-            kept_v[s.slot, own] = v[s.start : s.stop]
-        keys, values = (x[self.slots, : self.seen.shape[-1]].transpose(1, 2) for x in (kept_k, kept_v))
+            cache_k[s.slot, s.positions] = k[s.start : s.stop]
+            cache_v[s.slot, s.positions] = v[s.start : s.stop]
+        keys, values = (x[self.slots, : self.mask.shape[-1]].transpose(1, 2) for x in (cache_k, cache_v))
         queries = q[self.rows].unflatten(0, (len(self.members), -1)).transpose(1, 2)
-        out = sdpa(queries, keys, values, self.seen)
+        out = sdpa(queries, keys, values, self.mask)
         return out.transpose(1, 2).flatten(0, 1)
 
 
@@ -151,7 +149,7 @@ def _group(members: list[Segment], num_keys: int, device: torch.device, dtype: t
         members=members,
         rows=rows,
         slots=slice(slots[0], slots[-1] + 1) if together else torch.tensor(slots).to(device),
-        seen=_mask(members, num_keys, device, dtype),
+        mask=_mask(members, num_keys, device, dtype),
     )
 
 

@@ -5,8 +5,8 @@ Tokens of all rows stand one after the other; token rows and head rows are padde
 attention over each row's own keys, a row's logits are bit-equal to running alone (measured in
 tests/engine/test_invariance.py).
 
-Letters: M packed tokens (padded), m wanted positions of the current blocks (the masked ones, unless a
-rule revises), n requests, B block.
+Letters: M packed tokens (padded), m positions of the current blocks whose logits are computed (the
+masked ones, unless a rule revises), R the same and those of blind twins, n requests, B block.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class Segment:
     limits: np.ndarray | None = None
 
     @property
+    def positions(self) -> slice:
+        """Of the row."""
+        return slice(self.first, self.first + self.stop - self.start)
+
+    @property
     def num_pairs(self) -> int:
         """(query, key) pairs of one attention layer."""
         return (self.stop - self.start) * self.keys if self.limits is None else int(self.limits.sum())
@@ -55,9 +60,9 @@ class Segment:
 class Guidance:
     """Classifier-free guidance of some requests of a step (arXiv 2207.12598).
 
-    rows:   int64 [m padded], which of the wanted rows are the requests' own.
-    guided: int64 [g], which of those are guided; scale float32 [g]; blind int64 [g], the wanted rows
-            of their twins that do not see the prompt.
+    rows:   int64 [m padded], which of the R rows of logits are the requests' own.
+    guided: int64 [g], which of those are guided; scale float32 [g]; blind int64 [g], the rows of
+            their twins that do not see the prompt.
     """
 
     rows: Tensor
@@ -68,7 +73,7 @@ class Guidance:
 
 @dataclass(frozen=True)
 class Revision:
-    """What stands at the wanted positions: ids int64 [m], masked bool [m]."""
+    """What stands at the positions whose logits are computed: ids int64 [m], masked bool [m]."""
 
     ids: Tensor
     masked: Tensor
@@ -79,8 +84,8 @@ class Batch:
     """One step's tensors.
 
     ids, positions: int64 [M]. segments: one per row, guided requests have two.
-    wanted: int64 [R padded], packed indices where logits are wanted, row after row.
-    place: int64 [2, m], (request, position in block) of each wanted position.
+    logit_rows: int64 [R padded], packed indices whose logits are computed, row after row.
+    place: int64 [2, m], (request, position in block) of each of them but the twins'.
     revision: of a step in which some rule revises.
     """
 
@@ -88,20 +93,15 @@ class Batch:
     ids: Tensor
     positions: Tensor
     segments: list[Segment]
-    wanted: Tensor
+    logit_rows: Tensor
     guidance: Guidance | None
     place: Tensor
-    num_masked: int
+    num_logit_rows: int
     num_tokens: int
     sampling: PositionParams
     rank_uniform: Tensor | None
     rows: list[RowState]
     revision: Revision | None
-
-    @property
-    def num_positions(self) -> int:
-        """Positions computed, padding included."""
-        return len(self.ids)
 
 
 def round_up(count: int, multiple: int = PAD) -> int:
@@ -126,7 +126,7 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
     packed[0, : pack.offset] = np.concatenate(pack.ids)
     packed[1] = 0
     packed[1, : pack.offset] = np.concatenate(
-        [np.arange(s.first, s.first + s.stop - s.start) for s in pack.segments]
+        [np.arange(s.positions.start, s.positions.stop) for s in pack.segments]
     )
     tokens = torch.from_numpy(packed).to(device)
     requests = [item.request for item in work]
@@ -135,12 +135,12 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
         ids=tokens[0],
         positions=tokens[1],
         segments=pack.segments,
-        wanted=_padded(pack.wanted, device),
+        logit_rows=_padded(pack.logit_rows, device),
         guidance=pack.guidance(device),
         place=torch.from_numpy(_places(requests)).to(device),
-        num_masked=pack.num_masked,
+        num_logit_rows=pack.num_unguided,
         num_tokens=pack.offset,
-        sampling=_sampling(requests, round_up(pack.num_masked), device),
+        sampling=_sampling(requests, round_up(pack.num_unguided), device),
         rank_uniform=_rank_uniforms(requests, device),
         rows=[_row_state(r) for r in requests],
         revision=_revision(requests, device),
@@ -161,8 +161,8 @@ def _row_state(request: Request) -> RowState:
 def _revision(requests: Sequence[Request], device: torch.device) -> Revision | None:
     if not any(r.revises for r in requests):
         return None
-    ids = np.concatenate([r.answer[r.wanted_positions] for r in requests])
-    masked = np.concatenate([r.masked[r.wanted_positions] for r in requests])
+    ids = np.concatenate([r.answer[r.logit_positions] for r in requests])
+    masked = np.concatenate([r.masked[r.logit_positions] for r in requests])
     return Revision(torch.from_numpy(ids).to(device), torch.from_numpy(masked).to(device))
 
 
@@ -173,40 +173,41 @@ class _Packer:
         self.mask = special.mask
         self.ids: list[np.ndarray] = []
         self.segments: list[Segment] = []
-        self.wanted: list[np.ndarray] = []
-        self.own: list[np.ndarray] = []
+        self.logit_rows: list[np.ndarray] = []
+        self.unguided: list[np.ndarray] = []
         self.guided: list[np.ndarray] = []
         self.scales: list[np.ndarray] = []
         self.blind: list[np.ndarray] = []
         self.offset = 0
-        self.num_wanted = 0
-        self.num_masked = 0
+        self.num_logit_rows = 0
+        self.num_unguided = 0
 
     def add(self, work: Work) -> None:
-        request, own = work.request, work.row_pass
-        wanted = request.prompt_length + request.wanted_positions - own.start
-        speaking = np.maximum(wanted - request.layout.shift, 0)  # row 0 speaks of position 0, too
+        request = work.request
+        positions = request.prompt_length + request.logit_positions - work.row_pass.start
+        speaking = np.maximum(positions - request.layout.shift, 0)  # row 0 speaks of position 0, too
         slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
-        self.own.append(self._row(request, request.canvas, own, slots[0], speaking))
+        self.unguided.append(self._row(work, request.canvas, slots[0], speaking))
         if request.params.cfg_scale > 0:
             canvas = request.canvas.copy()
             canvas[: request.prompt_length] = self.mask
-            self.blind.append(self._row(request, canvas, own, slots[1], speaking))
-            self.guided.append(self.num_masked + np.arange(len(wanted)))
-            self.scales.append(np.full(len(wanted), request.params.cfg_scale, dtype=np.float32))
-        self.num_masked += len(wanted)
+            self.blind.append(self._row(work, canvas, slots[1], speaking))
+            self.guided.append(self.num_unguided + np.arange(len(positions)))
+            self.scales.append(np.full(len(positions), request.params.cfg_scale, dtype=np.float32))
+        self.num_unguided += len(positions)
 
-    def _row(
-        self, request: Request, canvas: np.ndarray, own: Pass, slot: int | None, speaking: np.ndarray
-    ) -> np.ndarray:
-        """Lay one row; its places among the wanted. speaking: of the pass, whose logits are wanted."""
-        stop, last = self.offset + own.num_positions, self.num_wanted + len(speaking)
-        self.ids.append(canvas[own.start : own.stop])
-        self.wanted.append(self.offset + speaking)
-        limits = _limits(request, own)
-        self.segments.append(Segment(self.offset, stop, own.start, own.keys, own.whole, slot, limits))
-        places = np.arange(self.num_wanted, last)
-        self.offset, self.num_wanted = stop, last
+    def _row(self, work: Work, canvas: np.ndarray, slot: int | None, speaking: np.ndarray) -> np.ndarray:
+        """Lay one row; its places among the rows of logits. speaking: of the pass, what logits are of."""
+        row_pass = work.row_pass
+        start, stop = self.offset, self.offset + row_pass.num_positions
+        limits = _limits(work.request, row_pass)
+        self.ids.append(canvas[row_pass.start : row_pass.stop])
+        self.logit_rows.append(start + speaking)
+        self.segments.append(
+            Segment(start, stop, row_pass.start, row_pass.keys, row_pass.whole, slot, limits)
+        )
+        places = self.num_logit_rows + np.arange(len(speaking))
+        self.offset, self.num_logit_rows = stop, self.num_logit_rows + len(speaking)
         return places
 
     def guidance(self, device: torch.device) -> Guidance | None:
@@ -216,15 +217,15 @@ class _Packer:
             torch.from_numpy(np.concatenate(parts)).to(device)
             for parts in (self.guided, self.scales, self.blind)
         )
-        return Guidance(_padded(self.own, device), guided, scale, blind)
+        return Guidance(_padded(self.unguided, device), guided, scale, blind)
 
 
-def _limits(request: Request, own: Pass) -> np.ndarray | None:
+def _limits(request: Request, row_pass: Pass) -> np.ndarray | None:
     """None also where every position of the pass sees all its keys."""
-    limits = request.layout.limits(own.start, own.stop, request.block)
-    if limits is None or (limits >= own.keys).all():
+    limits = request.layout.limits(row_pass.start, row_pass.stop, request.block)
+    if limits is None or (limits >= row_pass.keys).all():
         return None
-    return np.minimum(limits, own.keys)
+    return np.minimum(limits, row_pass.keys)
 
 
 def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
@@ -233,14 +234,14 @@ def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
 
 
 def _places(requests: Sequence[Request]) -> np.ndarray:
-    rows = [np.full(len(r.wanted_positions), i) for i, r in enumerate(requests)]
-    columns = [r.wanted_positions - r.block_start for r in requests]
+    rows = [np.full(len(r.logit_positions), i) for i, r in enumerate(requests)]
+    columns = [r.logit_positions - r.block_start for r in requests]
     return np.stack([np.concatenate(rows), np.concatenate(columns)])
 
 
 def _sampling(requests: Sequence[Request], padded: int, device: torch.device) -> PositionParams:
     """Per masked position, padded by repeating the last one's parameters."""
-    counts = np.array([len(r.wanted_positions) for r in requests])
+    counts = np.array([len(r.logit_positions) for r in requests])
     source = np.repeat(np.arange(len(requests)), counts)
     source = np.pad(source, (0, padded - len(source)), mode="edge")
     params = [r.params for r in requests]
@@ -252,7 +253,7 @@ def _sampling(requests: Sequence[Request], padded: int, device: torch.device) ->
     is_sampled[counts.sum() :] = False
     uniform = np.full(padded, 0.5)
     if is_sampled.any():
-        draws = [uniforms(r.params.seed, r.wanted_positions, r.nfe, TOKEN_STREAM) for r in requests]
+        draws = [uniforms(r.params.seed, r.logit_positions, r.nfe, TOKEN_STREAM) for r in requests]
         uniform[: counts.sum()] = np.concatenate(draws)
     return PositionParams(
         temperature=column([p.temperature or 1.0 for p in params], np.float32),
@@ -273,9 +274,9 @@ def _rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor 
     if all(r.params.remasking == "low_confidence" for r in requests):
         return None
     draws = [
-        uniforms(r.params.seed, r.wanted_positions, r.nfe, RANK_STREAM)
+        uniforms(r.params.seed, r.logit_positions, r.nfe, RANK_STREAM)
         if r.params.remasking == "random"
-        else np.full(len(r.wanted_positions), np.nan)
+        else np.full(len(r.logit_positions), np.nan)
         for r in requests
     ]
     return torch.from_numpy(np.concatenate(draws).astype(np.float32)).to(device)

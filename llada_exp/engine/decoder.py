@@ -6,7 +6,7 @@ finish. A step that raises may be run again; it has changed nothing that a re-ru
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,10 +28,10 @@ WRITE, REMASK, STAY = 1, 2, 4
 
 @dataclass
 class Observations:
-    """What rules observed in a step, and what of decided tokens.
+    """What the rules of a step observed, and what stands at decided positions.
 
     evidence: float32 [m], None where no rule gave any. standing: float32 [m], the probability of the tokens
-    that stand there; None where no rule revises. states: by request, not yet kept.
+    that stand there; None where no rule revises. states: by request, for its next pass.
     """
 
     evidence: Tensor | None = None
@@ -43,16 +43,12 @@ class Observations:
 class StepResult:
     """commits, one per request, and what was computed for them.
 
-    num_positions: packed positions, padding included; num_tokens: without it.
-    num_masked:    positions whose logits were wanted.
-    num_pairs:     (query, key) pairs of one attention layer.
+    counts: num_positions, packed ones with padding, num_tokens_forwarded, without it, num_logit_rows,
+            num_attention_pairs, (query, key) of one layer; num_steps, num_nfe.
     """
 
     commits: list[Commit]
-    num_positions: int
-    num_tokens: int
-    num_masked: int
-    num_pairs: int
+    counts: Mapping[str, int]
 
 
 class Decoder:
@@ -74,13 +70,20 @@ class Decoder:
         order = sorted(range(len(work)), key=lambda i: _place(work[i]))
         batch = build([work[i] for i in order], self.model.special, self.model.device)
         logits = self._logits(batch)
-        seen = self._observe(batch, logits)
-        candidates = self._candidates(batch, logits, seen)
-        taken = _to_host(batch, candidates, self._select(batch, candidates))
-        commits = [commit for _, commit in sorted(zip(order, taken, strict=True), key=lambda pair: pair[0])]
-        self._states.update(seen.states)
-        pairs = sum(s.num_pairs for s in batch.segments)
-        return StepResult(commits, batch.num_positions, batch.num_tokens, batch.num_masked, pairs)
+        observations = self._observe(batch, logits)
+        candidates = self._candidates(batch, logits, observations)
+        commits = _to_host(batch, candidates, self._select(batch, candidates))
+        self._states.update(observations.states)
+        counts = {
+            "num_steps": 1,
+            "num_nfe": len(requests),
+            "num_positions": len(batch.ids),
+            "num_tokens_forwarded": batch.num_tokens,
+            "num_logit_rows": batch.num_logit_rows,
+            "num_attention_pairs": sum(s.num_pairs for s in batch.segments),
+        }
+        by_request = dict(zip(order, commits, strict=True))
+        return StepResult([by_request[i] for i in range(len(requests))], counts)
 
     @torch.inference_mode()
     def forget(self, request: Request) -> None:
@@ -93,55 +96,56 @@ class Decoder:
         """Every request's pass and slots; all slots are taken before any is looked up, for taking one
         may move others."""
         passes = [(r, r.next_pass) for r in requests]
-        for request, own in passes:
-            if own.keep:
+        for request, row_pass in passes:
+            if row_pass.keep:
                 for name in _names(request):
                     self.slots.take(name, key_bucket(request.length) if self.exact else 0)
         return [
-            Work(r, own, tuple(self.slots.use(name, r.length) for name in _names(r)) if own.keep else ())
-            for r, own in passes
+            Work(r, p, tuple(self.slots.use(name, r.length) for name in _names(r)) if p.keep else ())
+            for r, p in passes
         ]
 
     def _logits(self, batch: Batch) -> Tensor:
-        """float32 [m padded, V] at the masked positions of the current blocks, and nowhere else."""
-        kept = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
-        attend = packed_attention(batch.segments, kept, self.exact, self.model.device, self.model.dtype)
-        logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.wanted))
+        """float32 [m padded, V] at the open positions of the current blocks, and nowhere else."""
+        cache = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
+        attend = packed_attention(batch.segments, cache, self.exact, self.model.device, self.model.dtype)
+        logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.logit_rows))
         if (guidance := batch.guidance) is None:
             return logits
-        own, blind = logits[guidance.rows], logits[guidance.blind]
-        own[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (own[guidance.guided] - blind)
-        return own
+        blind, logits = logits[guidance.blind], logits[guidance.rows]
+        guided = logits[guidance.guided]
+        logits[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (guided - blind)
+        return logits
 
     def _observe(self, batch: Batch, logits: Tensor) -> Observations:
         """Show each row's logits to its rule, where that looks at them; what it returns takes their place.
 
         Row by row: so a row's bits depend on its own shape alone."""
-        seen, stop = Observations(), 0
+        step, stop = Observations(), 0
         for request, row in zip(batch.requests, batch.rows, strict=True):
-            start, stop = stop, stop + len(request.wanted_positions)
+            start, stop = stop, stop + len(request.logit_positions)
             rule, shown = RULES[request.params.rule], logits[start:stop]
             if rule.observe is not None:
                 state = self._states.get(request.request_id) if request.block_step else None
-                observed = rule.observe(shown, batch.place[1, start:stop], state, row)
-                seen.states[request.request_id] = observed.state
-                if observed.logits is not shown:
-                    shown.copy_(observed.logits)
-                if observed.evidence is not None:
-                    if seen.evidence is None:
-                        seen.evidence = logits.new_zeros(batch.num_masked)
-                    seen.evidence[start:stop] = observed.evidence
+                observation = rule.observe(shown, batch.place[1, start:stop], state, row)
+                step.states[request.request_id] = observation.state
+                if observation.logits is not shown:
+                    shown.copy_(observation.logits)
+                if observation.evidence is not None:
+                    if step.evidence is None:
+                        step.evidence = logits.new_zeros(batch.num_logit_rows)
+                    step.evidence[start:stop] = observation.evidence
             if rule.revises:
                 assert batch.revision is not None
-                if seen.standing is None:
-                    seen.standing = logits.new_zeros(batch.num_masked)
+                if step.standing is None:
+                    step.standing = logits.new_zeros(batch.num_logit_rows)
                 standing = shown.gather(1, batch.revision.ids[start:stop].unsqueeze(1)).squeeze(1)
-                seen.standing[start:stop] = (standing - shown.logsumexp(dim=-1)).exp()
-        return seen
+                step.standing[start:stop] = (standing - shown.logsumexp(dim=-1)).exp()
+        return step
 
-    def _candidates(self, batch: Batch, logits: Tensor, seen: Observations) -> Candidates:
+    def _candidates(self, batch: Batch, logits: Tensor, step: Observations) -> Candidates:
         tokens, odds = choose(logits, self.model.special, batch.sampling)
-        tokens, odds = tokens[: batch.num_masked], odds[: batch.num_masked]
+        tokens, odds = tokens[: batch.num_logit_rows], odds[: batch.num_logit_rows]
         if batch.rank_uniform is not None:
             u = batch.rank_uniform
             odds = torch.where(u.isnan(), odds, (1 - u) / u)
@@ -162,10 +166,10 @@ class Decoder:
             confidence=odds.new_zeros(shape).index_put(at, 1 / (1 + odds)),
             odds=odds.new_full(shape, torch.inf).index_put(at, odds),
             masked=masked.new_zeros(shape).index_put(at, masked),
-            evidence=plane(seen.evidence),
+            evidence=plane(step.evidence),
             decided=plane(None if revision is None else ~revision.masked),
             current=plane(None if revision is None else revision.ids),
-            current_confidence=plane(seen.standing),
+            current_confidence=plane(step.standing),
         )
 
     def _select(self, batch: Batch, candidates: Candidates) -> Tensor:

@@ -16,16 +16,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from llada_exp.engine.decoder import Decoder, StepResult
+from llada_exp.caches import CACHES
+from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
 from llada_exp.fields import DecodingError
 from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Model
-from llada_exp.types import BlockCommit, DecodingParams, FinishReason, Progress, RequestOutput
+from llada_exp.models.family import alternatives
+from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
 DEFAULT_MAX_POSITIONS = 8192
+COUNTERS = (
+    "num_out_of_memory", "num_steps", "num_nfe", "num_finished", "num_aborted", "num_output_tokens",
+    "num_positions", "num_tokens_forwarded", "num_logit_rows", "num_attention_pairs",
+)  # fmt: skip
 
 
 class EngineCore:
@@ -101,22 +107,16 @@ class EngineCore:
         return bool(self._requests)
 
     def step(self) -> list[Progress]:
-        """Admit, run one pass of the chosen requests, return what changed. Never blocks."""
-        now = time.monotonic()
-        self.scheduler.admit()
-        chosen = self._choose()
-        if not chosen:
-            return []
-        for request in chosen:
-            request.started = now if request.started is None else request.started
-        return [p for r, commit in self._pass(chosen) if (p := self._apply(r, commit))]
+        """One pass of the requests whose turn it is; returns what changed. Never blocks."""
+        requests = self._schedule()
+        commits = self._run(requests)
+        return self._postprocess(requests, commits)
 
     def abort(self, request_id: str) -> bool:
         """Forget a request at any time; its rows are free in the next step. False if unknown."""
-        request = self._requests.pop(request_id, None)
-        if request is None:
+        if request_id not in self._requests:
             return False
-        self._leave(request)
+        self._forget(self._requests[request_id])
         self._counters["num_aborted"] += 1
         return True
 
@@ -132,18 +132,9 @@ class EngineCore:
             "requests_running": len(self.scheduler.running),
             "requests_waiting": len(self.scheduler.waiting),
             "max_positions": self.scheduler.max_positions,
-            "num_out_of_memory": c["num_out_of_memory"],
-            "num_steps": c["num_steps"],
-            "num_nfe": c["num_nfe"],
-            "num_finished": c["num_finished"],
-            "num_aborted": c["num_aborted"],
-            "num_output_tokens": c["num_output_tokens"],
-            "num_positions": c["num_positions"],
-            "num_tokens_forwarded": c["num_tokens"],
-            "num_logit_rows": c["num_masked"],
-            "num_attention_pairs": c["num_pairs"],
-            "useful_position_ratio": c["num_masked"] / max(1, c["num_positions"]),
-            "packing_efficiency": c["num_tokens"] / max(1, c["num_positions"]),
+            **{name: c[name] for name in COUNTERS},
+            "useful_position_ratio": c["num_logit_rows"] / max(1, c["num_positions"]),
+            "packing_efficiency": c["num_tokens_forwarded"] / max(1, c["num_positions"]),
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
         }
 
@@ -164,10 +155,11 @@ class EngineCore:
             params = replace(params, block_length=visibility.block_length or DEFAULT_BLOCK_LENGTH)
         if not visibility.sees_suffix:
             faults = {}
-            if params.cache == "dual":
+            if visibility.kind not in CACHES[params.cache].exact_for:
+                exact = alternatives(name for name, p in CACHES.items() if visibility.kind in p.exact_for)
                 faults["cache"] = (
-                    "cache is 'dual'; this model's blocks see nothing beyond themselves: expected none or "
-                    "prefix, which is exact here"
+                    f"cache is {params.cache!r}; this model's blocks see nothing beyond themselves: expected "
+                    f"{exact}, which are exact here"
                 )
             if params.refresh != "every_block":
                 faults["refresh"] = (
@@ -211,12 +203,20 @@ class EngineCore:
             raise ValueError("the prompt holds the mask token, which only the decoder may place")
         return prompt
 
-    def _choose(self) -> list[Request]:
-        running = [self._requests[r] for r in self.scheduler.running]
-        return [self._requests[r] for r in self.scheduler.choose({r.request_id: _need(r) for r in running})]
+    def _schedule(self) -> list[Request]:
+        """Admit what fits, and choose among all that runs."""
+        now = time.monotonic()
+        self.scheduler.admit()
+        needs = {request_id: _need(self._requests[request_id]) for request_id in self.scheduler.running}
+        chosen = [self._requests[request_id] for request_id in self.scheduler.choose(needs)]
+        for request in chosen:
+            request.started = now if request.started is None else request.started
+        return chosen
 
-    def _pass(self, requests: list[Request]) -> list[tuple[Request, Commit]]:
+    def _run(self, requests: list[Request]) -> list[Commit]:
         """One pass of each. Out of device memory: the same in two halves, and a smaller budget."""
+        if not requests:
+            return []
         try:
             result = self.decoder.run(requests)
         except torch.OutOfMemoryError:
@@ -228,73 +228,40 @@ class EngineCore:
             cost = sum(_need(r).positions for r in requests)
             self.scheduler.max_positions = max(1, min(self.scheduler.max_positions, cost - 1))
             middle = len(requests) // 2
-            return self._pass(requests[:middle]) + self._pass(requests[middle:])
-        self._count(requests, result)
-        return list(zip(requests, result.commits, strict=True))
+            return self._run(requests[:middle]) + self._run(requests[middle:])
+        self._counters.update(result.counts)
+        self._batch_sizes[len(requests)] += 1
+        return result.commits
 
-    def _count(self, chosen: list[Request], result: StepResult) -> None:
-        self._counters["num_steps"] += 1
-        self._counters["num_nfe"] += len(chosen)
-        self._counters["num_positions"] += result.num_positions
-        self._counters["num_tokens"] += result.num_tokens
-        self._counters["num_masked"] += result.num_masked
-        self._counters["num_pairs"] += result.num_pairs
-        self._batch_sizes[len(chosen)] += 1
-
-    def _apply(self, request: Request, commit: Commit) -> Progress | None:
-        request.num_positions += _need(request).positions
-        if request.params.trace:
-            request.trace.append(_block_commit(request, commit))
-        request.commit(commit)
-        done = finished(request, self.model.special.ends)
-        length = done[0] if done else visible_length(request, self.model.special.ends)[0]
-        fresh = tuple(request.answer[request.released : length].tolist())
-        request.released = max(length, request.released)
-        if fresh and request.first_text is None:
-            request.first_text = time.monotonic()
-        if done:
-            return Progress(request.request_id, fresh, self._finish(request, *done))
-        return Progress(request.request_id, fresh) if fresh else None
+    def _postprocess(self, requests: list[Request], commits: list[Commit]) -> list[Progress]:
+        """Apply what was decided; of each request whose text grew or that is done, what is new."""
+        progress = []
+        for request, commit in zip(requests, commits, strict=True):
+            request.num_positions += _need(request).positions
+            request.commit(commit)
+            done = finished(request, self.model.special.ends)
+            length = done[0] if done else visible_length(request, self.model.special.ends)[0]
+            token_ids = request.release(length)
+            output = self._finish(request, *done) if done else None
+            if token_ids or output:
+                progress.append(Progress(request.request_id, token_ids, output))
+        return progress
 
     def _finish(self, request: Request, length: int, reason: FinishReason) -> RequestOutput:
-        now = time.monotonic()
-        self._leave(self._requests.pop(request.request_id))
+        self._forget(request)
         self._counters["num_finished"] += 1
         self._counters["num_output_tokens"] += length
-        assert request.started is not None
-        first = request.first_text
-        return RequestOutput(
-            request_id=request.request_id,
-            prompt_tokens=request.prompt_length,
-            token_ids=tuple(request.answer[:length].tolist()),
-            finish_reason=reason,
-            nfe=request.nfe,
-            num_positions=request.num_positions,
-            queue_ms=1000 * (request.started - request.arrived),
-            ttft_ms=None if first is None else 1000 * (first - request.arrived),
-            e2el_ms=1000 * (now - request.arrived),
-            trace=tuple(request.trace),
-        )
+        return request.output(length, reason)
 
-    def _leave(self, request: Request) -> None:
+    def _forget(self, request: Request) -> None:
+        del self._requests[request.request_id]
         self.scheduler.remove(request.request_id)
         self.decoder.forget(request)
 
 
 def _need(request: Request) -> Need:
     """What the request's next pass costs."""
-    own = request.next_pass
+    row_pass = request.next_pass
     first = request.block_step == 0 and request.layout.visibility.sees_suffix
-    phase = Phase.REFRESH if own.whole or first else Phase.BLOCK
-    return Need(phase, own.num_positions * request.params.num_rows)
-
-
-def _block_commit(request: Request, commit: Commit) -> BlockCommit:
-    return BlockCommit(
-        request_id=request.request_id,
-        step=request.nfe,
-        positions=tuple(commit.positions.tolist()),
-        token_ids=tuple(commit.token_ids.tolist()),
-        confidences=tuple(commit.confidences.tolist()),
-        remasked=tuple(commit.remasked.tolist()),
-    )
+    phase = Phase.REFRESH if row_pass.whole or first else Phase.BLOCK
+    return Need(phase, row_pass.num_positions * request.params.num_rows)

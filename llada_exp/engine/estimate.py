@@ -60,8 +60,8 @@ class Part:
         return len(self.prompt) + len(self.answer)
 
     def draw(self, num_samples: int, seed: int) -> None:
-        own = request_seed(seed, self.prompt)
-        self.masks, self.counts = draw_masks(len(self.answer), num_samples, own)
+        seed = request_seed(seed, self.prompt)
+        self.masks, self.counts = draw_masks(len(self.answer), num_samples, seed)
         self.values = np.zeros(len(self.masks))
         self.num_open = len(self.masks)
 

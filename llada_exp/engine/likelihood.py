@@ -133,32 +133,32 @@ class Likelihood:
         return parts
 
     def _whole(self, index: int, prompt: Sequence[int], answer: Sequence[int]) -> Part:
-        own = [np.asarray(ids, dtype=np.int64).reshape(-1) for ids in (prompt, answer)]
+        context, target = (np.asarray(ids, dtype=np.int64).reshape(-1) for ids in (prompt, answer))
         vocab = self.model.shape.vocab_size
-        if not len(own[1]):
+        if not len(target):
             raise ValueError(f"pair {index}: the answer is empty; expected at least one token")
-        if len(own[1]) > self.max_length:
+        if len(target) > self.max_length:
             raise ValueError(
-                f"pair {index}: the answer has {len(own[1])} tokens; a row holds {self.max_length}"
+                f"pair {index}: the answer has {len(target)} tokens; a row holds {self.max_length}"
             )
-        if any(len(ids) and (ids.min() < 0 or ids.max() >= vocab) for ids in own):
+        if any(len(ids) and (ids.min() < 0 or ids.max() >= vocab) for ids in (context, target)):
             raise ValueError(f"pair {index}: token ids must be from 0 to {vocab - 1}")
-        num_cut = max(0, len(own[0]) + len(own[1]) - self.max_length)
-        return Part(index, own[0][num_cut:], own[1], num_cut)
+        num_cut = max(0, len(context) + len(target) - self.max_length)
+        return Part(index, context[num_cut:], target, num_cut)
 
     def _passes(self, parts: Iterable[Part]) -> Iterator[list[_MaskedRow]]:
         """Rows of one pass at a time, as many as the budget holds."""
         rows: list[_MaskedRow] = []
         budget = self.max_positions // (2 if self.cfg_scale > 0 else 1)
-        taken = 0
+        num_positions = 0
         for part in parts:
             part.draw(self.num_samples, self.seed)
             for number in range(len(part.masks)):
-                if rows and taken + part.length > budget:
+                if rows and num_positions + part.length > budget:
                     yield rows
-                    rows, taken = [], 0
+                    rows, num_positions = [], 0
                 rows.append((part, number))
-                taken += part.length
+                num_positions += part.length
         if rows:
             yield rows
 
@@ -180,29 +180,29 @@ class Likelihood:
         masks = [part.masks[number] for part, number in rows]
         starts = np.cumsum([0, *(part.length for part, _ in rows)])
         shift = self.model.shift
-        wanted = np.concatenate(
+        places = np.concatenate(
             [
                 start + np.maximum(len(part.prompt) + np.flatnonzero(m) - shift, 0)
                 for (part, _), m, start in zip(rows, masks, starts, strict=False)
             ]
         )
         targets = np.concatenate([r.answer[m] for (r, _), m in zip(rows, masks, strict=True)])
-        logs = self._log_probabilities(rows, wanted, targets)
+        logs = self._log_probabilities(rows, places, targets)
         sizes = np.array([m.sum() for m in masks])
         sums = np.bincount(np.repeat(np.arange(len(rows)), sizes), weights=logs, minlength=len(rows))
         return sums * np.array([len(m) for m in masks]) / sizes
 
     def _log_probabilities(
-        self, rows: list[_MaskedRow], wanted: np.ndarray, targets: np.ndarray
+        self, rows: list[_MaskedRow], places: np.ndarray, targets: np.ndarray
     ) -> np.ndarray:
-        """float64 [m] of the targets at packed places `wanted` of the rows."""
+        """float64 [m] of the targets at packed places [m] of the rows."""
         twins = (False, True) if self.cfg_scale > 0 else (False,)
         mask_id = self.model.special.mask
         ids = np.concatenate([r.ids(n, mask_id, blind) for blind in twins for r, n in rows])
         sizes = [(r.length, len(r.prompt)) for _ in twins for r, _ in rows]
         positions = np.concatenate([np.arange(length) for length, _ in sizes])
-        padded = round_up(len(wanted))
-        places = np.pad(wanted, (0, padded - len(wanted)), mode="edge")
+        padded = round_up(len(places))
+        places = np.pad(places, (0, padded - len(places)), mode="edge")
         whole = np.concatenate([places + i * len(ids) // len(twins) for i in range(len(twins))])
         hidden = self.model.hidden(
             self._tensor(np.pad(ids, (0, round_up(len(ids)) - len(ids)), constant_values=mask_id)),
@@ -219,11 +219,11 @@ class Likelihood:
 
     def _logits(self, hidden: Tensor) -> Tensor:
         """hidden [1 or 2, n, d], the row's own and its blind twin's -> logits float32 [n, V]."""
-        own = self.model.head(hidden[0])
+        logits = self.model.head(hidden[0])
         if len(hidden) == 1:
-            return own
+            return logits
         blind = self.model.head(hidden[1])
-        return blind + (self.cfg_scale + 1) * (own - blind)
+        return blind + (self.cfg_scale + 1) * (logits - blind)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.model.device)

@@ -5,6 +5,7 @@ Arithmetic on shapes; an upper estimate of what a step holds at once. Knows no d
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -41,23 +42,31 @@ class MemoryPlan:
 
     @property
     def kv_per_row(self) -> int:
-        return kv_bytes(self.shape, self.dtype, self.max_length)
+        """K and V [L, T, K, D]."""
+        shape = self.shape
+        return 2 * shape.n_layers * self.max_length * shape.n_kv_heads * shape.head_dim * self.dtype.itemsize
 
     def step_bytes(self, rows: int) -> int:
         """What the largest step of so many rows holds at once: hidden states, the MLP, logits, masks."""
-        step = activation_bytes(
-            self.shape, self.dtype, self.params, rows, self.max_length, self.max_positions
-        )
-        return step + self._mask_bytes(rows)
-
-    def _mask_bytes(self, rows: int) -> int:
-        """Where positions of a row see differently: a line of the row's keys for each position that is
-        forwarded, and what the widest of the rows' masks is made from (engine/attention.py)."""
-        if self.visibility.kind == "full":
-            return 0
+        shape, params, item = self.shape, self.params, self.dtype.itemsize
+        # The budget, or one row that alone exceeds it, or all rows.
         positions = min(rows * self.max_length, max(self.max_positions, self.max_length))
-        blocks = rows * (self.params.block_length or DEFAULT_BLOCK_LENGTH)
-        return (positions + blocks) * self.max_length * self.dtype.itemsize + self.max_length**2
+        queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
+        # residual, normed; q, out; k, v; gate, up, product
+        width = 2 * shape.d_model + 2 * queries + 2 * keys + 3 * shape.mlp_hidden
+        rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
+        # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
+        repeated = 2 * rows * self.max_length * queries * item if keys < queries else 0
+        block_length = params.block_length or DEFAULT_BLOCK_LENGTH
+        logits = rows * block_length * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
+        state = 2 * rows * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
+        masks = 0
+        if self.visibility.kind != "full":
+            # Where positions of a row see differently: a line of the row's keys for each position, and what
+            # the widest of the rows' masks is made from (engine/attention.py).
+            lines = positions + rows * block_length
+            masks = lines * self.max_length * item + self.max_length**2
+        return positions * (width * item + rotary) + repeated + logits + state + masks
 
     @property
     def activations(self) -> int:
@@ -92,63 +101,33 @@ class MemoryPlan:
             )
 
 
-def kv_bytes(shape: ModelShape, dtype: torch.dtype, max_length: int) -> int:
-    """One row's slot: K and V [L, T, K, D]."""
-    return 2 * shape.n_layers * max_length * shape.n_kv_heads * shape.head_dim * dtype.itemsize
-
-
-def activation_bytes(
-    shape: ModelShape,
-    dtype: torch.dtype,
-    params: DecodingParams,
-    batch_size: int,
-    max_length: int,
-    max_positions: int,
-) -> int:
-    """The largest step. Positions: the budget, or one row that alone exceeds it, or all rows."""
-    positions = min(batch_size * max_length, max(max_positions, max_length))
-    queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    # residual, normed; q, out; k, v; gate, up, product
-    width = 2 * shape.d_model + 2 * queries + 2 * keys + 3 * shape.mlp_hidden
-    rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
-    # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
-    repeated = 2 * batch_size * max_length * queries * dtype.itemsize if keys < queries else 0
-    block_length = params.block_length or DEFAULT_BLOCK_LENGTH
-    logit_rows = batch_size * block_length
-    logits = logit_rows * shape.vocab_size * 4 * (3 if params.temperature > 0 else 2)
-    state = 2 * batch_size * RULES[params.rule].state_bytes(block_length, shape.vocab_size)  # old and new
-    return positions * (width * dtype.itemsize + rotary) + repeated + logits + state
-
-
 def device_bytes(device: torch.device) -> int | None:
     """Memory of the device, free or not; a CPU's is the machine's. None where it cannot be told."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
-        import os
-
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
 
 
-def table(own: MemoryPlan, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)) -> str:
+def table(plan: MemoryPlan, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)) -> str:
     """Text for a person: the parts, the largest batch, and what each batch size takes in all."""
     gib = 2**30
     lines = [
-        f"weights              {own.weights / gib:9.3f} GiB",
-        f"K/V of a row         {own.kv_per_row / gib:9.3f} GiB  ({own.max_length} positions)",
-        f"largest step         {own.activations / gib:9.3f} GiB",
+        f"weights              {plan.weights / gib:9.3f} GiB",
+        f"K/V of a row         {plan.kv_per_row / gib:9.3f} GiB  ({plan.max_length} positions)",
+        f"largest step         {plan.activations / gib:9.3f} GiB",
     ]
-    if own.device_total is None:
+    if plan.device_total is None:
         return "\n".join([*lines, "device memory          unknown"])
-    lines.append(f"device memory        {own.device_total / gib:9.3f} GiB")
-    lines.append(f"largest batch_size   {own.max_batch:9d}")
+    lines.append(f"device memory        {plan.device_total / gib:9.3f} GiB")
+    lines.append(f"largest batch_size   {plan.max_batch:9d}")
     lines.append(f"{'batch_size':<12} {'beyond the weights':>20} {'in all':>12}")
-    for size in sorted({*sizes, own.batch_size}):
-        step = own.step_bytes(size)
-        total = own.weights + size * own.kv_per_row + step
-        fits = "" if own.max_batch is not None and size <= own.max_batch else "  does not fit"
-        extra = (size * own.kv_per_row + step) / gib
+    for size in sorted({*sizes, plan.batch_size}):
+        step = plan.step_bytes(size)
+        total = plan.weights + size * plan.kv_per_row + step
+        fits = "" if plan.max_batch is not None and size <= plan.max_batch else "  does not fit"
+        extra = (size * plan.kv_per_row + step) / gib
         lines.append(f"{size:<12} {extra:>16.3f} GiB {total / gib:>8.3f} GiB{fits}")
     return "\n".join(lines)

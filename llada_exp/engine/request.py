@@ -6,6 +6,7 @@ decoder computes, the engine calls `commit` with what came out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import numpy as np
 from llada_exp.caches import CACHES, Cursor, Pass
 from llada_exp.engine.layout import Layout
 from llada_exp.rules import RULES
-from llada_exp.types import BlockCommit, DecodingParams
+from llada_exp.types import BlockCommit, DecodingParams, FinishReason, RequestOutput
 
 FindStop = Callable[[Sequence[int]], int | None]
 """Answer ids so far -> number of leading ids up to the one that completes a stop string, or None."""
@@ -96,7 +97,7 @@ class Request:
     def next_pass(self) -> Pass:
         """What its cache policy forwards next. A function of the request alone."""
         start, end = self.layout.bounds(self.block)
-        return CACHES[self.params.cache](
+        return CACHES[self.params.cache].next_pass(
             Cursor(
                 prompt_length=self.prompt_length,
                 length=self.length,
@@ -118,9 +119,9 @@ class Request:
         start = max(0, self.block_start)
         return bool(
             self.layout.shift
-            and self.params.cache != "none"
             and self.block_step == 0
             and start == self.block_start
+            and self.next_pass.keep
             and self.masked[start]
         )
 
@@ -138,7 +139,7 @@ class Request:
         return RULES[self.params.rule].revises
 
     @property
-    def wanted_positions(self) -> np.ndarray:
+    def logit_positions(self) -> np.ndarray:
         """Answer positions whose logits the next pass is to give, ascending: the open ones, or for a rule
         that revises all of the block that the pass has logits of."""
         if not self.revises or self.opens_shifted:
@@ -154,6 +155,8 @@ class Request:
 
     def commit(self, commit: Commit) -> None:
         """Take what a pass decided of the current block; close it when it is full and not held open."""
+        if self.params.trace:
+            self._record(commit)
         start, end = max(0, self.block_start), self.block_end
         is_final = not self.revises
         assert not is_final or self.masked[commit.positions].all(), "a committed token never changes"
@@ -173,3 +176,39 @@ class Request:
         if is_closed or is_final:
             while self.prefix < len(self.masked) and not self.masked[self.prefix]:
                 self.prefix += 1
+
+    def _record(self, commit: Commit) -> None:
+        self.trace.append(
+            BlockCommit(
+                request_id=self.request_id,
+                step=self.nfe,
+                positions=tuple(commit.positions.tolist()),
+                token_ids=tuple(commit.token_ids.tolist()),
+                confidences=tuple(commit.confidences.tolist()),
+                remasked=tuple(commit.remasked.tolist()),
+            )
+        )
+
+    def release(self, length: int) -> tuple[int, ...]:
+        """Answer ids up to `length` that were not handed out yet."""
+        token_ids = tuple(self.answer[self.released : length].tolist())
+        self.released = max(length, self.released)
+        if token_ids and self.first_text is None:
+            self.first_text = time.monotonic()
+        return token_ids
+
+    def output(self, length: int, reason: FinishReason) -> RequestOutput:
+        """Of a request that is done now, with so many answer tokens."""
+        assert self.started is not None
+        return RequestOutput(
+            request_id=self.request_id,
+            prompt_tokens=self.prompt_length,
+            token_ids=tuple(self.answer[:length].tolist()),
+            finish_reason=reason,
+            nfe=self.nfe,
+            num_positions=self.num_positions,
+            queue_ms=1000 * (self.started - self.arrived),
+            ttft_ms=None if self.first_text is None else 1000 * (self.first_text - self.arrived),
+            e2el_ms=1000 * (time.monotonic() - self.arrived),
+            trace=tuple(self.trace),
+        )

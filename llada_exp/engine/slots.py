@@ -22,12 +22,12 @@ from llada_exp.models.base import Model
 
 @dataclass
 class _SlotRow:
-    """slot and rank of a row; positions that it has kept, and that a move must copy."""
+    """slot and rank of a row; length: of its positions that hold K/V, and that a move must copy."""
 
     name: Hashable
     rank: int
     slot: int
-    kept: int = 0
+    length: int = 0
 
 
 class KVSlots:
@@ -72,7 +72,7 @@ class KVSlots:
     def use(self, name: Hashable, length: int) -> int:
         """The row's slot for this step, which will keep positions below `length`."""
         row = self._by_name[name]
-        row.kept = max(row.kept, length)
+        row.length = max(row.length, length)
         return row.slot
 
     def release(self, name: Hashable) -> None:
@@ -93,9 +93,9 @@ class KVSlots:
 
     def _move(self, row: _SlotRow, slot: int) -> None:
         """Copy what it has kept into a free slot."""
-        if row.kept:
+        if row.length:
             for tensor in self.tensors:
-                tensor[:, slot, : row.kept].copy_(tensor[:, row.slot, : row.kept])
+                tensor[:, slot, : row.length].copy_(tensor[:, row.slot, : row.length])
         self._put(row, slot)
 
     def _put(self, row: _SlotRow, slot: int) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 
 def main() -> None:
     from llada_exp.cli import run_app
-    from llada_exp.evals.run import run_evaluation
     from llada_exp.evals.settings import MOVED, eval_keys
+    from llada_exp.evals.task import EvalTask
+    from llada_exp.runs.task import run
 
     try:
-        run_app(run_evaluation, "eval", eval_keys(), MOVED)
+        run_app(partial(run, EvalTask()), "eval", eval_keys(), MOVED)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -19,7 +19,7 @@ from llada_exp.settings import override_value
 
 LATEST = "latest"
 _UNFINISHED = "tmp_"  # NeMo-RL renames tmp_step_N to step_N once all is written
-_NUM_NAMED = 12
+_MAX_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def find(
     run = Path(os.path.abspath(Path(run_dir).expanduser()))  # not resolved: a link's name is its name
     matches = _matches(run, pattern)
     if steps is not None:
-        found = [step for step, _ in matches]
-        if missing := sorted(set(steps) - set(found)):
+        there = [step for step, _ in matches]
+        if missing := sorted(set(steps) - set(there)):
             raise ValueError(
-                f"checkpoint_steps holds {_told(missing)}; {run} has {_told(found)} (by {pattern!r})"
+                f"checkpoint_steps holds {_listed(missing)}; {run} has {_listed(there)} (by {pattern!r})"
             )
         matches = [(step, path) for step, path in matches if step in set(steps)]
     return [_inspected(run, step, path, base, settings) for step, path in matches]
@@ -78,13 +78,13 @@ def _matches(run: Path, pattern: str) -> list[tuple[int, Path]]:
             f"checkpoint_pattern is {pattern!r}; expected a path inside the run, with a * for the step number"
         )
     form = re.compile("[^/]*".join(map(re.escape, pieces[:-1])) + r"(\d+)" + re.escape(pieces[-1]))
-    found: dict[Path, tuple[int, Path]] = {}
+    by_target: dict[Path, tuple[int, Path]] = {}
     for path in sorted(run.glob("*".join(map(escape, pieces))), key=lambda p: (p.is_symlink(), p)):
         place = path.relative_to(run)
         match = form.fullmatch(str(place))
         if match and path.is_dir() and not any(part.startswith(_UNFINISHED) for part in place.parts):
-            found.setdefault(path.resolve(), (int(match[1]), path))
-    matches = sorted(found.values())
+            by_target.setdefault(path.resolve(), (int(match[1]), path))
+    matches = sorted(by_target.values())
     if not matches:
         raise ValueError(_nothing(run, pattern, form))
     for (step, path), (following, other) in pairwise(matches):
@@ -104,14 +104,14 @@ def _nothing(run: Path, pattern: str, form: re.Pattern[str]) -> str:
             f"{str(run.parent)!r} (with checkpoint_steps to choose), or evaluate this one by model=dcp (or "
             "hf) and model.path"
         )
-    there = _told(sorted(p.name + "/" * p.is_dir() for p in run.iterdir())) or "nothing"
+    there = _listed(sorted(p.name + "/" * p.is_dir() for p in run.iterdir())) or "nothing"
     return f"checkpoints is {str(run)!r}; it holds nothing of checkpoint_pattern={pattern!r}, but: {there}"
 
 
-def _told(names: Iterable[object]) -> str:
+def _listed(names: Iterable[object]) -> str:
     words = [str(name) for name in names]
-    more = f" and {len(words) - _NUM_NAMED} more" if len(words) > _NUM_NAMED else ""
-    return ", ".join(words[:_NUM_NAMED]) + more
+    more = f" and {len(words) - _MAX_LISTED} more" if len(words) > _MAX_LISTED else ""
+    return ", ".join(words[:_MAX_LISTED]) + more
 
 
 def _inspected(

@@ -11,8 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.result import Found
+from llada_exp.evals.result import HarnessResult
 from llada_exp.runs.keys import Key
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An evaluation that a harness has looked at, and can do. Both take the evaluation's folder.
+
+    plan: what it would run, a line each, for a dry run.
+    run:  asks and scores; whatever it keeps of its own goes into the folder, where the answers that it
+          returns are written for it. Raises RuntimeError where a server does not start, or none answers any
+          more.
+    """
+
+    plan: Callable[[Path], list[str]]
+    run: Callable[[Path], HarnessResult]
 
 
 @dataclass(frozen=True)
@@ -22,17 +36,12 @@ class Harness:
     name:       as `harness=` and rows have it, and the place of its keys.
     benchmarks: those that it knows, in a line of help.
     recognises: whether a benchmark of this name is its own, where no harness is named.
-    check:      raises ValueError where it cannot do what is asked; nothing is started yet.
-    plan:       what it would run, a line each, for a dry run.
-    run:        asks and scores; whatever it keeps of its own goes into the evaluation's folder, where the
-                answers that it returns are written for it. Raises RuntimeError where a server does not
-                start, or none answers any more.
+    prepare:    reads and checks what there is to ask, once for `plan` and `run`; raises ValueError where it
+                cannot do what is asked. Nothing is started yet.
     """
 
     name: str
     benchmarks: str
     keys: tuple[Key, ...]
     recognises: Callable[[str], bool]
-    check: Callable[[EvalSettings], None]
-    plan: Callable[[EvalSettings, Path], list[str]]
-    run: Callable[[EvalSettings, Path], Found]
+    prepare: Callable[[EvalSettings], Prepared]

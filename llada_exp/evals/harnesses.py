@@ -21,8 +21,8 @@ before the last."""
 
 def harnesses() -> dict[str, Harness]:
     """name -> harness, in the order of MODULES."""
-    found: list[Harness] = [import_module(module).HARNESS for module in MODULES]
-    return {harness.name: harness for harness in found}
+    loaded: list[Harness] = [import_module(module).HARNESS for module in MODULES]
+    return {harness.name: harness for harness in loaded}
 
 
 def recognise(benchmarks: Iterable[str]) -> str:

@@ -1,82 +1,97 @@
-"""What a person sees of an evaluation: a table of rows, the plan of a dry run, progress."""
+"""What a person sees of an evaluation: a table of rows, and the plan of a dry run."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from llada_exp.evals.evaluation import EvalSettings
+from llada_exp.evals.schema import complete
+from llada_exp.tables import Table, TableColumn, number
 
-_NAME, _BENCHMARK = 28, 14
+
+def _share(name: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """In %, with its interval in brackets."""
+
+    def text(row: Mapping[str, Any]) -> str | None:
+        if row.get(name) is None:
+            return None
+        text = f"{100 * row[name]:.1f}"
+        if row.get(f"{name}_low") is None:
+            return text
+        return f"{text} [{100 * row[f'{name}_low']:.1f}, {100 * row[f'{name}_high']:.1f}]"
+
+    return text
+
+
+def benchmark_name(row: Mapping[str, Any]) -> str:
+    """The benchmark, with its number of samples where there are several."""
+    several = row["num_samples"] is not None and row["num_samples"] > 1
+    return f"{row['benchmark']}:{row['num_samples']:.0f}" if several else str(row["benchmark"])
+
+
+_POINT = TableColumn("evaluation", lambda row: row.get("point"), left=True)
+_STEP = number("step", "checkpoint_step", "{:.0f}")
+_ACCURACY = TableColumn("accuracy % [95 %]", _share("accuracy"))
 _COLUMNS = (
-    # heading, width, column, format
-    ("n", 5, "num_problems", "{}"),
-    ("k", 3, "num_samples", "{}"),
-    ("accuracy % [95 %]", 20, "accuracy", "{:.1%}"),
-    ("maj@k %", 20, "majority", "{:.1%}"),
-    ("pass@k %", 20, "pass_k", "{:.1%}"),
-    ("cut off %", 9, "cut_off", "{:.1%}"),
-    ("no answer %", 11, "no_answer", "{:.1%}"),
-    ("failed", 6, "failed", "{}"),
-    ("tokens", 7, "mean_output_tokens", "{:.1f}"),
-    ("NFE", 6, "mean_nfe", "{:.1f}"),
-    ("TPF", 6, "tpf", "{:.2f}"),
+    TableColumn("benchmark", benchmark_name, left=True),
+    number("n", "num_problems", "{:.0f}"),
+    _ACCURACY,
 )
-_SAMPLED = ("majority", "pass_k")
+_SAMPLED = (
+    TableColumn("maj@k %", _share("majority"), rank=3),
+    TableColumn("pass@k %", _share("pass_k"), rank=4),
+)
+"""Only where there are several samples."""
+_COSTS = (
+    number("cut off %", "cut_off", "{:.1%}", rank=5),
+    number("no answer %", "no_answer", "{:.1%}", rank=6),
+    number("failed", "failed", "{:.0f}", rank=1),
+    number("tokens", "mean_output_tokens", "{:.1f}", rank=7),
+    number("NFE", "mean_nfe", "{:.1f}", rank=8),
+    number("TPF", "tpf", "{:.2f}", rank=9),
+)
 
 
-def header(sampled: bool = True) -> str:
-    own = [f"{name:>{width}}" for name, width, key, _ in _COLUMNS if sampled or key not in _SAMPLED]
-    return f"{'evaluation':<{_NAME}} {'benchmark':<{_BENCHMARK}} {' '.join(own)}"
+def table(rows: Sequence[Mapping[str, Any]], without_score: Sequence[int] = ()) -> Table:
+    """A line a benchmark: by step where they are of a training run's checkpoints, under the evaluation's name
+    unless the step says it all. `-` is unknown.
+
+    without_score: steps that have no row, as of damaged checkpoints.
+    """
+    columns = [_POINT, *_COLUMNS]
+    if without_score or any(row["checkpoint_step"] is not None for row in rows):
+        places = {(row["checkpoint_step"], benchmark_name(row)) for row in rows}
+        columns = [_STEP, *_COLUMNS] if len(places) == len(rows) else [_STEP, *columns]
+        bare = [
+            {"point": f"step_{n}", "benchmark": "(no score)", "checkpoint_step": n} for n in without_score
+        ]
+        rows = sorted([*rows, *map(complete, bare)], key=lambda row: row["checkpoint_step"] or -1)
+    sampled = _SAMPLED if any(row["num_samples"] not in (None, 1) for row in rows) else ()
+    return Table([*columns, *sampled, *_COSTS], rows)
 
 
-def line(row: Mapping[str, Any], sampled: bool = True) -> str:
-    """One row under `header`. Intervals in brackets; `-` is not known."""
-    cells = [
-        f"{_cell(row, key, form):>{width}}"
-        for _, width, key, form in _COLUMNS
-        if sampled or key not in _SAMPLED
-    ]
-    return f"{row['point'][:_NAME]:<{_NAME}} {row['benchmark'][:_BENCHMARK]:<{_BENCHMARK}} {' '.join(cells)}"
-
-
-def _cell(row: Mapping[str, Any], key: str, form: str) -> str:
-    if row[key] is None:
-        return "-"
-    text = form.format(row[key]).rstrip("%")
-    if row.get(f"{key}_low") is None:
-        return text
-    return f"{text} [{100 * row[f'{key}_low']:.1f}, {100 * row[f'{key}_high']:.1f}]"
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Columns of several samples only where there are such."""
-    sampled = any(row["num_samples"] not in (None, 1) for row in rows)
-    return "\n".join([header(sampled), *(line(row, sampled) for row in rows)])
+def headline(row: Mapping[str, Any]) -> str:
+    """A row in a line: what matters most."""
+    return f"{benchmark_name(row)}: accuracy {_ACCURACY.text(row) or '-'} %, {row['failed'] or 0} failed"
 
 
 def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
     """A harness's own metrics, as far as they are value and standard error: a line a benchmark."""
     lines = []
-    for name, own in metrics.items():
-        known = {
-            metric: told for metric, told in own.items() if isinstance(told, Mapping) and "value" in told
-        }
+    for name, measures in metrics.items():
         cells = [
-            f"{metric} {told['value']:.4g}" + (f" +- {told['stderr']:.2g}" if told.get("stderr") else "")
-            for metric, told in known.items()
+            f"{metric} {m['value']:.4g}" + (f" +- {m['stderr']:.2g}" if m.get("stderr") else "")
+            for metric, m in measures.items()
+            if isinstance(m, Mapping) and "value" in m
         ]
         if cells:
             lines.append(f"{name}: {', '.join(cells)}")
     return lines
 
 
-def plan_line(folder: Path, settings: EvalSettings, note: str = "") -> str:
+def plan_line(folder: Path, settings: EvalSettings) -> str:
     """An evaluation of a dry run."""
     names = ",".join(f"{b.name}:{b.num_samples}" for b in settings.benchmarks)
     where = ",".join(settings.urls) or "own server"
@@ -84,16 +99,5 @@ def plan_line(folder: Path, settings: EvalSettings, note: str = "") -> str:
         where += f" of {settings.server.model.path or settings.server.model.name}"
     limit = f"  first {settings.max_samples} problems" if settings.max_samples else ""
     request = " ".join(f"{name}={value}" for name, value in settings.request.items())
-    told = [str(folder), settings.harness, names + limit, where, request]
-    return "  ".join(word for word in told if word) + note
-
-
-@contextmanager
-def progress(total: int | None) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing in a log; the callable counts one answer."""
-    with tqdm(total=total, unit="answer", leave=False, disable=not sys.stderr.isatty()) as bar:
-
-        def tick() -> None:
-            bar.update()
-
-        yield tick
+    words = [str(folder), settings.harness, names + limit, where, request]
+    return "  ".join(word for word in words if word)

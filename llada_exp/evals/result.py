@@ -10,7 +10,7 @@ from llada_exp.evals.answers import Answer
 
 
 @dataclass(frozen=True)
-class Found:
+class HarnessResult:
     """model: name of what was asked; url: of an endpoint that can tell of itself, None where there was
     none; local: it was a server of our own; num_before: answers that an earlier start had brought; version:
     the harness's; metrics: its own, kept as they are; accuracies: benchmark -> what its accuracy is called,
@@ -28,15 +28,15 @@ class Found:
 
     def pooled(self) -> list[Answer]:
         """The answers, and those of each group once more under its name: every problem weighs the same."""
-        found = list(self.answers)
+        pooled = list(self.answers)
         for group in self.groups:
             inside = self._members(group)
-            found += [
+            pooled += [
                 replace(a, benchmark=group, problem=f"{a.benchmark}/{a.problem}")
                 for a in self.answers
                 if a.benchmark in inside
             ]
-        return found
+        return pooled
 
     def _members(self, name: str) -> set[str]:
         parts = self.groups.get(name, ())

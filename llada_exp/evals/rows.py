@@ -8,45 +8,44 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from llada_exp.evals import schema
 from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.result import Found
-from llada_exp.evals.schema import complete, write_rows
+from llada_exp.evals.result import HarnessResult
+from llada_exp.evals.schema import complete
 from llada_exp.evals.scores import ScoreEstimate, Scores, score
 from llada_exp.runs import decoding_columns
-from llada_exp.runs.files import write_whole
+from llada_exp.runs.files import write_rows, write_whole
+from llada_exp.runs.task import ROW
 
 SCORES = "scores.json"
-ROW = "row"
 
 
 def benchmark_rows(
-    settings: EvalSettings, folder: Path, found: Found, shared: Mapping[str, Any]
+    settings: EvalSettings, folder: Path, result: HarnessResult, shared: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], list[Scores]]:
     """Rows and scores, in the order of the answers, then of the metrics: a benchmark that has metrics of its
     own and no right and wrong (perplexities) is a row without scores. shared: columns that all rows have:
     model, versions, times."""
     rows, scores = [], []
-    pooled = found.pooled()
+    pooled = result.pooled()
     for name in dict.fromkeys(a.benchmark for a in pooled):
-        own = [a for a in pooled if a.benchmark == name]
-        told = score(own)
-        tokens = [a.output_tokens for a in own if a.verdict != FAILED]
-        known = [t for t in tokens if t is not None]
+        answers = [a for a in pooled if a.benchmark == name]
+        scores.append(score(answers))
+        tokens = [a.output_tokens for a in answers if a.verdict != FAILED]
         row = {
-            **configured(settings, own),
-            **measured(told),
+            **configured(settings, answers),
+            **measured(scores[-1]),
             "point": folder.name,
             "benchmark": name,
-            "metric": found.accuracies.get(name, "pass@1"),
-            "total_output_tokens": sum(known) if len(known) == len(tokens) else None,
+            "metric": result.accuracies.get(name, "pass@1"),
+            "total_output_tokens": None if None in tokens else sum(t for t in tokens if t is not None),
             **shared,
         }
         rows.append(complete(row))
-        scores.append(told)
     bare = {**configured(settings, []), "point": folder.name, **shared}
     scored = {row["benchmark"] for row in rows}
-    rows += [complete({**bare, "benchmark": name}) for name in found.metrics if name not in scored]
+    rows += [complete({**bare, "benchmark": name}) for name in result.metrics if name not in scored]
     return rows, scores
 
 
@@ -68,7 +67,7 @@ def _spread(name: str, estimate: ScoreEstimate | None) -> dict[str, float | None
 
 def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, Any]:
     """The columns that say how it was asked: by the server's own word where it gives one."""
-    told = next((dict(a.decoding) for a in answers if a.decoding), dict(settings.request))
+    decoding = next((dict(a.decoding) for a in answers if a.decoding), dict(settings.request))
     lengths = {a.decoding.get("max_tokens") for a in answers if a.decoding}
     server = settings.server
     return {
@@ -78,7 +77,7 @@ def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, A
         "model_path": server.model.path if server else None,
         "checkpoint_step": settings.checkpoint_step,
         "num_urls": len(settings.urls),
-        **decoding_columns.values(told),
+        **decoding_columns.values(decoding),
         "max_tokens": lengths.pop() if len(lengths) == 1 else settings.request.get("max_tokens"),
         "seed": settings.seed,
         "prompt": settings.harness_keys.get("prompt"),
@@ -90,9 +89,8 @@ def configured(settings: EvalSettings, answers: Sequence[Answer]) -> dict[str, A
 
 def write(
     folder: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[Scores], metrics: Mapping[str, Any]
-) -> Path:
-    """row.jsonl, row.parquet and scores.json; the parquet's path. metrics: a harness's own, kept as they
-    are."""
+) -> None:
+    """row.jsonl, row.parquet and scores.json. metrics: a harness's own, kept as they are."""
     tree = {"benchmarks": {s.benchmark: asdict(s) for s in scores}, "metrics": dict(metrics)}
     write_whole(folder / SCORES, json.dumps(tree, indent=1) + "\n")
-    return write_rows(folder / ROW, rows)
+    write_rows(folder / ROW, rows, schema.ROW, schema.VERSION)

@@ -5,8 +5,7 @@ VERSION changes when a column changes its name, type or meaning; a new column al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from llada_exp.runs import decoding_columns, files
@@ -73,8 +72,3 @@ ROW = (*_SCORED, *decoding_columns.COLUMNS, *_ORIGIN)
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     return files.complete(row, ROW, VERSION)
-
-
-def write_rows(stem: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """<stem>.jsonl and <stem>.parquet; the parquet's path."""
-    return files.write_rows(stem, rows, ROW, VERSION)

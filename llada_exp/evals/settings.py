@@ -45,14 +45,14 @@ def eval_keys() -> tuple[str, ...]:
     """Every key of conf/eval.yaml, dotted, as one may override it."""
     dotted = [f"tracking.{n}" for n in TRACKING_KEYS]
     dotted += [f"{name}.{key.name}" for name, own in harnesses().items() for key in own.keys]
-    dotted += [f"{decoding_keys.NAMED}.{name}" for name in decoding_keys.OF_EVALUATIONS]
+    dotted += [f"{decoding_keys.DECODING}.{name}" for name in decoding_keys.OF_EVALUATIONS]
     return tuple(dict.fromkeys((*known_keys(), *OWN, *harnesses(), *dotted)))
 
 
 def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     """The evaluation that a composed config stands for. Raises ValueError naming key, value and choices."""
     tree = Node(cfg, "", (*SERVER_KEYS, *OWN, *harnesses()), MOVED)
-    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.NAMED}
+    own_server = {key: tree[key] for key in SERVER_KEYS if key != decoding_keys.DECODING}
     if tree["api_key_file"] is not None:  # or every request would be a 401
         raise ValueError(
             f"api_key_file is set; an evaluation and its server take the key from {KEY_VARIABLE}"
@@ -62,7 +62,7 @@ def validate_eval(cfg: Mapping[str, Any]) -> EvalSettings:
     benchmarks = tuple(_benchmark(word, quick) for word in _words(tree["benchmark"], "benchmark"))
     harness = _harness(tree, benchmarks)
     harness_keys = _harness_keys(tree)
-    server = validate({**own_server, decoding_keys.NAMED: {}}) if not urls else None
+    server = validate({**own_server, decoding_keys.DECODING: {}}) if not urls else None
     request = _request(tree, max(b.num_samples for b in benchmarks), server)
     max_samples = _optional(tree, "max_samples", 1)
     return EvalSettings(
@@ -146,8 +146,8 @@ def _urls(value: Any) -> tuple[str, ...]:
 
 def _request(tree: Node, num_samples: int, server: ServeSettings | None) -> dict[str, Any]:
     """The fields that are sent with every request: those of decoding that are named, and extra_body."""
-    node = tree.child(decoding_keys.NAMED, decoding_keys.OF_EVALUATIONS)
-    given = (SAMPLING if num_samples > 1 else {}) | decoding_keys.named_fields(node.tree)
+    node = tree.child(decoding_keys.DECODING, decoding_keys.OF_EVALUATIONS)
+    given = (SAMPLING if num_samples > 1 else {}) | decoding_keys.request_fields(node.tree)
     check_requests(given, server)
     if num_samples > 1 and given["temperature"] == 0:
         raise ValueError(

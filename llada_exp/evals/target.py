@@ -14,7 +14,7 @@ from llada_exp.clients.http import environment_key
 from llada_exp.clients.pool import Pool, to_stderr
 from llada_exp.evals.evaluation import JOB, EvalSettings
 from llada_exp.jobs import ServerHandle, operate
-from llada_exp.jobs.endpoint import Endpoint, find, folder
+from llada_exp.jobs.endpoint import PublishedEndpoint, find, folder
 from llada_exp.runs.files import write_whole
 from llada_exp.runs.servers import endpoint, served_model
 
@@ -59,13 +59,13 @@ def target(settings: EvalSettings, place: Path) -> Iterator[Target]:
     models or there is no such endpoint."""
     key = environment_key()
     if not settings.urls:
-        with endpoint(None, settings.server_tree, place) as own:
-            assert own.model is not None
-            yield Target((own.url,), own.model, {own.url: key}, own.handle)
+        with endpoint(None, settings.server_tree, place) as server:
+            assert server.model is not None
+            yield Target((server.url,), server.model, {server.url: key}, server.handle)
         return
-    with _endpoints(settings, key) as found:
-        _same_model(place, found.model)
-        yield found
+    with _endpoints(settings, key) as running:
+        _same_model(place, running.model)
+        yield running
 
 
 def _same_model(place: Path, model: str) -> None:
@@ -89,7 +89,7 @@ def _endpoints(settings: EvalSettings, key: str | None) -> Iterator[Target]:
         yield Target(urls, _common_model(keys), keys, gone=gone)
 
 
-def _of_job(name: str, patience_s: float) -> Endpoint:
+def _of_job(name: str, patience_s: float) -> PublishedEndpoint:
     """Once it answers as itself. Raises NotReady."""
     if name.endswith(".json"):
         name, place = find(name).job_id, Path(name).parent
@@ -99,15 +99,15 @@ def _of_job(name: str, patience_s: float) -> Endpoint:
 
 
 @contextlib.contextmanager
-def _watching(jobs: Sequence[Endpoint]) -> Iterator[Callable[[], str | None]]:
+def _watching(jobs: Sequence[PublishedEndpoint]) -> Iterator[Callable[[], str | None]]:
     """Looks at the queue from a thread of its own, since squeue may take its time; yields what to ask."""
     over: dict[str, str] = {}
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(LOOK_S):
-            found = operate.states([job.job_id for job in jobs])
-            over.update({i: state for i, state in found.items() if operate.has_ended(state)})
+            states = operate.states([job.job_id for job in jobs])
+            over.update({i: state for i, state in states.items() if operate.has_ended(state)})
 
     def gone() -> str | None:
         if not jobs or len(over) < len(jobs):

@@ -8,8 +8,6 @@ from typing import Any
 
 from llada_exp import jsonl
 from llada_exp.evals import answers
-from llada_exp.runs.settings import Tracking
-from llada_exp.runs.tracking import mirror
 
 SUMMARY = ("accuracy", "accuracy_low", "accuracy_high", "majority", "pass_k", "cut_off", "no_answer",
            "failed", "mean_output_tokens", "mean_nfe", "tpf")  # fmt: skip
@@ -17,24 +15,17 @@ PLAIN = ("benchmark", "problem", "sample", "verdict", "finish_reason", "output_t
 TEXT = ("question", "expected", "predicted", "response")
 
 
-def track(
-    tracking: Tracking, folder: Path, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
-) -> None:
-    """Mirror one finished evaluation into <folder>/wandb. A benchmark's figures are `<benchmark>/accuracy`
-    and so on; texts go only where tracking.log_text asks for them."""
-
-    def content(wandb: Any) -> dict[str, Any]:
-        names = [*PLAIN, *(TEXT if tracking.log_text else ())]
-        found = answers.read(folder / answers.FILE)
-        data = [[getattr(a, name) for name in names] for a in found]
-        logged = {f"{row['benchmark']}/{name}": row[name] for row in rows for name in SUMMARY
-                  if row[name] is not None}  # fmt: skip
-        logged["answers"] = wandb.Table(columns=names, data=data)
-        if (image := _curve(folder, rows)) is not None:
-            logged["accuracy_by_step"] = wandb.Image(str(image))
-        return logged
-
-    mirror(tracking, folder, rows[0], "eval", config, content)
+def content(folder: Path, rows: Sequence[Mapping[str, Any]], log_text: bool, wandb: Any) -> dict[str, Any]:
+    """Of one finished evaluation, whose folder this is. A benchmark's figures are `<benchmark>/accuracy` and
+    so on. log_text: questions and answers, too."""
+    names = [*PLAIN, *(TEXT if log_text else ())]
+    data = [[getattr(a, name) for name in names] for a in answers.read(folder / answers.FILE)]
+    logged = {f"{row['benchmark']}/{name}": row[name] for row in rows for name in SUMMARY
+              if row[name] is not None}  # fmt: skip
+    logged["answers"] = wandb.Table(columns=names, data=data)
+    if (image := _curve(folder, rows)) is not None:
+        logged["accuracy_by_step"] = wandb.Image(str(image))
+    return logged
 
 
 def _curve(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from llada_exp.gate.oracle_rules import RULES, Proposal
 from llada_exp.types import DECLARATIONS, DecodingParams
 
+CACHES = ("none", "prefix", "dual")
 DEFINED = {
     "max_tokens", "block_length", "canvas", "rule", "cache", "refresh", "refresh_window", "refresh_interval",
     "suffix_window", "ignore_eos", "early_eos", "ban_ids", "trace", "top_p", "top_k", "seed",
@@ -198,6 +199,8 @@ def undefined(params: DecodingParams) -> str | None:
     """Why the oracle does not decode such a request, or None."""
     if params.rule not in RULES:
         return f"rule={params.rule}, which gate/oracle_rules.py does not define"
+    if params.cache not in CACHES:
+        return f"cache={params.cache}, which gate/oracle.py does not define"
     for name, declared in DECLARATIONS.items():
         value = getattr(params, name)
         if name not in DEFINED and not declared.rules and value != declared.default:

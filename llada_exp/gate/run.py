@@ -92,6 +92,8 @@ def main() -> None:
     from llada_exp.cli import run_app
 
     keys = (
-        f"{group}.{name}" for group in (decoding_keys.NAMED, decoding_keys.PRESET) for name in PRESET_FIELDS
+        f"{group}.{name}"
+        for group in (decoding_keys.DECODING, decoding_keys.PRESET)
+        for name in PRESET_FIELDS
     )
     run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)

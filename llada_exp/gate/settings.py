@@ -40,13 +40,13 @@ def decoding_setting(tree: Mapping[str, Any], chosen: bool = False) -> dict[str,
     """The setting that the keys `decoding.*` name over the preset, as `serve` would take it; {} where none is
     named, nor the preset chosen. Raises ValueError."""
     preset = decoding_keys.read_preset(Node(tree["preset"], "preset", PRESET_FIELDS).tree)
-    fields = decoding_keys.named_fields(Node(tree["decoding"], "decoding", PRESET_FIELDS).tree)
+    fields = decoding_keys.request_fields(Node(tree["decoding"], "decoding", PRESET_FIELDS).tree)
     if not fields and not chosen:
         return {}
     used = decoding_columns.values(describe(decoding_keys.apply(fields, preset)))
     if "max_tokens" not in fields:  # then that of the problems
         del used["max_tokens"]
-    return {decoding_keys.NAMED: used}
+    return {decoding_keys.DECODING: used}
 
 
 def judged_settings(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -55,5 +55,5 @@ def judged_settings(tree: Mapping[str, Any], words: Sequence[str]) -> dict[str, 
     settings = tree["settings"]
     extra = decoding_setting(tree, chosen=any(map(decoding_keys.chooses_preset, words)))
     every = plans(tree["kinds"], {**settings, **extra}).values()
-    repeated = extra and all(any(p[decoding_keys.NAMED] == p[name] for name in settings) for p in every)
+    repeated = extra and all(any(p[decoding_keys.DECODING] == p[name] for name in settings) for p in every)
     return {**settings, **({} if repeated else extra)}

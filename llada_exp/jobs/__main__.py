@@ -30,12 +30,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    found = operate.rows(arguments.folder)
-    table = [tuple(field.name for field in fields(operate.Row)), *map(astuple, found)]
+    shown = operate.rows(arguments.folder)
+    table = [tuple(field.name for field in fields(operate.JobRow)), *map(astuple, shown)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
-    return 0 if operate.usable(found) else FAILED
+    return 0 if operate.usable(shown) else FAILED
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -91,8 +91,10 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(command=command)
         return one
 
-    add("list", _list, "every endpoint, its job's state and its health; exit code 1 where one is ill")
-    show = add("show", _show, "what an endpoint says of itself, and its health; exit code 1 where it is ill")
+    add("list", _list, "every endpoint, its job's state and its health; exit code 1 where one is unhealthy")
+    show = add(
+        "show", _show, "what an endpoint says of itself, and its health; exit code 1 where it is unhealthy"
+    )
     show.add_argument("job", help="job id, or path of the endpoint's file")
     only = show.add_mutually_exclusive_group()
     only.add_argument("--url", action="store_true", help="the URL alone")

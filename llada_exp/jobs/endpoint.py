@@ -3,7 +3,8 @@
     FOLDER/12.json   where the server of job 12 is, written by the server once it answers
     FOLDER/12.key    the key that its clients send (mode 600)
 
-The server's side is `published`, the reader's `Endpoint`. Knows files and HTTP, nothing of SLURM's queue.
+The server's side is `published`, the reader's `PublishedEndpoint`. Knows files and HTTP, nothing of SLURM's
+queue.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.clients.http import HEALTH_S, health
-from llada_exp.server.info import job_id_of
+from llada_exp.server.announcement import job_id_of
 from llada_exp.settings import ServeSettings
 
 FOLDER_VARIABLE = "LLADA_ENDPOINTS"
@@ -80,7 +81,7 @@ def _node_address(environ: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class PublishedEndpoint:
     """path: its file; info: what the file says."""
 
     path: Path
@@ -97,13 +98,13 @@ class Endpoint:
         return Path(name).read_text().strip() if name else None
 
     def health(self) -> str:
-        """Its own /health's status; "stopped" by its own account; "no answer"; or "another server"."""
+        """Its own /health's status; "stopped" by its file; "no answer"; or "another server"."""
         if self.info["status"] == "stopped":
             return "stopped"
-        told = health(self.info["url"], HEALTH_S)
-        if not told:
+        answer = health(self.info["url"], HEALTH_S)
+        if not answer:
             return "no answer"
-        return told["status"] if told.get("instance_id") == self.info["instance_id"] else "another server"
+        return answer["status"] if answer.get("instance_id") == self.info["instance_id"] else "another server"
 
     def directions(self) -> str:
         """How to reach it from outside of the cluster, a line each."""
@@ -112,22 +113,26 @@ class Endpoint:
         return "\n".join(lines + ([f"key: {key_file}"] if key_file else []))
 
 
-def load(path: Path) -> Endpoint | None:
+def load(path: Path) -> PublishedEndpoint | None:
     """The endpoint of one file; None where it is gone or is no endpoint's."""
     try:
         info = json.loads(path.read_text())
-        return Endpoint(path, info) if info["job_id"] and info["instance_id"] and info["status"] else None
+        return (
+            PublishedEndpoint(path, info)
+            if info["job_id"] and info["instance_id"] and info["status"]
+            else None
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def load_all(place: Path) -> list[Endpoint]:
+def load_all(place: Path) -> list[PublishedEndpoint]:
     """Every endpoint of a folder, by age."""
-    found = [endpoint for path in place.glob("*.json") if (endpoint := load(path))]
-    return sorted(found, key=lambda endpoint: (endpoint.info.get("started", 0), endpoint.job_id))
+    endpoints = [endpoint for path in place.glob("*.json") if (endpoint := load(path))]
+    return sorted(endpoints, key=lambda endpoint: (endpoint.info.get("started", 0), endpoint.job_id))
 
 
-def find(name: str, place: Path | None = None) -> Endpoint:
+def find(name: str, place: Path | None = None) -> PublishedEndpoint:
     """By job id, or by the path of its file. Raises ValueError that names what there is."""
     place = place or folder()
     endpoint = load(Path(name) if name.endswith(".json") else place / f"{name}.json")

@@ -68,8 +68,8 @@ def running_server(
         info = place / "server.json"
         info.unlink(missing_ok=True)
         run_dir = override_value(str(place / "run"))
-        own = ["port=0", f"server_info={override_value(str(info))}", f"hydra.run.dir={run_dir}"]
-        process = _start([*command, *own, *overrides], place / "server.log", env)
+        words = ["port=0", f"server_info={override_value(str(info))}", f"hydra.run.dir={run_dir}"]
+        process = _start([*command, *words, *overrides], place / "server.log", env)
         try:
             yield _wait_ready(process, info, place / "server.log", start_timeout_s)
         finally:
@@ -105,14 +105,14 @@ def _wait_ready(process: subprocess.Popen[bytes], info: Path, log: Path, timeout
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise ServerFailed(f"the server ended with exit code {process.returncode}:\n{_tail(log)}")
+            raise ServerFailed(f"the server ended with exit code {process.returncode}:\n{log_end(log)}")
         if info.is_file():  # written at once, by rename, after the server saw its own /health
-            told = json.loads(info.read_text())
-            if health(told["url"]).get("instance_id") == told["instance_id"]:
-                return ServerHandle(told["url"], told, process.pid, log, process)
+            facts = json.loads(info.read_text())
+            if health(facts["url"]).get("instance_id") == facts["instance_id"]:
+                return ServerHandle(facts["url"], facts, process.pid, log, process)
         time.sleep(POLL_S)
-    raise ServerFailed(f"the server was not ready within {timeout_s:g} s:\n{_tail(log)}")
+    raise ServerFailed(f"the server was not ready within {timeout_s:g} s:\n{log_end(log)}")
 
 
-def _tail(log: Path, num_lines: int = 20) -> str:
+def log_end(log: Path, num_lines: int = 20) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llada_exp.jobs import slurm
-from llada_exp.jobs.endpoint import Endpoint, load, load_all
+from llada_exp.jobs.endpoint import PublishedEndpoint, load, load_all
 
 SERVE_NAME = "llada-serve"
 """Jobs of this name are shown before their server has published itself."""
@@ -27,8 +27,8 @@ class NotReady(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the list. state: SLURM's word, GONE or UNKNOWN; health: see Endpoint.health."""
+class JobRow:
+    """One line of the list. state: SLURM's word, GONE or UNKNOWN; health: see PublishedEndpoint.health."""
 
     job_id: str
     state: str
@@ -38,15 +38,15 @@ class Row:
     model: str
 
 
-def rows(place: Path) -> list[Row]:
+def rows(place: Path) -> list[JobRow]:
     """Every published endpoint, then the serving jobs that have published nothing yet."""
     jobs = _jobs()
     endpoints = load_all(place)
     shown = [_row(endpoint, jobs) for endpoint in endpoints]
-    known = {endpoint.job_id for endpoint in endpoints}
+    published = {endpoint.job_id for endpoint in endpoints}
     for job in (jobs or {}).values():
-        if job.name == SERVE_NAME and job.id not in known and not job.has_ended:
-            shown.append(Row(job.id, job.state, "not yet", job.node, "", ""))
+        if job.name == SERVE_NAME and job.id not in published and not job.has_ended:
+            shown.append(JobRow(job.id, job.state, "not yet", job.node, "", ""))
     return shown
 
 
@@ -66,7 +66,7 @@ def has_ended(state: str) -> bool:
     return state == GONE or state in slurm.ENDED
 
 
-def wait_ready(job_id: str, place: Path, timeout_s: float) -> Endpoint:
+def wait_ready(job_id: str, place: Path, timeout_s: float) -> PublishedEndpoint:
     """The job's endpoint once its server answers as itself.
 
     Raises NotReady as soon as the job is over, and after the time-out.
@@ -93,18 +93,18 @@ def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
     Raises slurm.SlurmError.
     """
     endpoint = load(place / f"{job_id}.json")
-    if has_ended(state := state_of(job_id, slurm.own_jobs())):
+    if has_ended(state := state_of(job_id, slurm.my_jobs())):
         return state
     if endpoint is None or now:
         slurm.cancel([job_id])
     else:
         slurm.ask_to_stop(job_id, endpoint.info.get("step"))
-    asked, insisted = time.monotonic(), now
+    began, insisted = time.monotonic(), now
     while True:
         time.sleep(POLL_S)
-        if has_ended(state := state_of(job_id, slurm.own_jobs())):
+        if has_ended(state := state_of(job_id, slurm.my_jobs())):
             return state
-        if not insisted and time.monotonic() - asked > timeout_s:
+        if not insisted and time.monotonic() - began > timeout_s:
             slurm.cancel([job_id])
             insisted = True
 
@@ -114,7 +114,7 @@ def clean(place: Path) -> list[str]:
 
     Raises slurm.SlurmError where nothing can be known of the jobs.
     """
-    jobs = slurm.own_jobs()
+    jobs = slurm.my_jobs()
     removed = []
     for path in sorted({p.with_suffix("") for p in place.glob("*.json")} | _key_stems(place)):
         if has_ended(state_of(path.name, jobs)):
@@ -124,23 +124,23 @@ def clean(place: Path) -> list[str]:
     return removed
 
 
-def usable(found: Collection[Row]) -> bool:
+def usable(shown: Collection[JobRow]) -> bool:
     """Whether every endpoint that should answer does."""
-    return all(row.health in (*USABLE, "not yet") for row in found if not has_ended(row.state))
+    return all(row.health in (*USABLE, "not yet") for row in shown if not has_ended(row.state))
 
 
 def _key_stems(place: Path) -> set[Path]:
     return {path.with_suffix("") for path in place.glob("*.key")}
 
 
-def _row(endpoint: Endpoint, jobs: dict[str, slurm.Job] | None) -> Row:
+def _row(endpoint: PublishedEndpoint, jobs: dict[str, slurm.Job] | None) -> JobRow:
     info = endpoint.info
     state = state_of(endpoint.job_id, jobs)
-    return Row(endpoint.job_id, state, endpoint.health(), info["node"], info["url"], info["model"])
+    return JobRow(endpoint.job_id, state, endpoint.health(), info["node"], info["url"], info["model"])
 
 
 def _jobs() -> dict[str, slurm.Job] | None:
     try:
-        return slurm.own_jobs()
+        return slurm.my_jobs()
     except slurm.SlurmError:
         return None

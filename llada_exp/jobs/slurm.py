@@ -36,7 +36,7 @@ class Job:
         return self.state in ENDED
 
 
-def own_jobs() -> dict[str, Job]:
+def my_jobs() -> dict[str, Job]:
     """This user's jobs, those that ended lately included. Raises SlurmError."""
     lines = _run("squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%N|%j").splitlines()
     jobs = [Job(*line.split("|", 3)) for line in lines]
@@ -45,8 +45,8 @@ def own_jobs() -> dict[str, Job]:
 
 def log_of(job_id: str) -> str | None:
     """Where the job's standard output goes; None where SLURM has forgotten it. Raises SlurmError."""
-    found = re.search(r"^\s*StdOut=(.+)$", _run("scontrol", "show", "job", job_id), re.M)
-    return found.group(1) if found else None
+    output = re.search(r"^\s*StdOut=(.+)$", _run("scontrol", "show", "job", job_id), re.M)
+    return output.group(1) if output else None
 
 
 def ask_to_stop(job_id: str, step: str | None) -> None:

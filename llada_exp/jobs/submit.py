@@ -20,10 +20,11 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 
 from llada_exp.jobs import operate
+from llada_exp.jobs.local import log_end
 
 
 @dataclass(frozen=True)
-class Plan:
+class ArrayPlan:
     """The keys of conf/hydra/launcher/slurm.yaml, which explains them."""
 
     account: str | None
@@ -47,7 +48,7 @@ class Plan:
     def options(self) -> dict[str, Any]:
         """What sbatch is told, by its own long names. SIGTERM warns of the walltime (not submitit's
         USR2, whose handler would end a task in the middle): tasks know one signal to stop by."""
-        given = {
+        options = {
             "account": self.account,
             "partition": self.partition,
             "gres": self.gres,
@@ -57,7 +58,7 @@ class Plan:
             "signal": f"TERM@{self.signal_s}",
             **{key.replace("_", "-"): value for key, value in self.sbatch.items()},
         }
-        return {key: value for key, value in given.items() if value not in (None, "")}
+        return {key: value for key, value in options.items() if value not in (None, "")}
 
     def setup_lines(self) -> list[str]:
         lines = [self.setup] if isinstance(self.setup, str) else list(self.setup or ())
@@ -78,7 +79,9 @@ class Plan:
         }
 
 
-def launch(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: Plan) -> list[JobReturn]:
+def launch(
+    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: ArrayPlan
+) -> list[JobReturn]:
     """Submit `function(*arguments[i])` for each i as one array, and wait for all; what each returned.
 
     arguments[i][0]: the point's overrides, as they are shown. A job that ended without a result is told
@@ -105,7 +108,7 @@ def launch(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], p
     return [_outcome(job) for job in jobs]
 
 
-def script(plan: Plan, num_points: int) -> str:
+def script(plan: ArrayPlan, num_points: int) -> str:
     """The batch script that submitit would write."""
     from submitit.slurm.slurm import _make_sbatch_string
 
@@ -115,7 +118,7 @@ def script(plan: Plan, num_points: int) -> str:
     return _make_sbatch_string(command=command, folder=plan.submitit_folder, **count, **plan.parameters())
 
 
-def _submit(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: Plan) -> list[Any]:
+def _submit(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: ArrayPlan) -> list[Any]:
     import submitit
     from submitit.core.utils import FailedJobError
 
@@ -129,7 +132,7 @@ def _submit(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], 
         raise ValueError(f"hydra.launcher: sbatch refuses the job: {error}") from None
 
 
-def _await_endpoints(jobs: Sequence[Any], plan: Plan) -> None:
+def _await_endpoints(jobs: Sequence[Any], plan: ArrayPlan) -> None:
     assert plan.endpoint is not None
     place = Path(plan.endpoint).expanduser()
     for job in jobs:
@@ -140,7 +143,7 @@ def _await_endpoints(jobs: Sequence[Any], plan: Plan) -> None:
         print(f"ready: {endpoint.info['url']} (job {job.job_id}, {endpoint.path})\n{endpoint.directions()}")
 
 
-def _await_results(jobs: Sequence[Any], plan: Plan) -> None:
+def _await_results(jobs: Sequence[Any], plan: ArrayPlan) -> None:
     """Until each job has a result, or is over for `late_s` and has none. A requeued job is not over."""
     waiting = {str(job.job_id): job for job in jobs}
     over_since: dict[str, float] = {}
@@ -196,11 +199,7 @@ def _why(job: Any) -> str:
             error = returned._return_value  # `return_value` would raise it
         if error is not None:
             return f"{type(error).__name__}: {error}"
-    return f"its log ends:\n{_log_end(job)}"
-
-
-def _log_end(job: Any, num_lines: int = 20) -> str:
     try:
-        return "\n".join(job.paths.stdout.read_text(errors="replace").splitlines()[-num_lines:])
+        return f"its log ends:\n{log_end(job.paths.stdout)}"
     except OSError as error:
-        return str(error)
+        return f"its log ends:\n{error}"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, Attend, Visibility
+from llada_exp.models.base import DEFAULT_BLOCK_LENGTH, FULL, Attend, Visibility
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -37,16 +37,16 @@ def repeat_heads(x: Tensor, n_heads: int) -> Tensor:
 def row_attention(
     n_rows: int,
     length: int,
-    visibility: Visibility | None = None,
+    visibility: Visibility = FULL,
     block_length: int | None = None,
     device: torch.device | str = "cpu",
     block_start: int | None = None,
 ) -> Attend:
     """Attention within each of `n_rows` rows of T = `length`, packed one after the other; a position sees
-    what `visibility` (None: full) lets it. See `Model.logits` for block_length; block_start: of the current
+    what `visibility` lets it. See `Model.logits` for block_length; block_start: of the current
     block, None: it is the row's last."""
-    seen = row_mask(length, visibility or Visibility(), block_length, block_start)
-    mask = None if seen is None else seen.to(device)
+    mask = row_mask(length, visibility, block_length, block_start)
+    mask = None if mask is None else mask.to(device)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.unflatten(0, (n_rows, length)).transpose(1, 2) for x in (q, k, v))

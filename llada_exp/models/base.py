@@ -109,17 +109,10 @@ class Model(Protocol):
     shift: 0: the logits of row i speak of position i; 1: of position i + 1 (position 0 keeps row 0's).
     """
 
-    @property
-    def shape(self) -> ModelShape: ...
-
-    @property
-    def special(self) -> SpecialIds: ...
-
-    @property
-    def visibility(self) -> Visibility: ...
-
-    @property
-    def shift(self) -> Literal[0, 1]: ...
+    shape: ModelShape
+    special: SpecialIds
+    visibility: Visibility
+    shift: Literal[0, 1]
 
     @property
     def device(self) -> torch.device: ...
@@ -127,9 +120,9 @@ class Model(Protocol):
     @property
     def dtype(self) -> torch.dtype: ...
 
-    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
-        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; at packed rows
-        `wanted` int64 [R] alone, [R, d], where they are named."""
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; of packed `rows`
+        int64 [R] alone, [R, d], where they are named."""
         ...
 
     def head(self, hidden: Tensor) -> Tensor:

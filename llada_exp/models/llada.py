@@ -9,7 +9,7 @@ or caches: see `models/base.py` for the contract and the letters.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from llada_exp.models import family
 from llada_exp.models.attention import row_attention
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel, check_ids
-from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, rope_tables, rotate, taken
+from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, rotate
 
 # Switches of the published config, with the only value that this class implements.
 _IMPLEMENTED: dict[str, tuple[Any, ...]] = {
@@ -99,16 +99,14 @@ class LLaDAConfig:
         )
         eos = raw.get("eos_token_id")
         eos = {"eos_token_id": eos[0] if isinstance(eos, list) and eos else eos}
+        sizes = ("d_model", "n_layers", "mlp_hidden_size", "max_sequence_length")
         config = cls(
-            d_model=family.positive_int(raw, "d_model", where),
-            n_layers=family.positive_int(raw, "n_layers", where),
-            n_heads=n_heads,
-            n_kv_heads=n_kv_heads,
-            mlp_hidden_size=family.positive_int(raw, "mlp_hidden_size", where),
-            vocab_size=vocab,
-            max_sequence_length=family.positive_int(raw, "max_sequence_length", where),
+            **{key: family.positive_int(raw, key, where) for key in sizes},
             rope_theta=family.positive_float(raw, "rope_theta", where),
             rms_norm_eps=family.positive_float(raw, "rms_norm_eps", where),
+            n_heads=n_heads,
+            n_kv_heads=n_kv_heads,
+            vocab_size=vocab,
             mask_token_id=family.token_id(raw, "mask_token_id", vocab, where),
             eos_token_id=family.token_id(eos, "eos_token_id", vocab, where),
         )
@@ -125,18 +123,8 @@ class LLaDAConfig:
             "model_type": "llada",
             "architectures": ["LLaDAModelLM"],
             **switches,
-            "d_model": self.d_model,
-            "n_layers": self.n_layers,
-            "n_heads": self.n_heads,
-            "n_kv_heads": self.n_kv_heads,
-            "mlp_hidden_size": self.mlp_hidden_size,
-            "vocab_size": self.vocab_size,
+            **asdict(self),
             "embedding_size": self.vocab_size,
-            "max_sequence_length": self.max_sequence_length,
-            "rope_theta": self.rope_theta,
-            "rms_norm_eps": self.rms_norm_eps,
-            "mask_token_id": self.mask_token_id,
-            "eos_token_id": self.eos_token_id,
             "pad_token_id": self.eos_token_id,
         }
 
@@ -241,18 +229,18 @@ class _PackedBlock:
         projections = (block.q_proj, block.k_proj, block.v_proj)
         self._n_heads = block.n_heads
         self._qkv = FusedQKV(projections, block.n_heads, block.n_kv_heads, release)
-        self._attn_out = taken(block.attn_out, release)
+        self._attn_out = linear_of(block.attn_out, release)
         self._mlp = GatedMLP(block.ff_proj, block.up_proj, block.ff_out, release)
 
     def __call__(
-        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, wanted: Tensor | None
+        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, rows: Tensor | None
     ) -> Tensor:
         """`models.packed.Layer`."""
         qk, v = self._qkv(self._attn_norm(x))
         qk = Rotary.turn(qk, at)
         mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
-        if wanted is not None:
-            x, mixed = x.index_select(0, wanted), mixed.index_select(0, wanted)
+        if rows is not None:
+            x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
         x = self._attn_out.plus(mixed, x)
         return self._mlp.plus(self._ff_norm(x), x)
 
@@ -271,7 +259,7 @@ def packed(network: LLaDA, special: SpecialIds, release: bool = False) -> Packed
         place=Rotary(*_tables(network.config, network.device)),
         layers=[_PackedBlock(block, release) for block in transformer["blocks"]],
         final_norm=final_norm,
-        to_logits=taken(transformer["ff_out"], release),
+        to_logits=linear_of(transformer["ff_out"], release),
     )
 
 

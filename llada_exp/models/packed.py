@@ -1,8 +1,8 @@
 """The forward as the engine runs it, of any family: layers over packed tokens, the last of them computed only
-where logits are wanted.
+where logits are computed.
 
 A family hands over its layers, laid out for their device (models/parts.py); what is here is the same for all.
-Letters are those of models/base.py; R: rows wanted of the M.
+Letters are those of models/base.py; R: rows of the M that logits are computed of.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibili
 
 
 class Layer(Protocol):
-    def __call__(self, x: Tensor, at: Any, number: int, attend: Attend, wanted: Tensor | None) -> Tensor:
-        """x [M, d] -> [M, d], or [R, d] where only `wanted` int64 [R] go on. at: what the model's `place`
+    def __call__(self, x: Tensor, at: Any, number: int, attend: Attend, rows: Tensor | None) -> Tensor:
+        """x [M, d] -> [M, d], or [R, d] where only `rows` int64 [R] go on. at: what the model's `place`
         gives for the tokens' positions. number: which layer it is, for `attend`."""
         ...
 
@@ -51,14 +51,14 @@ class PackedModel:
     def dtype(self) -> torch.dtype:
         return self.embedding.dtype
 
-    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None) -> Tensor:
-        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; or [R, d] at packed
-        rows `wanted` int64 [R] alone."""
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; or [R, d] of packed
+        `rows` int64 [R] alone."""
         at = self.place(positions)
         x = self.embedding.index_select(0, ids)
         last = len(self.layers) - 1
         for number, layer in enumerate(self.layers):
-            x = layer(x, at, number, attend, wanted if number == last else None)
+            x = layer(x, at, number, attend, rows if number == last else None)
         return self.final_norm(x)
 
     def head(self, hidden: Tensor) -> Tensor:

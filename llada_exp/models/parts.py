@@ -1,7 +1,7 @@
 """Parts that families are made of: norm, rotary tables, and fused projections as inference runs them.
 
 A family's module for checkpoints and its layers for inference use them; none knows a family. Letters are
-those of models/base.py; R: rows wanted of the M.
+those of models/base.py; R: rows of the M that logits are computed of.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class GatedMLP:
     """down(silu(gate(x)) * up(x))."""
 
     def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Linear, release: bool) -> None:
-        self._gate, self._up, self._down = (taken(part, release) for part in (gate, up, down))
+        self._gate, self._up, self._down = (linear_of(part, release) for part in (gate, up, down))
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         """x, residual [M, d] -> the layer's output added to `residual`."""
@@ -108,8 +108,8 @@ def tied_head(embedding: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda hidden: F.linear(hidden, embedding)
 
 
-def taken(part: nn.Linear, release: bool) -> Linear:
-    """The weight of a module without bias, laid out for products; release: and taken from it."""
+def linear_of(part: nn.Linear, release: bool) -> Linear:
+    """The weight of a module without bias, laid out for products; release: and taken away from it."""
     assert part.bias is None
     packed = linear(part.weight.detach())
     if release:

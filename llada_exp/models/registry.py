@@ -22,13 +22,13 @@ FAMILIES: tuple[Family, ...] = _discover()
 
 def family_of(raw: RawConfig, where: str) -> Family:
     """The family of a config.json. Raises ValueError naming `where`, what stands there and the families."""
-    found = [family for family in FAMILIES if family.recognises(raw)]
-    if not found:
-        seen = [f"{key} is {raw[key]!r}" for key in ("model_type", "architectures") if key in raw]
+    families = [family for family in FAMILIES if family.recognises(raw)]
+    if not families:
+        words = [f"{key} is {raw[key]!r}" for key in ("model_type", "architectures") if key in raw]
         here = alternatives(f"{f.name!r} ({f.published})" for f in FAMILIES)
-        raise ValueError(f"{where}: {' and '.join(seen) or 'model_type is missing'}; expected {here}")
-    assert len(found) == 1, f"{[f.name for f in found]} all recognise {where}"
-    return found[0]
+        raise ValueError(f"{where}: {' and '.join(words) or 'model_type is missing'}; expected {here}")
+    assert len(families) == 1, f"{[f.name for f in families]} all recognise {where}"
+    return families[0]
 
 
 def read_architecture(raw: RawConfig, where: str, settings: Mapping[str, Any] | None = None) -> Architecture:
@@ -39,12 +39,12 @@ def read_architecture(raw: RawConfig, where: str, settings: Mapping[str, Any] | 
     has not.
     """
     family = family_of(raw, where)
-    given = dict(settings or {})
-    if unknown := sorted(given.keys() - set(family.settings)):
+    settings = settings or {}
+    if unknown := sorted(settings.keys() - set(family.settings)):
         takes = ", ".join(family.settings) or "none"
         raise ValueError(
             f"{where}: {', '.join(unknown)}: no setting of a {family.name} checkpoint; it takes {takes}"
         )
-    if given:
-        where += " with " + ", ".join(f"{key}={value!r}" for key, value in given.items())
-    return family.read({**raw, **given}, where)
+    if settings:
+        where += " with " + ", ".join(f"{key}={value!r}" for key, value in settings.items())
+    return family.read({**raw, **settings}, where)

@@ -125,16 +125,6 @@ Select = Callable[[Candidates, Sequence[RowState]], Commits]
 Observe = Callable[[Tensor, Tensor, Any, RowState], Observation]
 
 
-def as_many_as_masks(row: RowState) -> int:
-    """Passes of a block in which each commits at least one position."""
-    return row.block_masks
-
-
-def no_state(block_length: int, vocab_size: int) -> int:
-    """Bytes of a rule that remembers nothing."""
-    return 0
-
-
 @dataclass(frozen=True)
 class Rule:
     """A commit rule: a file of this folder exports one as `RULE`. Its decoding fields are those whose
@@ -153,9 +143,9 @@ class Rule:
 
     select: Select
     observe: Observe | None = None
-    state_bytes: Callable[[int, int], int] = no_state
+    state_bytes: Callable[[int, int], int] = lambda block_length, vocab_size: 0
     revises: bool = False
-    max_passes: Callable[[RowState], int] = as_many_as_masks
+    max_passes: Callable[[RowState], int] = lambda row: row.block_masks
 
 
 def uniforms(seed: int, positions: np.ndarray, step: int, stream: int) -> np.ndarray:

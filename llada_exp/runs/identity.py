@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llada_exp.decoding_keys import NAMED, PRESET
+from llada_exp.decoding_keys import DECODING, PRESET
 from llada_exp.runs.servers import SERVER_KEYS
 from llada_exp.types import DECLARATIONS
 
@@ -30,7 +30,7 @@ NOT_MEASURED = (*PLACES, *LABELS, *REPORTING, *COURSE)
 """Keys, dotted, that change nothing of what is measured, whatever is measured."""
 NOT_IN_ANSWERS = ("concurrency", "timeout")
 """Of an evaluation: they change when an answer comes, and a benchmark measures that."""
-ALWAYS = ("seed", NAMED)
+ALWAYS = ("seed", DECODING)
 """Keys of the server that are a measurement's too: what is sent with each request."""
 
 
@@ -59,7 +59,7 @@ def _is_unsaid(path: str, value: Any) -> bool:
     """Whether it is a field of decoding that says nothing: so one that is declared later changes no
     measurement that was begun before it."""
     group, _, name = path.partition(".")
-    if group == NAMED and name:
+    if group == DECODING and name:
         return value is None
     if group != PRESET or name not in DECLARATIONS:
         return False

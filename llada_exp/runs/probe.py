@@ -37,12 +37,10 @@ class Probe:
     def measures(self) -> dict[str, Any]:
         after = batch_stats(self.url)
         energy = energy_mj(self.pids)
-        known = energy is not None and self.energy_before is not None
-        return {
-            **server_measures(self.before, after),
-            **memory(self.pids),
-            "energy_j": (energy - self.energy_before) / 1000 if known else None,  # type: ignore[operator]
-        }
+        joules = None
+        if energy is not None and self.energy_before is not None:
+            joules = (energy - self.energy_before) / 1000
+        return {**server_measures(self.before, after), **memory(self.pids), "energy_j": joules}
 
 
 def batch_stats(url: str) -> dict[str, Any]:
@@ -59,8 +57,8 @@ def server_measures(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict
 
     def grown(name: str) -> int | None:
         sums = [
-            sum(w["engine"].get(name, 0) for w in told.get("workers", ()) if w.get("engine"))
-            for told in (before, after)
+            sum(w["engine"].get(name, 0) for w in stats.get("workers", ()) if w.get("engine"))
+            for stats in (before, after)
         ]
         return sums[1] - sums[0] if after.get("workers") else None
 
@@ -78,16 +76,15 @@ def memory(pids: Sequence[int]) -> dict[str, Any]:
     on_gpu = gpu_memory(pids)
     if on_gpu is not None:
         return {"peak_memory_mb": on_gpu / MIB, "memory_kind": "gpu"}
-    peaks = [_status(pid).get("VmHWM") for pid in pids]
-    known = [peak for peak in peaks if peak is not None]
-    if not known or len(known) < len(peaks):
+    peaks = [peak for pid in pids if (peak := _status(pid).get("VmHWM")) is not None]
+    if not peaks or len(peaks) < len(pids):
         return {"peak_memory_mb": None, "memory_kind": None}
-    return {"peak_memory_mb": sum(known) / 1024, "memory_kind": "resident"}
+    return {"peak_memory_mb": sum(peaks) / 1024, "memory_kind": "resident"}
 
 
 def gpu_memory(pids: Sequence[int]) -> int | None:
     """Bytes that these processes hold on all GPUs; None without a GPU or where NVML will not tell."""
-    held = [memory for own in _used(pids).values() for memory in own]
+    held = [memory for processes in _used(pids).values() for memory in processes]
     return sum(held) if held and None not in held else None
 
 
@@ -113,8 +110,8 @@ def _used(pids: Sequence[int]) -> dict[int, list[int]]:
         pynvml.nvmlInit()
         for number in range(pynvml.nvmlDeviceGetCount()):
             running = pynvml.nvmlDeviceGetComputeRunningProcesses(_device(number))
-            if own := [process.usedGpuMemory for process in running if process.pid in pids]:
-                used[number] = own
+            if memories := [process.usedGpuMemory for process in running if process.pid in pids]:
+                used[number] = memories
     except pynvml.NVMLError:
         return {}
     return used

@@ -21,8 +21,8 @@ def provenance(program: str, overrides: Sequence[str], url: str | None, local: b
     """program: bench or evals; overrides: Hydra's, of this point alone. url: of the server; None
     where the model is in this process. Device and torch are the server's, None where it runs elsewhere."""
     commit, dirty = git_state(Path(__file__).parent)
-    told = batch_stats(url) if url is not None and local else {}
-    pids = [os.getpid()] if url is None else [worker["pid"] for worker in told.get("workers", ())]
+    stats = batch_stats(url) if url is not None and local else {}
+    pids = [os.getpid()] if url is None else [worker["pid"] for worker in stats.get("workers", ())]
     return {
         "command": shlex.join(["python", "-m", f"llada_exp.{program}", *overrides]),
         "commit": commit,

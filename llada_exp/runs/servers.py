@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from llada_exp.jobs import ServerHandle, running_server
 from llada_exp.settings import MODEL_KEYS, ServeSettings, override_value
 
 ServerTree = Mapping[str, Any]
-SERVER_KEYS = tuple(f.name for f in fields(ServeSettings))
+SERVER_KEYS = tuple(f.name for f in dataclass_fields(ServeSettings))
 NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
 """Keys of the server that are ours to set when we start one."""
 
@@ -47,7 +48,7 @@ class _Shared:
         alive = self.handle is not None and self.handle.process.poll() is None
         if not alive or self.key != tree_key(tree):
             self.close()
-            self.handle = self.stack.enter_context(_own(tree, folder))
+            self.handle = self.stack.enter_context(_started(tree, folder))
             self.key = tree_key(tree)
         assert self.handle is not None
         return self.handle
@@ -81,7 +82,7 @@ def endpoint(url: str | None, tree: ServerTree, folder: Path) -> Iterator[Endpoi
         return
     shared = _shared.get()
     if shared is None:
-        with _own(tree, folder) as handle:
+        with _started(tree, folder) as handle:
             yield _of(handle)
         return
     try:
@@ -91,7 +92,7 @@ def endpoint(url: str | None, tree: ServerTree, folder: Path) -> Iterator[Endpoi
         raise
 
 
-def _own(tree: ServerTree, folder: Path) -> contextlib.AbstractContextManager[ServerHandle]:
+def _started(tree: ServerTree, folder: Path) -> contextlib.AbstractContextManager[ServerHandle]:
     overrides = server_overrides(tree)
     # Hydra's variable is ours by now, and would make the server print tracebacks for mistakes.
     return running_server(overrides, folder=folder / "server", env={"HYDRA_FULL_ERROR": "0"})
@@ -112,10 +113,10 @@ def served_model(url: str, key: str | None) -> str | None:
     return name
 
 
-def check_requests(named: Mapping[str, Any], server: ServeSettings | None) -> None:
+def check_requests(fields: Mapping[str, Any], server: ServeSettings | None) -> None:
     """Of the decoding fields that every request of a run names, to a server of our own or (None) to another.
     Raises ValueError naming the key that such a server would refuse, or not use."""
-    params = decoding_keys.apply(named, server.preset if server else None)
+    params = decoding_keys.apply(fields, server.preset if server else None)
     if server is not None and params.num_rows > server.batch_size:
         raise ValueError(
             f"batch_size is {server.batch_size}; decoding.cfg_scale above 0 needs at least 2 rows"
@@ -146,12 +147,12 @@ def tree_key(tree: ServerTree) -> str:
 def server_overrides(tree: ServerTree) -> list[str]:
     """The Hydra overrides that start this very server, every leaf spelt out. A family's settings are added:
     the model that is composed unless another is named may have none of them."""
-    found: list[str] = []
+    overrides: list[str] = []
     for key, value in tree.items():
         if not isinstance(value, Mapping):
-            found.append(f"{key}={override_value(value)}")
+            overrides.append(f"{key}={override_value(value)}")
             continue
         for leaf, inner in value.items():
             of_family = key == "model" and leaf not in MODEL_KEYS
-            found.append(f"{'++' if of_family else ''}{key}.{leaf}={override_value(inner)}")
-    return found
+            overrides.append(f"{'++' if of_family else ''}{key}.{leaf}={override_value(inner)}")
+    return overrides

@@ -77,18 +77,18 @@ def read(folder: Path) -> dict[str, Any]:
 
 def finished(folder: Path, config_hash: str) -> bool:
     """Whether this very configuration was measured here to its end."""
-    told = read(folder)
-    return told.get("status") == OK and told.get("config_hash") == config_hash
+    status = read(folder)
+    return status.get("status") == OK and status.get("config_hash") == config_hash
 
 
 def verdict(folder: Path) -> tuple[str, str]:
     """(status, reason in a line) of a point that runs no more."""
-    told = read(folder)
-    if not told:
+    status = read(folder)
+    if not status:
         return FAILED, "never started"
-    if told["status"] == RUNNING:
-        return INTERRUPTED, f"killed: it began {told['started']} on {told['host']} and never said its end"
-    return told["status"], " ".join((told["error"] or "").split())[:300]
+    if status["status"] == RUNNING:
+        return INTERRUPTED, f"killed: it began {status['started']} on {status['host']} and never said its end"
+    return status["status"], " ".join((status["error"] or "").split())[:300]
 
 
 def _write(folder: Path, status: dict[str, Any]) -> None:

@@ -110,8 +110,8 @@ def _upload(run: Path) -> None:
         _warn(f"W&B took longer than {UPLOAD_S:g} s; upload later: wandb sync {run}")
         return
     if done.returncode or not list(run.glob("*.synced")):  # a refused upload exits with 0
-        said = (done.stderr or done.stdout).strip().splitlines()
-        _warn(f"wandb sync has failed ({said[-1] if said else 'no word'}); again: wandb sync {run}")
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        _warn(f"wandb sync has failed ({lines[-1] if lines else 'no word'}); again: wandb sync {run}")
 
 
 def _base_url() -> str:
@@ -123,10 +123,10 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        found = netrc.netrc(os.environ.get("NETRC"))
+        keys = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
-    return found.authenticators(urlsplit(_base_url()).hostname or "") is not None
+    return keys.authenticators(urlsplit(_base_url()).hostname or "") is not None
 
 
 def _unreachable() -> str | None:

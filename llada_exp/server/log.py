@@ -5,14 +5,23 @@ Knows nothing of what is logged. `extra={"fields": {...}}` of a call puts those 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
-
-from llada_exp.server.info import say
+from typing import TextIO
 
 LOGGER = "llada_exp"
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write to stdout, or `stream`, past its buffer. A reader that is gone (`... | head -1`) or a full
+    disk under a log is no reason to stop serving; text that stayed in a buffer would make a later flush
+    fail, as every start of a process does one."""
+    with contextlib.suppress(OSError):
+        os.write((stream or sys.stdout).fileno(), text.encode())
 
 
 class JsonLine(logging.Formatter):

@@ -30,24 +30,26 @@ def choice_problem(problem: TinyProblem) -> dict[str, Any]:
     assert match is not None, last
     total, size = int(match["total"]), int(match["size"])
     unit = 10 if size >= 10 else 1
-    own = size if match["sign"] == "+" else -size
+    change = size if match["sign"] == "+" else -size
     steps = [
-        step for digit in range(-9, 10) if (step := unit * digit) not in (0, own) and 0 <= total + step <= 99
+        step
+        for digit in range(-9, 10)
+        if (step := unit * digit) not in (0, change) and 0 <= total + step <= 99
     ]
     rng = random.Random(f"choices {problem.question}")
     rng.shuffle(steps)
-    wrong = sorted(steps, key=lambda step: (step > 0) != (own > 0))[: NUM_CHOICES - 1]  # same sign first
+    wrong = sorted(steps, key=lambda step: (step > 0) != (change > 0))[: NUM_CHOICES - 1]  # same sign first
 
     def reply(step: int) -> str:
         work = "\n".join([*before, line(total, step, match["label"] or "")])
         return reply_text(TinyProblem(problem.kind, problem.question, work, str(total + step))) + END
 
-    choices = [reply(step) for step in (own, *wrong)]
+    choices = [reply(step) for step in (change, *wrong)]
     rng.shuffle(choices)
     return {
         "question": problem.question,
         "choices": choices,
-        "answer": choices.index(reply(own)),
+        "answer": choices.index(reply(change)),
         "number": problem.answer,
     }
 
@@ -58,8 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("-n", type=int, default=64, help="problems (default 64)")
     parser.add_argument("--kind", choices=KINDS, default="short")
-    own = parser.parse_args(argv)
-    for problem in held_out(own.kind, own.n):
+    args = parser.parse_args(argv)
+    for problem in held_out(args.kind, args.n):
         print(json.dumps(choice_problem(problem)))
 
 

@@ -232,10 +232,10 @@ class BatchMaker:
         cut = int(noise.integers(block, min(stop, end + 1)))
         inside = np.zeros(length, dtype=bool)
         inside[cut:stop] = True
-        known_text = noise.choice([0.0, 1.0, noise.random()])
-        known_digits = noise.choice([0.0, 0.0, noise.random()])
-        known = np.where(digit, known_digits, known_text)
-        masked |= inside & (noise.random(length) >= known)
+        text_share = noise.choice([0.0, 1.0, noise.random()])
+        digit_share = noise.choice([0.0, 0.0, noise.random()])
+        visible_share = np.where(digit, digit_share, text_share)
+        masked |= inside & (noise.random(length) >= visible_share)
         if noise.random() < 0.2:  # a few places before the cut are open still
             masked[block:cut] |= noise.random(cut - block) < 0.15
         return masked, min(cut + _NEAR_PLACES, stop), stop
@@ -290,10 +290,10 @@ class BatchMaker:
         total = np.zeros(len(targets), dtype=bool)
         for newline in np.flatnonzero(targets == self._newline):
             total[max(0, newline - 2) : newline] = True
-        seen = False
+        is_after = False
         for place, token in enumerate(targets):
-            seen = token == self._colon or (seen and token != self._newline)
-            after_colon[place] = seen
+            is_after = token == self._colon or (is_after and token != self._newline)
+            after_colon[place] = is_after
         masked = digit & np.where(mode == 0, after_colon, np.where(mode == 1, results, total))
         weights = np.full(len(targets), _DIGIT_WEIGHT)
         self._weigh_sums(targets, weights)

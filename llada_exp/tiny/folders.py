@@ -68,8 +68,8 @@ def read_resume(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 def prune_steps(run: Path, keep: int) -> None:
     """Remove all but the newest `keep` step folders."""
-    found = sorted((int(m[1]), p) for p in run.iterdir() if (m := _STEP.fullmatch(p.name)))
-    for _, folder in found[: max(0, len(found) - keep)]:
+    steps = sorted((int(m[1]), p) for p in run.iterdir() if (m := _STEP.fullmatch(p.name)))
+    for _, folder in steps[: max(0, len(steps) - keep)]:
         shutil.rmtree(folder)
 
 

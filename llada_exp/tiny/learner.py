@@ -60,21 +60,21 @@ class Learner:
         self.model = LLaDA(config)
         init_weights(self.model, seed)
         self.model.logits(torch.zeros(1, 1, dtype=torch.int64))  # builds the rotary table before threads do
-        named = list(self.model.named_parameters())
-        self.params = dict(named)
-        self.muon = Muon([p for n, p in named if _is_hidden(n, p)], lr=0.0, weight_decay=0.1)
+        params = list(self.model.named_parameters())
+        self.params = dict(params)
+        self.muon = Muon([p for n, p in params if _is_hidden(n, p)], lr=0.0, weight_decay=0.1)
         self.adam = torch.optim.AdamW(
             [
                 {
-                    "params": [p for n, p in named if p.dim() == 2 and not _is_hidden(n, p)],
+                    "params": [p for n, p in params if p.dim() == 2 and not _is_hidden(n, p)],
                     "weight_decay": 0.05,
                 },
-                {"params": [p for n, p in named if p.dim() == 1], "weight_decay": 0.0},
+                {"params": [p for n, p in params if p.dim() == 1], "weight_decay": 0.0},
             ],
             lr=0.0,
             betas=(0.9, 0.98),
         )
-        self.average = {name: param.detach().clone() for name, param in named}
+        self.average = {name: param.detach().clone() for name, param in params}
         self.maker = maker
         self.micro = micro
         self.num_steps = 0
@@ -113,9 +113,9 @@ class Learner:
         positions = torch.arange(length).repeat(n_rows)
         hidden = self.model.hidden(batch.ids.view(-1), positions, row_attention(n_rows, length))
         weights = batch.weights.view(-1)
-        asked = weights > 0
-        weights, targets = weights[asked], batch.targets.view(-1)[asked]
-        logits = self.model.head(hidden[asked])
+        is_weighted = weights > 0
+        weights, targets = weights[is_weighted], batch.targets.view(-1)[is_weighted]
+        logits = self.model.head(hidden[is_weighted])
         loss = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
         grads = torch.autograd.grad(loss, list(self.params.values()))
         heavy = weights >= weights.max()

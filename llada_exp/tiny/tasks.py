@@ -178,9 +178,9 @@ def has_small_end(problem: TinyProblem) -> bool:
 def held_out(kind: str, n: int) -> list[TinyProblem]:
     """The first `n` distinct held-out problems of a kind: the same ones on every call."""
     rng = random.Random(f"held-out {kind}")
-    found: dict[str, TinyProblem] = {}
-    while len(found) < n:
+    problems: dict[str, TinyProblem] = {}
+    while len(problems) < n:
         problem = _draw(kind, rng)
         if is_held_out(problem.question):
-            found.setdefault(problem.question, problem)
-    return list(found.values())
+            problems.setdefault(problem.question, problem)
+    return list(problems.values())

@@ -63,9 +63,9 @@ def chat_prompt(user: str) -> str:
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:
     """The id of a token that must be there."""
-    found = tokenizer.token_to_id(token)
-    assert found is not None, f"the tokenizer has no {token}"
-    return int(found)
+    number = tokenizer.token_to_id(token)
+    assert number is not None, f"the tokenizer has no {token}"
+    return int(number)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:

@@ -93,8 +93,8 @@ class Run:
         )  # fmt: skip
         self.learner = Learner(self.config, self.maker, args.seed, args.micro)
         self.seconds, self.num_tokens = 0.0, 0
-        if (found := folders.read_resume(args.run)) is not None:
-            tensors, info = found
+        if (state := folders.read_resume(args.run)) is not None:
+            tensors, info = state
             self.learner.load_state(tensors, info["step"])
             self.seconds, self.num_tokens = info["seconds"], info["tokens"]
 
@@ -130,8 +130,8 @@ class Run:
             return
         loaded = load_model("hf", out)
         for kind in tasks.KINDS:
-            found = evaluate(loaded, kind, args.eval_n, threshold=0.9)
-            log(f"step {info['step']} {json.dumps(found)}")
+            accuracy = evaluate(loaded, kind, args.eval_n, threshold=0.9)
+            log(f"step {info['step']} {json.dumps(accuracy)}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -140,22 +140,22 @@ def main(argv: list[str] | None = None) -> None:
     random.seed(args.seed)
     run = Run(args)
     saved_at = run.seconds
-    seen: dict[str, list[tuple[float, float]]] = {}
+    measures: dict[str, list[tuple[float, float]]] = {}
     shown_at = time.monotonic()
     with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
         while run.progress < 1:
             report = run.step()
             for kind in report.losses:
-                seen.setdefault(kind, []).append((report.losses[kind], report.results[kind]))
+                measures.setdefault(kind, []).append((report.losses[kind], report.results[kind]))
             if time.monotonic() - shown_at > 30 or run.progress >= 1:
                 shown_at = time.monotonic()
                 bar.update(min(100.0, 100 * run.progress) - bar.n)
                 means = {
-                    k: [round(sum(x) / len(x), 4) for x in zip(*v, strict=True)] for k, v in seen.items()
+                    k: [round(sum(x) / len(x), 4) for x in zip(*v, strict=True)] for k, v in measures.items()
                 }
                 speed = run.num_tokens / max(run.seconds, 1e-9)
                 tqdm.write(f"step {run.learner.num_steps} {run.seconds:.0f}s {speed:.0f} tok/s {means}")
-                seen = {}
+                measures = {}
             if run.seconds - saved_at > 60 * args.save_minutes or run.progress >= 1:
                 saved_at = run.seconds
                 run.save(tqdm.write)

@@ -8,8 +8,9 @@ import pytest
 
 from llada_exp.bench.collect import main
 from llada_exp.bench.foreign import read_foreign
-from llada_exp.bench.rows import complete, write_summary
-from llada_exp.bench.schema import ROW
+from llada_exp.bench.rows import complete
+from llada_exp.bench.schema import ROW, VERSION
+from llada_exp.runs.files import write_rows
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 
@@ -50,7 +51,7 @@ def test_another_file_is_refused_by_name(text, tmp_path):
 def test_rows_of_all_sources_are_collected(tmp_path, capsys):
     sweep = tmp_path / "sweep"
     sweep.mkdir()
-    write_summary(sweep, [complete({"point": "a", "source": "llada_exp"})])
+    write_rows(sweep / "summary", [complete({"point": "a", "source": "llada_exp"})], ROW, VERSION)
     out = tmp_path / "all.parquet"
     assert main([str(out), str(sweep), str(RECORDINGS / "guidellm.json")]) == 0
     assert pq.read_table(out).column("source").to_pylist() == ["llada_exp", "guidellm"]

@@ -2,13 +2,13 @@
 
 import pytest
 
-from llada_exp.bench.client import LoadResult, Record
+from llada_exp.bench.client import LoadResult, RequestRecord
 from llada_exp.bench.metrics import over_repeats, summarise
 
 
 def record(index, ttft=100.0, e2el=500.0, ok=True, **fields):
     own = {"prompt_tokens": 10, "output_tokens": 5, "itl_ms": [100.0, 300.0], "tpot_ms": 100.0, **fields}
-    return Record(index, 0.0, 0.0, e2el / 1000, ok, ttft_ms=ttft, e2el_ms=e2el if ok else None, **own)
+    return RequestRecord(index, 0.0, 0.0, e2el / 1000, ok, ttft_ms=ttft, e2el_ms=e2el if ok else None, **own)
 
 
 def load(*records, duration=2.0, lag=0.0):

@@ -7,9 +7,10 @@ import pytest
 
 from llada_exp import jsonl
 from llada_exp.bench import schema
-from llada_exp.bench.client import Record
-from llada_exp.bench.rows import PointFolder, complete, write_summary
+from llada_exp.bench.client import RequestRecord
+from llada_exp.bench.rows import PointFolder, complete
 from llada_exp.runs import status
+from llada_exp.runs.files import write_rows
 
 TRACE = [
     {"step": 0, "positions": [0, 33], "token_ids": [5, 6], "confidences": [0.9, 0.8]},
@@ -18,7 +19,7 @@ TRACE = [
 
 
 def record(index, **fields):
-    return Record(
+    return RequestRecord(
         index, 0.0, 0.1, 0.5, True, itl_ms=[1.0, 2.0], e2el_ms=400.0, text="secret answer", **fields
     )
 
@@ -100,7 +101,8 @@ def test_a_second_run_of_a_folder_replaces_the_first(tmp_path):
 
 def test_a_summary_holds_every_row(tmp_path):
     rows = [complete({"point": name}) for name in ("a", "b")]
-    assert pq.read_table(write_summary(tmp_path, rows)).column("point").to_pylist() == ["a", "b"]
+    path = write_rows(tmp_path / "summary", rows, schema.ROW, schema.VERSION)
+    assert pq.read_table(path).column("point").to_pylist() == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from llada_exp.bench.settings import validate_bench
-from llada_exp.bench.sweeper import Sweep
+from llada_exp.bench.task import BenchTask
 from llada_exp.runs.servers import server_overrides
 from llada_exp.settings import conf_dir, override_value
 
@@ -74,7 +74,7 @@ def test_the_server_gets_exactly_what_was_composed():
 
 
 def test_points_that_differ_in_load_and_request_share_a_server():
-    base = Sweep.server_of(None, settings())
+    base = BenchTask().server_of(settings())
     for same in (
         ["concurrency=2"],
         ["rate=4"],
@@ -83,7 +83,7 @@ def test_points_that_differ_in_load_and_request_share_a_server():
         ["repeats=3"],
         ["port=1"],
     ):
-        assert Sweep.server_of(None, settings(*same)) == base
+        assert BenchTask().server_of(settings(*same)) == base
     for other in (
         ["batch_size=2"],
         ["max_wait_time=0"],
@@ -91,7 +91,7 @@ def test_points_that_differ_in_load_and_request_share_a_server():
         ["mode=streaming"],
         ["url=http://a"],
     ):
-        assert Sweep.server_of(None, settings(*other)) != base
+        assert BenchTask().server_of(settings(*other)) != base
 
 
 def test_the_hash_changes_with_what_is_measured_alone():

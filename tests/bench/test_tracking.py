@@ -5,12 +5,13 @@ import json
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
-from llada_exp.bench.client import LoadResult, Record
+from llada_exp.bench.client import LoadResult, RequestRecord
 from llada_exp.bench.rows import PointFolder
-from llada_exp.bench.tracking import track as track_point
+from llada_exp.bench.tracking import content
 from llada_exp.runs import tracking
 from llada_exp.runs.settings import Tracking
 from tests.bench.conftest import bench
@@ -29,7 +30,7 @@ def finished(folder):
     """A point on disk, as it is when tracking begins."""
     folder.mkdir(parents=True)
     point = PointFolder(folder)
-    record = Record(
+    record = RequestRecord(
         0, 0.0, 0.1, 0.5, True, ttft_ms=9.0, e2el_ms=400.0, prompt="SECRET QUESTION", text="SECRET TEXT"
     )
     row = {"point": folder.name, "sweep": "a-sweep", "median_e2el_ms": 400.0, "output_throughput": 5.0}
@@ -43,7 +44,10 @@ def written(folder):
 
 def track(folder, log_text=False, mode="offline"):
     row, results = finished(folder)
-    track_point(Tracking(mode, "project", None, log_text), folder, row, results, {"batch_size": 4})
+    logged = partial(content, folder, row, results, log_text)
+    tracking.mirror(
+        Tracking(mode, "project", None, log_text), folder, row, "bench", {"batch_size": 4}, logged
+    )
     return row
 
 

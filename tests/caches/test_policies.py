@@ -27,17 +27,17 @@ def cursor(block, step, sees_suffix=True, **params):
 
 def test_none_forwards_the_row_every_time_and_keeps_nothing():
     for step in (0, 1):
-        assert CACHES["none"](cursor(1, step)) == Pass(0, 34, keys=34, keep=False)
+        assert CACHES["none"].next_pass(cursor(1, step)) == Pass(0, 34, keys=34, keep=False)
 
 
 def test_prefix_keeps_what_stands_before_the_block():
-    assert CACHES["prefix"](cursor(1, 0)) == Pass(0, 34, keys=34, keep=True)
-    assert CACHES["prefix"](cursor(1, 1)) == Pass(18, 34, keys=34, keep=True)
+    assert CACHES["prefix"].next_pass(cursor(1, 0)) == Pass(0, 34, keys=34, keep=True)
+    assert CACHES["prefix"].next_pass(cursor(1, 1)) == Pass(18, 34, keys=34, keep=True)
 
 
 def test_dual_forwards_the_block_alone():
-    assert CACHES["dual"](cursor(1, 0)) == Pass(0, 34, keys=34, keep=True)
-    assert CACHES["dual"](cursor(1, 1)) == Pass(18, 26, keys=34, keep=True)
+    assert CACHES["dual"].next_pass(cursor(1, 0)) == Pass(0, 34, keys=34, keep=True)
+    assert CACHES["dual"].next_pass(cursor(1, 1)) == Pass(18, 26, keys=34, keep=True)
 
 
 @pytest.mark.parametrize(
@@ -53,24 +53,24 @@ def test_dual_forwards_the_block_alone():
     ],
 )
 def test_refresh_policies(block, params, expected):
-    own = CACHES["dual"](cursor(block, 0, cache="dual", **params))
+    own = CACHES["dual"].next_pass(cursor(block, 0, cache="dual", **params))
     assert (own.start, own.stop) == expected
 
 
-@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+@pytest.mark.parametrize("cache", CACHES)
 def test_a_growing_canvas_has_no_position_beyond_the_block(cache):
     """iLLaDA's decoder: max_tokens costs nothing."""
     for step in (0, 1):
-        row_pass = CACHES[cache](cursor(1, step, cache=cache, canvas="grow"))
+        row_pass = CACHES[cache].next_pass(cursor(1, step, cache=cache, canvas="grow"))
         assert (row_pass.stop, row_pass.keys) == (26, 26)
 
 
 def test_where_blocks_do_not_see_beyond_themselves_a_finished_one_is_forwarded_once_more():
     """Its K/V are final only in its last state; nothing before it changes."""
-    assert CACHES["prefix"](cursor(0, 0, sees_suffix=False)) == Pass(0, 18, keys=18, keep=True)
-    assert CACHES["prefix"](cursor(1, 0, sees_suffix=False)) == Pass(10, 26, keys=26, keep=True)
-    assert CACHES["prefix"](cursor(1, 1, sees_suffix=False)) == Pass(18, 26, keys=26, keep=True)
-    assert CACHES["none"](cursor(1, 1, sees_suffix=False)) == Pass(0, 26, keys=26, keep=False)
+    assert CACHES["prefix"].next_pass(cursor(0, 0, sees_suffix=False)) == Pass(0, 18, keys=18, keep=True)
+    assert CACHES["prefix"].next_pass(cursor(1, 0, sees_suffix=False)) == Pass(10, 26, keys=26, keep=True)
+    assert CACHES["prefix"].next_pass(cursor(1, 1, sees_suffix=False)) == Pass(18, 26, keys=26, keep=True)
+    assert CACHES["none"].next_pass(cursor(1, 1, sees_suffix=False)) == Pass(0, 26, keys=26, keep=False)
 
 
 @given(
@@ -91,7 +91,7 @@ def test_every_key_that_a_pass_sees_was_computed_and_its_block_is_fresh(
     kept: set[int] = set()
     for block in range(K):
         for step in range(3):
-            own = CACHES[cache](cursor(block, step, sees_suffix, cache=cache, **params))
+            own = CACHES[cache].next_pass(cursor(block, step, sees_suffix, cache=cache, **params))
             fresh = set(range(own.start, own.stop))
             at = P + B * block
             assert set(range(at, at + B)) <= fresh

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from llada_exp.caches import CACHES
 from llada_exp.engine import EngineCore
 from llada_exp.engine.likelihood import Likelihood
 from llada_exp.gate.exactness import check
@@ -35,8 +36,8 @@ prompts = st.lists(st.integers(0, 59), min_size=0, max_size=40).map(lambda ids: 
 
 @st.composite
 def params(draw, name):
-    full = MODELS[name].visibility.sees_suffix
-    cached = {"cache": draw(st.sampled_from(["none", "prefix", "dual"] if full else ["none", "prefix"]))}
+    kind, full = MODELS[name].visibility.kind, MODELS[name].visibility.sees_suffix
+    cached = {"cache": draw(st.sampled_from([c for c in CACHES if full or kind in CACHES[c].exact_for]))}
     if full and cached["cache"] != "none":
         cached["refresh"] = draw(st.sampled_from(["every_block", "window", "prompt_every"]))
     canvas = draw(st.sampled_from([{}, {}, {"canvas": "grow"}, {"suffix_window": 5}]))
@@ -90,11 +91,15 @@ def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, 
 @pytest.mark.parametrize("name", ["block_causal", "causal_context"])
 @QUICK
 @given(st.data())
-def test_a_cache_of_finished_blocks_is_exact_where_blocks_do_not_see_beyond_themselves(name, data):
+def test_a_policy_that_says_it_is_exact_answers_as_none(name, data):
+    """Prevents a cache of blocks that were not finished when their K/V were kept."""
     prompt, own = data.draw(prompts), data.draw(params(name))
-    plain, cached = run(MODELS[name], [(prompt, replace(own, cache=cache)) for cache in ("none", "prefix")])
-    assert plain.token_ids == cached.token_ids
-    assert cached.num_positions <= plain.num_positions
+    exact = [cache for cache in CACHES if MODELS[name].visibility.kind in CACHES[cache].exact_for]
+    plain, *cached = run(MODELS[name], [(prompt, replace(own, cache=cache)) for cache in exact])
+    assert cached
+    for output in cached:
+        assert output.token_ids == plain.token_ids
+        assert output.num_positions <= plain.num_positions
 
 
 def test_requests_of_different_block_lengths_of_one_block_causal_checkpoint_share_a_batch():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llada_exp.engine.attention import _mask
-from llada_exp.engine.memory import MemoryPlan, kv_bytes, table
+from llada_exp.engine.memory import MemoryPlan, table
 from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import FULL, ModelShape, Visibility
 from llada_exp.types import DecodingParams
@@ -30,10 +30,14 @@ def plan(total_gib, batch_size=16, **fields):
     return MemoryPlan(batch_size=batch_size, **own, **sizes)
 
 
+def slot_bytes(model):
+    return plan(None, shape=model.shape, dtype=model.dtype, max_length=40).kv_per_row
+
+
 def test_a_slot_takes_what_the_plan_says():
     model = toy_model()
     keys, values = KVSlots(model, num_slots=3, max_length=40).tensors
-    assert keys.nbytes + values.nbytes == 3 * kv_bytes(model.shape, model.dtype, 40)
+    assert keys.nbytes + values.nbytes == 3 * slot_bytes(model)
 
 
 def test_the_8b_model_on_an_80_gib_device():
@@ -77,7 +81,7 @@ def test_fewer_key_heads_take_less_of_a_slot_and_wider_heads_more_of_a_step():
     """Prevents a plan of d_model where heads are H * D wide, and key heads fewer."""
     grouped = toy_grouped()
     keys, values = KVSlots(grouped, num_slots=3, max_length=40).tensors
-    assert keys.nbytes + values.nbytes == 3 * kv_bytes(grouped.shape, grouped.dtype, 40)
+    assert keys.nbytes + values.nbytes == 3 * slot_bytes(grouped)
     few = replace(LLADA_8B, n_kv_heads=8)
     assert plan(80, shape=few).kv_per_row == plan(80).kv_per_row / 4
     assert plan(80, shape=few).max_batch > plan(80).max_batch

@@ -1,14 +1,17 @@
 """A harness of a test: a benchmark of coins, answered by nobody's model."""
 
+from functools import partial
+
 from llada_exp.evals.answers import Answer
-from llada_exp.evals.harness import Harness
-from llada_exp.evals.result import Found
+from llada_exp.evals.harness import Harness, Prepared
+from llada_exp.evals.result import HarnessResult
 from llada_exp.runs.keys import Key, integer, one_of
 
 
-def check(settings):
+def prepare(settings):
     if settings.max_samples == 13:
         raise ValueError("max_samples is 13; coins are superstitious")
+    return Prepared(lambda folder: [f"{settings.harness_keys['num_coins']} coins"], partial(run, settings))
 
 
 def run(settings, folder):
@@ -26,7 +29,7 @@ def run(settings, folder):
         )
         for i in range(settings.harness_keys["num_coins"])
     ]
-    return Found(answers, "coin", None, False)
+    return HarnessResult(answers, "coin", None, False)
 
 
 HARNESS = Harness(
@@ -37,7 +40,5 @@ HARNESS = Harness(
         Key("shown", "heads", one_of("heads", "tails"), "what every coin shows"),
     ),
     recognises=lambda name: name == "coins",
-    check=check,
-    plan=lambda settings, folder: [f"{settings.harness_keys['num_coins']} coins"],
-    run=run,
+    prepare=prepare,
 )

@@ -1,8 +1,8 @@
-"""Scores against steps: what the table says and what the figure draws."""
+"""Scores against steps: what the figure draws."""
 
 import math
 
-from llada_exp.evals.curve import lines, plot, table
+from llada_exp.evals.curve import lines, plot
 
 KNOWN = {"sweep": "s", "benchmark": "gsm8k", "num_problems": 200, "num_samples": 1}
 SHARES = {"cut_off": 0.125, "no_answer": 0.02, "failed": 3, "mean_output_tokens": 80.25}
@@ -24,25 +24,6 @@ def unknown(step, **more):
     return row(step, None, **dict.fromkeys((*SHARES, *COSTS, "num_problems")), **more)
 
 
-def test_the_table_is_in_the_order_of_steps_and_names_what_has_no_score():
-    """Prevents a damaged checkpoint from vanishing, and step 100 from standing before step 20."""
-    why = "/run/step_50/__0_0.distcp: has 5 bytes;\n.metadata expects 9"
-    head, *told = table([row(100, 0.5), row(20, 0.25), unknown(60)], {50: why}).splitlines()
-    assert [int(line.split()[0]) for line in told] == [20, 50, 60, 100]
-    assert " ".join(told[0].split()) == "20 gsm8k 200 25.0 [20.0, 35.0] 12.5 2.0 3 80.2 40.0 2.00"
-    assert "no score: /run/step_50/__0_0.distcp: has 5 bytes; .metadata expects 9" in told[1]
-    assert told[2].split()[1:] == ["gsm8k", *"--------"]
-    for heading in ("accuracy % [95 %]", "cut off %", "no answer %", "failed", "tokens", "NFE", "TPF"):
-        assert heading in head
-    assert len({len(line) for line in (head, told[0], told[2], told[3])}) == 1
-
-
-def test_the_table_copes_with_what_a_parquet_makes_of_numbers_and_a_model_without_step():
-    told = table([row(20.0, 0.25, num_samples=4.0, num_problems=200.0), row(None, 0.1)]).splitlines()
-    assert told[1].split()[:2] == ["-", "gsm8k"]
-    assert told[2].split()[:3] == ["20", "gsm8k:4", "200"]
-
-
 def test_a_line_a_benchmark_with_its_own_intervals():
     """Prevents points of two benchmarks, or of two runs, from being joined."""
     rows = [row(30, 0.5), row(10, 0.2), row(10, 0.9, benchmark="math"), unknown(20), row(None, 0.3)]
@@ -62,7 +43,7 @@ def test_runs_and_settings_of_one_step_are_lines_of_their_own():
 
 
 def test_the_figure_draws_accuracy_intervals_and_lost_steps():
-    figure = plot([row(30, 0.5), row(10, 0.02), unknown(20)], {40: "damaged"})
+    figure = plot([row(30, 0.5), row(10, 0.02), unknown(20)], [40])
     (axis,) = figure.axes
     accuracy, lost = axis.lines[0], axis.lines[-1]
     assert accuracy.get_xydata().tolist() == [[10, 2], [30, 50]]
@@ -77,9 +58,8 @@ def test_the_figure_draws_accuracy_intervals_and_lost_steps():
 
 def test_a_figure_without_any_score_is_still_drawn(tmp_path):
     """Prevents a sweep that ends in an error of its summary because all its checkpoints were damaged."""
-    plot([], {10: "damaged"}).savefig(tmp_path / "lost.png")
+    plot([], [10]).savefig(tmp_path / "lost.png")
     plot([]).savefig(tmp_path / "empty.png")
-    assert len(table([]).splitlines()) == 1
 
 
 def test_a_perplexity_beside_a_score_is_no_step_without_one():

@@ -11,6 +11,7 @@ from llada_exp.evals import answers, harnesses
 from llada_exp.evals.settings import eval_keys
 from llada_exp.settings import conf_dir
 from tests.bench.conftest import environment
+from tests.evals.endpoint import completion, endpoint
 from tests.evals.samples import settings
 
 LINE = "tests.evals.coin_harness"
@@ -73,15 +74,16 @@ def test_its_keys_are_known_and_in_the_help_text(coin):
     assert "coin: coins\n" in text
 
 
-def test_one_checks_once(coin, monkeypatch, tmp_path):
-    """`run` asked what `check` had answered already, loading every problem twice."""
-    from llada_exp.evals.run import evaluate
-    from tests.evals import coin_harness
-
-    asked = []
-    monkeypatch.setattr(coin_harness, "check", lambda settings: asked.append(settings))
-    evaluate(settings("benchmark=coins"), tmp_path, [])
-    assert not asked
+def test_problems_are_read_once(tmp_path):
+    """Checking, planning and asking read every problem anew."""
+    file = tmp_path / "own.jsonl"
+    file.write_text('{"problem": "q", "expected_answer": 1}\n')
+    with endpoint(lambda body: completion("\\boxed{1}")) as server:
+        told = settings(f"benchmark='{file}'", f"url={server.url}")
+        prepared = harnesses.harnesses()["builtin"].prepare(told)
+        file.unlink()
+        assert prepared.plan(tmp_path) == ["1 questions"]
+        assert [a.correct for a in prepared.run(tmp_path).answers] == [True]
 
 
 def test_a_harness_that_comes_changes_no_evaluation_of_another(monkeypatch):

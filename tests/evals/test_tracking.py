@@ -2,10 +2,13 @@
 
 import json
 import time
+from functools import partial
 
-from llada_exp.evals import answers, tracking
+from llada_exp.evals import answers
 from llada_exp.evals.schema import complete
+from llada_exp.evals.tracking import content as logged
 from llada_exp.runs.settings import Tracking
+from llada_exp.runs.tracking import mirror
 from tests.evals.samples import answer
 
 
@@ -16,7 +19,8 @@ def tracked(folder, log_text=False, **row):
     told = {"sweep": "a-sweep", "point": folder.name, "benchmark": "b", "accuracy": 0.5, "failed": 0, **row}
     rows = [complete(told)]
     (folder / "row.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    tracking.track(Tracking("offline", "project", None, log_text), folder, rows, {"seed": 0})
+    mirror(Tracking("offline", "project", None, log_text), folder, rows[0], "eval", {"seed": 0},
+           partial(logged, folder, rows, log_text))  # fmt: skip
     until = time.monotonic() + 20  # W&B's own process writes the log, and may be behind on a busy machine
     while b"/accuracy" not in (kept := content(folder)) and time.monotonic() < until:
         time.sleep(0.1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from llada_exp.models import family
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel
-from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, rope_tables, taken, tied_head
+from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, tied_head
 
 
 @dataclass(frozen=True)
@@ -100,15 +100,15 @@ class _Packed:
         self.n_heads = shape.n_heads
         qkv = [attention[name] for name in ("q_proj", "k_proj", "v_proj")]
         self.qkv = FusedQKV(qkv, shape.n_heads, shape.n_kv_heads, release)
-        self.out = taken(attention["o_proj"], release)
+        self.out = linear_of(attention["o_proj"], release)
         self.mlp = GatedMLP(mlp["gate_proj"], mlp["up_proj"], mlp["down_proj"], release)
 
-    def __call__(self, x: Tensor, at: Any, number: int, attend: Attend, wanted: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, at: Any, number: int, attend: Attend, rows: Tensor | None) -> Tensor:
         qk, v = self.qkv(self.norms[0](x))
         qk = Rotary.turn(qk, at)
         mixed = attend(number, qk[:, : self.n_heads], qk[:, self.n_heads :], v).flatten(1)
-        if wanted is not None:
-            x, mixed = x.index_select(0, wanted), mixed.index_select(0, wanted)
+        if rows is not None:
+            x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
         x = self.out.plus(mixed, x)
         return self.mlp.plus(self.norms[1](x), x)
 

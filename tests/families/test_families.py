@@ -22,7 +22,7 @@ from llada_exp.models import registry
 from llada_exp.models.base import FULL, Visibility
 from llada_exp.models.family import Family, meta_network
 from llada_exp.models.llada import LLaDAConfig
-from llada_exp.server.api import load_backend
+from llada_exp.server.processes.backend import load_backend
 from tests.families import block_causal, causal_context, grouped, shifted
 from tests.server.conftest import composed as composed_settings
 from tests.toys import with_random_weights

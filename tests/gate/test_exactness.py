@@ -7,8 +7,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llada_exp.caches import CACHES
-from llada_exp.caches.dual import dual
+from llada_exp.caches import CACHES, Policy
+from llada_exp.caches.dual import next_pass as dual
 from llada_exp.engine import EngineCore
 from llada_exp.engine import engine as engine_module
 from llada_exp.engine.finish import finished
@@ -104,10 +104,11 @@ def slip(name, **changes):
 
 KLASS = {"rule": "klass", "threshold": 0.1, "kl_threshold": 0.15, "history": 1}
 SLIPS = {
-    "one key too few": (CACHES, "dual", one_key_too_few, {"cache": "dual"}),
-    "never refreshed": (CACHES, "dual", never_refreshed, {"cache": "dual"}),
+    "one key too few": (CACHES, "dual", Policy(one_key_too_few), {"cache": "dual"}),
+    "never refreshed": (CACHES, "dual", Policy(never_refreshed), {"cache": "dual"}),
     "refreshed one position too late": (
-        CACHES, "dual", refreshed_one_too_late, {"cache": "dual", "refresh": "window", "refresh_window": 4}
+        CACHES, "dual", Policy(refreshed_one_too_late),
+        {"cache": "dual", "refresh": "window", "refresh_window": 4},
     ),
     "more tokens than the quota": (RULES, "fixed", slip("fixed", select=three_a_step), {}),
     "more tokens than are sure enough": (

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from llada_exp.jobs.endpoint import DEFAULT_FOLDER, find, folder, load_all, published, write_key
-from llada_exp.server.info import job_facts
+from llada_exp.server.announcement import job_facts
 from llada_exp.settings import validate
 from tests.test_conf import composed
 

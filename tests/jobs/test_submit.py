@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from llada_exp.jobs.submit import Plan, launch, script
+from llada_exp.jobs.submit import ArrayPlan, launch, script
 from llada_exp.settings import conf_dir
 
 VARIABLES = ("ACCOUNT", "PARTITION", "GRES", "MEM", "TIME", "CPUS", "SETUP")
@@ -23,7 +23,7 @@ def plan(*overrides):
         cfg = compose("bench", overrides=words, return_hydra_config=True)
     tree = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
     tree.pop("_target_")
-    return Plan(**tree)
+    return ArrayPlan(**tree)
 
 
 def options(text):

@@ -6,7 +6,7 @@ import torch
 from llada_exp.models.attention import row_attention
 from llada_exp.models.linear import linear
 from llada_exp.models.llada import packed
-from llada_exp.models.parts import FusedQKV, taken
+from llada_exp.models.parts import FusedQKV, linear_of
 from tests.toys import SPECIAL, toy_model, toy_module
 
 IDS = torch.randint(0, 60, (3, 37), generator=torch.Generator().manual_seed(0))
@@ -75,4 +75,4 @@ def test_fused_projections_are_their_parts_with_biases_too():
     torch.testing.assert_close(qk, torch.cat((q, k), dim=1))
     torch.testing.assert_close(values, v)
     with pytest.raises(AssertionError):
-        taken(parts[0], release=False)
+        linear_of(parts[0], release=False)

@@ -8,7 +8,7 @@ from llada_exp.settings import known_keys, validate
 
 
 def serve(cfg: Any) -> int:
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
     from tests.server.fakes import build
 
     return run_server(published(validate(cfg)), build)

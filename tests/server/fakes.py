@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llada_exp.server.worker import Backend
+from llada_exp.server.processes.worker import Backend
 from llada_exp.settings import ServeSettings
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from llada_exp.cli import run_app
-from llada_exp.server.worker import Backend
+from llada_exp.server.processes.worker import Backend
 from llada_exp.settings import ServeSettings, known_keys, validate
 from tests.server import fakes
 
@@ -29,7 +29,7 @@ def build(settings: ServeSettings, device: str) -> Backend:
 
 
 def serve(cfg: Any) -> int:
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
     from tests.server.jumping_serve import build as picklable
 
     return run_server(validate(cfg), picklable)

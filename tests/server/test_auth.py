@@ -9,9 +9,9 @@ import pytest
 from fastapi import Request
 
 from llada_exp.jobs import running_server
-from llada_exp.server.app import Server
-from llada_exp.server.auth import KEY_VARIABLE, KeyCheck
-from llada_exp.server.errors import ApiError
+from llada_exp.server.litserve_internals import LladaServer
+from llada_exp.server.routes.auth import KEY_VARIABLE, KeyCheck
+from llada_exp.server.routes.errors import ApiError
 from tests.server.conftest import FAKE, composed, say
 from tests.server.fakes import build
 
@@ -123,6 +123,5 @@ def test_any_key_or_none_is_good_where_none_is_set(fake_http):
 def test_no_worker_is_given_the_key(tmp_path):
     """What is pickled into a worker holds the settings, hence the file's name at most."""
     (tmp_path / "key").write_text(KEY)
-    server = Server(composed(f"api_key_file={tmp_path / 'key'}"), build)
-    assert server.key_check.is_set
-    assert KEY.encode() not in pickle.dumps(server.api)
+    server = LladaServer(composed(f"api_key_file={tmp_path / 'key'}"), build)
+    assert KEY.encode() not in pickle.dumps(server.model_api)

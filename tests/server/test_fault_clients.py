@@ -7,15 +7,15 @@ import time
 import httpx
 import pytest
 
+from tests.server.breakable import CHAT, breakable_server, post, wait_for
 from tests.server.conftest import say
-from tests.server.own import CHAT, own_server, post, wait_for
 
 LONG = "slow " + "text " * 200
 
 
 @pytest.fixture(scope="module")
 def server():
-    with own_server("batch_size=4") as own:
+    with breakable_server("batch_size=4") as own:
         yield own
 
 
@@ -124,7 +124,7 @@ def test_a_client_that_reads_nothing_and_goes_leaves_nothing(server):
 
 def test_a_stop_waits_for_a_slow_reader():
     """Its answer is decoded, but not yet read: cutting it off would be a truncated 200."""
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         sock = slow_reader(server, MUCH)
         assert wait_for(lambda: server.stats()["requests"]["completed"] == 8)
         server.handle.process.terminate()

@@ -11,8 +11,8 @@ import time
 import psutil
 import pytest
 
+from tests.server.breakable import breakable_server, left_over, post, processes, wait_for, worker_pid
 from tests.server.conftest import FAKE, ROOT
-from tests.server.own import left_over, own_server, post, processes, wait_for, worker_pid
 
 STREAMED = {"stream": True, "seed": 0}
 
@@ -20,7 +20,7 @@ STREAMED = {"stream": True, "seed": 0}
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
 def test_a_stop_under_load_answers_running_and_queued_streamed_and_whole(signum, to_group):
-    with own_server("batch_size=2", "workers=2") as server:
+    with breakable_server("batch_size=2", "workers=2") as server:
         found = processes(server.pid)
         sent = [server.send(f"slow {i}", stream=i % 2 == 0, seed=0) for i in range(12)]
         server.wait_processing(4)
@@ -36,7 +36,7 @@ def test_a_stop_under_load_answers_running_and_queued_streamed_and_whole(signum,
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_under_load_ends_at_once_and_every_client_is_told(second, to_group):
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         found = processes(server.pid)
         sent = [server.send("hang", stream=i % 2 == 0) for i in range(4)]
         server.wait_processing(2)
@@ -53,7 +53,7 @@ def test_a_second_signal_under_load_ends_at_once_and_every_client_is_told(second
 
 
 def test_a_stop_while_a_dead_worker_restarts_does_not_wait_for_jobs_that_nobody_will_take():
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         waiting = server.send("hang")
         server.wait_processing(1)
         os.kill(server.pid, signal.SIGTERM)
@@ -64,7 +64,7 @@ def test_a_stop_while_a_dead_worker_restarts_does_not_wait_for_jobs_that_nobody_
 
 
 def test_a_port_in_use_ends_the_start_and_not_the_server_that_has_it():
-    with own_server() as server:
+    with breakable_server() as server:
         port = server.handle.info["port"]
         done = subprocess.run([*FAKE, f"port={port}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert done.returncode == 2
@@ -163,7 +163,7 @@ def test_a_clock_that_jumps_changes_nothing(days, tmp_path):
     flag = tmp_path / "jump"
     command = (sys.executable, "-m", "tests.server.jumping_serve")
     env = {"LLADA_JUMP_FLAG": str(flag), "LLADA_JUMP_DAYS": str(days)}
-    with own_server("batch_size=2", "server.hang_seconds=5", command=command, env=env) as server:
+    with breakable_server("batch_size=2", "server.hang_seconds=5", command=command, env=env) as server:
         pid = worker_pid(server.http)
         across = [server.send("slow " + "text " * 8, seed=0, stream=s) for s in (True, False)]
         server.wait_processing(2)

@@ -13,8 +13,8 @@ import time
 import psutil
 import pytest
 
+from tests.server.breakable import CHAT, breakable_server, left_over, post, processes, wait_for, worker_pid
 from tests.server.conftest import REFERENCE, say
-from tests.server.own import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 
 TIGHT = (sys.executable, "-m", "tests.server.tight_serve")
 
@@ -31,7 +31,7 @@ def record_ready(server, record_property):
 
 
 def test_kill_of_a_busy_worker_fails_its_own_jobs_and_the_queued_ones_are_answered(record_property):
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         taken = [server.send("hang"), server.send("hang", stream=True)]
         server.wait_processing(2)
         queued = [server.send(f"queued {i}", seed=0) for i in range(3)]
@@ -48,7 +48,7 @@ def test_kill_of_a_busy_worker_fails_its_own_jobs_and_the_queued_ones_are_answer
 
 
 def test_kill_of_a_worker_amid_a_stream_ends_it_in_an_error_event():
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         body = say("slow " + "text " * 100, stream=True)
         with server.http.stream("POST", CHAT, json=body) as answer:
             lines = (line for line in answer.iter_lines() if line)
@@ -60,7 +60,7 @@ def test_kill_of_a_worker_amid_a_stream_ends_it_in_an_error_event():
 
 
 def test_kill_of_an_idle_worker_costs_nobody_an_answer(record_property):
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         os.kill(worker_pid(server.http), signal.SIGKILL)
         sent = [server.send(f"text {i}", seed=0) for i in range(6)]
         assert [text(w.result()) for w in sent] == [f"text {i} @0" for i in range(6)]
@@ -71,7 +71,7 @@ def test_kill_of_an_idle_worker_costs_nobody_an_answer(record_property):
 @pytest.mark.parametrize("how", ["in a step", "stopped"])
 def test_a_worker_that_hangs_is_killed_and_replaced(how, record_property):
     """A device that never answers: nobody may wait for ever."""
-    with own_server("batch_size=2", "server.hang_seconds=2") as server:
+    with breakable_server("batch_size=2", "server.hang_seconds=2") as server:
         pid = worker_pid(server.http)
         waiting = [server.send("freeze" if how == "in a step" else "hang", stream=s) for s in (True, False)]
         server.wait_processing(2)
@@ -88,7 +88,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(how, record_property):
 
 
 def test_a_worker_that_waits_for_work_or_company_does_not_hang():
-    with own_server("max_wait_time=3", "server.hang_seconds=1.5") as server:
+    with breakable_server("max_wait_time=3", "server.hang_seconds=1.5") as server:
         pid = worker_pid(server.http)
         assert post(server.http, "x").status_code == 200
         time.sleep(2)
@@ -96,7 +96,7 @@ def test_a_worker_that_waits_for_work_or_company_does_not_hang():
 
 
 def test_a_step_that_raises_leaves_nothing_behind():
-    with own_server("batch_size=4") as server:
+    with breakable_server("batch_size=4") as server:
         pid = worker_pid(server.http)
         mates = [server.send("hang"), server.send("hang", stream=True)]
         server.wait_processing(2)
@@ -128,7 +128,7 @@ def test_out_of_memory_of_one_row_is_an_error_that_says_so_and_the_server_goes_o
 
 def tight_server(rows):
     """Real decoding on a device that runs out of memory beyond so many rows."""
-    return own_server(
+    return breakable_server(
         "model=hf", f"model.path={REFERENCE}", "model.name=tight", "batch_size=8", "decoding=fast",
         command=TIGHT, env={"LLADA_TIGHT_ROWS": str(rows)},
     )  # fmt: skip
@@ -136,7 +136,7 @@ def tight_server(rows):
 
 def test_death_of_the_queues_process_ends_the_server_and_nobody_hangs():
     """Nothing can be saved then; a supervisor must see it, and so must every client."""
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         found = processes(server.pid)
         workers = {w["pid"] for w in server.stats()["workers"]}
         waiting = [server.send("hang", stream=s) for s in (True, False)]
@@ -156,7 +156,7 @@ def cmd(process):
 
 
 def test_kills_again_and_again_leave_no_process_and_no_descriptor():
-    with own_server("batch_size=2") as server:
+    with breakable_server("batch_size=2") as server:
         counts = []
         for i in range(3):
             assert wait_for(lambda: server.http.get("/health").status_code == 200, 60)
@@ -169,7 +169,7 @@ def test_kills_again_and_again_leave_no_process_and_no_descriptor():
 
 
 def test_two_workers_one_killed_the_other_answers_meanwhile(record_property):
-    with own_server("workers=2", "batch_size=2") as server:
+    with breakable_server("workers=2", "batch_size=2") as server:
         first, second = (w["pid"] for w in server.stats()["workers"])
         os.kill(first, signal.SIGSTOP)
         os.kill(first, signal.SIGKILL)

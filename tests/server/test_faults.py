@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from llada_exp.jobs import ServerFailed, running_server
+from tests.server.breakable import CHAT, breakable_server, left_over, post, processes, wait_for, worker_pid
 from tests.server.conftest import FAKE, ROOT, say
-from tests.server.own import CHAT, left_over, own_server, post, processes, wait_for, worker_pid
 
 
 def test_a_step_that_raises_is_a_real_500_and_the_server_goes_on(fake_http):
@@ -84,7 +84,7 @@ def test_512_requests_at_once_are_queued_and_answered(fake):
 
 
 def test_kill_of_a_busy_worker_is_a_503_and_the_next_request_is_answered():
-    with own_server("batch_size=4") as server:
+    with breakable_server("batch_size=4") as server:
         http = server.http
         waiting = [server.send("hang"), server.send("hang", stream=True)]
         server.wait_processing(2)
@@ -100,7 +100,7 @@ def test_kill_of_a_busy_worker_is_a_503_and_the_next_request_is_answered():
 
 def test_a_request_that_an_idle_killed_worker_swallowed_is_answered():
     """A dead worker's last `get` is still served by the queue's process, and takes an item with it."""
-    with own_server("batch_size=4") as server:
+    with breakable_server("batch_size=4") as server:
         http = server.http
         for _ in range(2):
             os.kill(worker_pid(http), signal.SIGKILL)
@@ -108,7 +108,7 @@ def test_a_request_that_an_idle_killed_worker_swallowed_is_answered():
 
 
 def test_a_worker_whose_steps_keep_failing_is_replaced():
-    with own_server("batch_size=1") as server:
+    with breakable_server("batch_size=1") as server:
         http = server.http
         pid = worker_pid(http)
         assert [post(http, "crash").status_code for _ in range(3)] == [500] * 3
@@ -119,7 +119,7 @@ def test_a_worker_whose_steps_keep_failing_is_replaced():
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("to_group", [False, True])
 def test_a_stop_signal_finishes_what_is_in_flight_and_leaves_no_orphan(signum, to_group, tmp_path):
-    with own_server("batch_size=2", folder=tmp_path) as server:
+    with breakable_server("batch_size=2", folder=tmp_path) as server:
         found = processes(server.pid)
         waiting = [server.send(f"slow text {i}", seed=0) for i in range(3)]
         server.wait_processing(2)
@@ -134,7 +134,7 @@ def test_a_stop_signal_finishes_what_is_in_flight_and_leaves_no_orphan(signum, t
 
 
 def test_while_draining_new_requests_are_refused_and_health_says_so():
-    with own_server() as server:
+    with breakable_server() as server:
         http = server.http
         waiting = server.send("slow " + "text " * 20)
         server.wait_processing(1)
@@ -148,7 +148,7 @@ def test_while_draining_new_requests_are_refused_and_health_says_so():
 
 
 def test_a_second_signal_ends_at_once_and_tells_who_waits():
-    with own_server() as server:
+    with breakable_server() as server:
         found = processes(server.pid)
         waiting = server.send("hang")
         server.wait_processing(1)
@@ -161,7 +161,7 @@ def test_a_second_signal_ends_at_once_and_tells_who_waits():
 
 
 def test_the_drain_has_a_limit():
-    with own_server("server.drain_seconds=0.5") as server:
+    with breakable_server("server.drain_seconds=0.5") as server:
         waiting = server.send("hang")
         server.wait_processing(1)
         os.kill(server.pid, signal.SIGTERM)
@@ -170,7 +170,7 @@ def test_the_drain_has_a_limit():
 
 
 def test_a_killed_server_takes_its_processes_along():
-    with own_server() as server:
+    with breakable_server() as server:
         found = processes(server.pid)
         assert len(found) >= 3
         os.kill(server.pid, signal.SIGKILL)
@@ -231,7 +231,7 @@ def listening(pid):
 
 
 def test_two_workers_share_a_burst():
-    with own_server("workers=2", "batch_size=2") as server:
+    with breakable_server("workers=2", "batch_size=2") as server:
         http = server.http
         waiting = [server.send(f"slow text {i}") for i in range(4)]
         assert [w.result().status_code for w in waiting] == [200] * 4
@@ -240,7 +240,7 @@ def test_two_workers_share_a_burst():
 
 
 def test_a_lone_request_waits_for_company_as_long_as_it_is_told():
-    with own_server("max_wait_time=1.0") as server:
+    with breakable_server("max_wait_time=1.0") as server:
         start = time.monotonic()
         assert server.send("x").result().status_code == 200
         assert 1.0 <= time.monotonic() - start < 2.0
@@ -249,7 +249,7 @@ def test_a_lone_request_waits_for_company_as_long_as_it_is_told():
 def test_a_model_that_does_not_load_again_ends_the_server(tmp_path):
     """Requests would wait for ever for a worker that never comes."""
     flag = tmp_path / "broken"
-    with own_server(env={"LLADA_FAKE_SETUP_FLAG": str(flag)}) as server:
+    with breakable_server(env={"LLADA_FAKE_SETUP_FLAG": str(flag)}) as server:
         waiting = server.send("hang")
         server.wait_processing(1)
         flag.touch()

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 
 from llada_exp.decoding import ALIASES
 from llada_exp.types import MAX_COUNT, REQUEST_FIELDS
+from tests.server.breakable import CHAT, wait_for
 from tests.server.conftest import say
-from tests.server.own import CHAT, wait_for
 
 TEXT = "/v1/completions"
 FUZZ = settings(

@@ -186,3 +186,58 @@ def test_a_text_in_parts_is_the_same_prompt(http):
     in_parts, whole = (http.post(CHAT, json=say(c, seed=0, max_tokens=16)).json() for c in (parts, "one two"))
     assert in_parts["choices"] == whole["choices"]
     assert in_parts["usage"] == whole["usage"]
+
+
+def test_openai_client_gets_an_answer_with_usage(client):
+    answer = client.chat.completions.create(
+        model="llada-8b-instruct", messages=[{"role": "user", "content": "hi"}], max_tokens=24
+    )
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert 0 < answer.usage.completion_tokens <= 24
+
+
+def test_openai_client_streams_the_same_text(client):
+    request = {"model": "llada-8b-instruct", "messages": [{"role": "user", "content": "hi"}],
+               "max_tokens": 48, "seed": 3, "temperature": 0.8}  # fmt: skip
+    whole = client.chat.completions.create(**request)
+    chunks = list(
+        client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True})
+    )
+    parts = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(parts) == whole.choices[0].message.content
+    assert len([p for p in parts if p]) >= 2, "48 tokens are three blocks: the text must come in pieces"
+    assert chunks[-1].usage == whole.usage
+    assert len({c.id for c in chunks}) == 1
+    assert [c.choices[0].finish_reason for c in chunks if c.choices and c.choices[0].finish_reason] == [
+        whole.choices[0].finish_reason
+    ]
+
+
+def test_openai_client_completes_several_prompts_with_several_choices(client):
+    answer = client.completions.create(model="llada-8b-instruct", prompt=["a", "b"], n=2, max_tokens=8)
+    assert [c.index for c in answer.choices] == [0, 1, 2, 3]
+
+
+def test_openai_client_raises_a_bad_request(client):
+    with pytest.raises(openai.BadRequestError, match="temperature"):
+        client.chat.completions.create(
+            model="llada-8b-instruct", messages=[{"role": "user", "content": "hi"}], temperature=-1
+        )
+
+
+def test_a_trace_tells_every_commit_once(client):
+    # What draws an answer's life: each position, the step that committed it, and how sure it was.
+    answer = client.chat.completions.create(
+        model="llada-8b-instruct", messages=[{"role": "user", "content": "hi"}],
+        max_tokens=32, extra_body={"trace": True, "rule": "threshold", "threshold": 0.3, "ignore_eos": True},
+    )  # fmt: skip
+    told = answer.llada["choices"][0]
+    commits = told["trace"]
+    assert [c["step"] for c in commits] == list(range(told["nfe"]))
+    assert sorted(p for c in commits for p in c["positions"]) == list(range(32))
+    assert all(0 <= x <= 1 for c in commits for x in c["confidences"])
+    assert "trace" not in client.chat.completions.create(
+        model="llada-8b-instruct", messages=[{"role": "user", "content": "hi"}], max_tokens=8
+    ).llada["choices"][0]  # fmt: skip

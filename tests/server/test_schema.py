@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from llada_exp.server.errors import ApiError
-from llada_exp.server.schema import ChatRequest, CompletionRequest, parse
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.schema import ChatRequest, CompletionRequest, parse
 from tests.server.conftest import say
 
 

@@ -4,20 +4,20 @@ from itertools import pairwise
 
 import pytest
 
-from llada_exp.server.processes import start_manager
-from llada_exp.server.shared import FULL, Shared
-from tests.server.own import own_server, post
+from llada_exp.server.processes.shared_state import FULL, SharedState
+from llada_exp.server.processes.start_stop import start_manager
+from tests.server.breakable import breakable_server, post
 
 
 @pytest.fixture(scope="module")
 def manager():
-    own = start_manager()
-    yield own
-    own.shutdown()
+    started = start_manager()
+    yield started
+    started.shutdown()
 
 
 def test_a_job_is_left_to_a_worker_that_has_fewer(manager):
-    shared = Shared(manager, 3)
+    shared = SharedState(manager, 3)
     shared.beat(0, 2)
     assert shared.may_take(0, 2), "the others do not run yet"
     shared.beat(1, 1)
@@ -34,11 +34,11 @@ def test_a_job_is_left_to_a_worker_that_has_fewer(manager):
 
 
 def test_nobody_waits_for_a_worker_in_a_long_step(manager, monkeypatch):
-    shared = Shared(manager, 2)
+    shared = SharedState(manager, 2)
     shared.beat(0, 3)
     shared.beat(1, 0)
     assert not shared.may_take(0, 3)
-    monkeypatch.setattr("llada_exp.server.shared._FRESH_S", -1.0)
+    monkeypatch.setattr("llada_exp.server.processes.shared_state._FRESH_S", -1.0)
     assert shared.may_take(0, 3)
 
 
@@ -53,7 +53,7 @@ def peak(worker):
 )
 def test_a_burst_is_shared_fairly(devices):
     """One worker with 16 free rows would swallow it all, and the others' devices stand idle."""
-    with own_server("batch_size=16", *devices) as server:
+    with breakable_server("batch_size=16", *devices) as server:
         workers = server.stats()["workers"]
         sent = [server.send("slow " + "text " * 20) for _ in range(16)]
         assert [job.result().status_code for job in sent] == [200] * 16
@@ -65,7 +65,7 @@ def test_a_burst_is_shared_fairly(devices):
 
 def test_each_worker_has_a_device_and_loads_its_model_once_and_in_its_turn():
     """Together they would add up in memory what loading needs beside the model."""
-    with own_server("device=cuda", "devices=3", env={"LLADA_FAKE_SETUP": "0.5"}) as server:
+    with breakable_server("device=cuda", "devices=3", env={"LLADA_FAKE_SETUP": "0.5"}) as server:
         workers = server.stats()["workers"]
         assert [w["engine"]["device"] for w in workers] == ["cuda:0", "cuda:1", "cuda:2"]
         assert server.http.get("/health").json()["device"] == "cuda:0,cuda:1,cuda:2"

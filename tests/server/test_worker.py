@@ -1,4 +1,4 @@
-"""A worker's work, and a loop's turns, against the fake engine: no process, no queue server."""
+"""A worker's work, and its turns, against the fake engine: no process, no queue server."""
 
 import time
 from queue import Queue
@@ -6,11 +6,12 @@ from queue import Queue
 import pytest
 
 from llada_exp.fields import DecodingError
-from llada_exp.server.errors import ApiError
-from llada_exp.server.loop import MAX_FAILED_STEPS, STOP, Turn
-from llada_exp.server.replies import Choice
-from llada_exp.server.spec import _book
-from llada_exp.server.worker import Backend, Worker
+from llada_exp.server.processes.engine_turns import MAX_FAILED_STEPS, EngineTurns
+from llada_exp.server.processes.messages import STOP
+from llada_exp.server.processes.worker import Backend, Worker
+from llada_exp.server.routes.answer import take_in
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.replies import Choice
 from llada_exp.types import DecodingParams
 from tests.server.fakes import FakeEngine, FakeTokenizer
 
@@ -25,9 +26,9 @@ class Wire:
         self.sent = []
         self.cancelled = set()
         self.reports = []
-        self.turn = Turn(self.worker, self.queue, self.send, self, max_wait_s)
+        self.turns = EngineTurns(self.worker, self.queue, self.send, self, max_wait_s)
 
-    def send(self, queue_id, message):
+    def send(self, message):
         self.sent.append(message)
 
     def reader(self):
@@ -49,13 +50,13 @@ class Wire:
 
     def put(self, uid, text="hello", stream=False, submitted=None, **params):
         job = {"kind": "text", "prompt": text, "params": DecodingParams(**params), "stream": stream}
-        self.queue.put((0, uid, time.monotonic() if submitted is None else submitted, job))
+        self.queue.put((uid, time.monotonic() if submitted is None else submitted, job))
 
     def run(self, turns=20):
         for _ in range(turns):
             if self.queue.empty() and not self.engine.has_work():
                 break
-            self.turn.run()
+            self.turns.run_one()
         return self
 
     def of(self, uid):
@@ -120,7 +121,7 @@ def test_a_worker_whose_steps_all_fail_ends_itself():
     turns = []
     for i in range(MAX_FAILED_STEPS):
         wire.put(str(i), "crash")
-        turns.append(wire.turn.run())
+        turns.append(wire.turns.run_one())
     assert turns == [True] * (MAX_FAILED_STEPS - 1) + [False]
 
 
@@ -129,7 +130,7 @@ def test_a_cancelled_job_leaves_the_engine_at_the_next_turn():
     wire.put("a", "hang")
     wire.run(turns=2)
     wire.cancelled.add("a")
-    wire.turn.run()
+    wire.turns.run_one()
     assert wire.engine.aborted == ["a"]
     assert not wire.engine.has_work()
 
@@ -153,7 +154,7 @@ def test_a_job_handed_out_twice_runs_once():
 def test_jobs_join_rows_in_flight_at_every_step():
     wire = Wire()
     wire.put("slow one", "a long text of many steps")
-    wire.turn.run()
+    wire.turns.run_one()
     wire.put("late", "x")
     wire.run()
     assert wire.engine.batches[2] >= 1
@@ -175,7 +176,7 @@ def test_the_wait_for_company_counts_from_the_first_jobs_submission(waited, left
     wire = Wire(max_wait_s=0.3)
     wire.put("a", submitted=time.monotonic() - waited)
     start = time.monotonic()
-    wire.turn.run()
+    wire.turns.run_one()
     assert left - 0.05 <= time.monotonic() - start < left + 0.1
 
 
@@ -184,7 +185,7 @@ def test_a_full_batch_does_not_wait():
     wire.put("a")
     wire.put("b")
     start = time.monotonic()
-    wire.turn.run()
+    wire.turns.run_one()
     assert time.monotonic() - start < 1
     assert wire.engine.batches == {2: 1}
 
@@ -194,9 +195,9 @@ def test_figures_are_reported_before_the_answer_is_sent():
     wire = Wire()
     order = []
     wire.send = lambda *_: order.append("sent")
-    wire.turn = Turn(wire.worker, wire.queue, wire.send, wire, 0.0)
+    wire.turns = EngineTurns(wire.worker, wire.queue, wire.send, wire, 0.0)
     wire.report = lambda *_, **__: order.append("reported")
-    wire.turn._reported = time.monotonic() + 100
+    wire.turns._reported = time.monotonic() + 100
     wire.put("a", "")
     wire.put("b", "x")
     wire.run()
@@ -206,9 +207,9 @@ def test_figures_are_reported_before_the_answer_is_sent():
 def test_the_stop_item_ends_the_worker_and_tells_who_waits():
     wire = Wire()
     wire.put("a", "hang")
-    wire.turn.run()
+    wire.turns.run_one()
     wire.queue.put(STOP)
-    assert wire.turn.run() is False
+    assert wire.turns.run_one() is False
     assert wire.of("a")[-1]["status"] == 503
 
 
@@ -223,7 +224,7 @@ def test_a_field_that_the_model_rules_out_is_named_to_the_client(monkeypatch):
     wire.put("a")
     (message,) = wire.run().of("a")
     with pytest.raises(ApiError) as raised:
-        _book(Choice(0, 0, 0), message)
+        take_in(Choice(0, 0, 0), message)
     assert raised.value.body()["error"] == {
         "message": "cache is 'dual'; expected none or prefix",
         "type": "invalid_request_error",

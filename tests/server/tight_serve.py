@@ -7,14 +7,14 @@ import os
 from typing import Any
 
 from llada_exp.cli import run_app
-from llada_exp.server.worker import Backend
+from llada_exp.server.processes.worker import Backend
 from llada_exp.settings import ServeSettings, known_keys, validate
 
 
 def build(settings: ServeSettings, device: str) -> Backend:
     import torch
 
-    from llada_exp.server.api import load_backend
+    from llada_exp.server.processes.backend import load_backend
 
     backend = load_backend(settings, device)
     decoder = backend.engine.decoder  # type: ignore[attr-defined]
@@ -30,7 +30,7 @@ def build(settings: ServeSettings, device: str) -> Backend:
 
 
 def serve(cfg: Any) -> int:
-    from llada_exp.server.app import run_server
+    from llada_exp.server.supervisor import run_server
     from tests.server.tight_serve import build as picklable  # not __main__'s: workers load it by name
 
     return run_server(validate(cfg), picklable)

@@ -72,7 +72,7 @@ class Desk:
         self.env |= small | {"PYTHONPATH": str(ROOT), "LLADA_ENDPOINTS": str(self.endpoints)}
         self.env |= {"PYTHON": sys.executable, "OMP_WAIT_POLICY": "PASSIVE"}
         self.env["PATH"] = f"{Path(sys.executable).parent}:{self.env['PATH']}"
-        self.before = set(slurm.own_jobs())
+        self.before = set(slurm.my_jobs())
 
     def run(self, *words, timeout=200):
         return subprocess.run(
@@ -98,13 +98,13 @@ class Desk:
         return done.returncode, done.stdout + done.stderr
 
     def state(self, job_id):
-        return slurm.own_jobs()[job_id].state
+        return slurm.my_jobs()[job_id].state
 
     def wait_state(self, job_id, *states, timeout_s=100):
-        until(lambda: job_id in slurm.own_jobs() and self.state(job_id) in states, timeout_s)
+        until(lambda: job_id in slurm.my_jobs() and self.state(job_id) in states, timeout_s)
 
     def new_jobs(self):
-        return [job for job in slurm.own_jobs().values() if job.id not in self.before]
+        return [job for job in slurm.my_jobs().values() if job.id not in self.before]
 
     def clear(self):
         if left := [job.id for job in self.new_jobs() if not job.has_ended]:

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from llada_exp.evals import report
-from llada_exp.evals.builtin import benchmarks, questions
+from llada_exp.evals.builtin import benchmarks
+from llada_exp.evals.builtin.questions import Question, ask, load
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.harness import Harness
-from llada_exp.evals.result import Found
+from llada_exp.evals.harness import Harness, Prepared
+from llada_exp.evals.result import HarnessResult
 from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, one_of
+from llada_exp.runs.progress import progress
 from llada_exp.scoring import SCORERS
 from llada_exp.settings import Node
 
 
-def check(settings: EvalSettings) -> None:
+def prepare(settings: EvalSettings) -> Prepared:
     """Raises ValueError naming a benchmark at fault."""
-    questions.questions(settings)
+    questions = load(settings)
+    return Prepared(lambda folder: [f"{len(questions)} questions"], partial(run, settings, questions))
 
 
-def plan(settings: EvalSettings, folder: Path) -> list[str]:
-    return [f"{len(questions.questions(settings))} questions"]
-
-
-def run(settings: EvalSettings, folder: Path) -> Found:
+def run(settings: EvalSettings, questions: Sequence[Question], folder: Path) -> HarnessResult:
     """Raises RuntimeError where a server does not start, or none answers any more."""
-    total = len(questions.questions(settings))
-    with target(settings, folder) as endpoints, report.progress(total) as tick:
-        answers, num_before = questions.run(settings, endpoints, folder, tick)
-        return Found(answers, endpoints.model, endpoints.urls[0], endpoints.handle is not None, num_before)
+    with target(settings, folder) as endpoints, progress(len(questions), "answer") as tick:
+        answers, num_before = ask(settings, endpoints, folder, questions, tick)
+        return HarnessResult(
+            answers, endpoints.model, endpoints.urls[0], endpoints.handle is not None, num_before
+        )
 
 
 def _prompt(node: Node, name: str) -> str:
@@ -47,7 +48,5 @@ HARNESS = Harness(
         Key("scorer", "math_verify", one_of(*SCORERS), "math_verify | exact"),
     ),
     recognises=benchmarks.is_builtin,
-    check=check,
-    plan=plan,
-    run=run,
+    prepare=prepare,
 )

@@ -7,7 +7,7 @@ protocol and no server's inside.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Question:
         return self.problem.benchmark, self.problem.id, self.sample
 
 
-def questions(settings: EvalSettings) -> list[Question]:
+def load(settings: EvalSettings) -> list[Question]:
     """Every sample of every problem, in order. Raises ValueError naming a benchmark at fault."""
     return [
         Question(problem, sample)
@@ -45,21 +45,24 @@ def questions(settings: EvalSettings) -> list[Question]:
     ]
 
 
-def run(
-    settings: EvalSettings, target: Target, folder: Path, tick: Callable[[], None] = lambda: None
+def ask(
+    settings: EvalSettings,
+    target: Target,
+    folder: Path,
+    questions: Sequence[Question],
+    tick: Callable[[], object] = lambda: None,
 ) -> tuple[list[Answer], int]:
     """Every answer in the order of the questions, and how many of them an earlier start had brought.
 
     Raises ServersGone where no server answers any more and Refused where none will: what was answered is
     in the folder, and `resume` goes on from there.
     """
-    every = questions(settings)
     path = folder / answers.FILE
-    earlier = {a.key: a for a in answers.read(path) if a.verdict != FAILED} if path.is_file() else {}
-    answered = {q.key: earlier[q.key] for q in every if q.key in earlier}
+    before = {a.key: a for a in answers.read(path) if a.verdict != FAILED} if path.is_file() else {}
+    answered = {q.key: before[q.key] for q in questions if q.key in before}
     answers.write(path, answered.values())  # drops what was cut off, and failures that are asked again
-    todo = [q for q in every if q.key not in answered]
     num_before = len(answered)
+    todo = [q for q in questions if q.key not in answered]
     for _ in answered:
         tick()
     with Scorer(settings.harness_keys["scorer"]) as scorer, path.open("a", buffering=1) as file:
@@ -76,7 +79,7 @@ def run(
         if todo:
             pool, stop = target.pool(settings), EarlyStop(settings.request)
             asyncio.run(ask_all(pool, todo, settings.concurrency, request, done, stop))
-    ordered = [answered[q.key] for q in every]
+    ordered = [answered[q.key] for q in questions]
     answers.write(path, ordered)
     return ordered, num_before
 

@@ -6,33 +6,31 @@ evaluation's own keys say.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llada_exp.clients.pool import to_stderr
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.harness import Harness
+from llada_exp.evals.harness import Harness, Prepared
 from llada_exp.evals.lm import tasks
-from llada_exp.evals.result import Found
+from llada_exp.evals.result import HarnessResult
 from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, flag, integer, mapping, text
 
 
-def check(settings: EvalSettings) -> None:
+def prepare(settings: EvalSettings) -> Prepared:
     """Raises ValueError where lm-eval is not installed, or cannot do what is asked."""
-    tasks.require()
+    version = tasks.require()
     if settings.num_samples > 1:
         raise ValueError(
             f"benchmark asks for {settings.num_samples} samples; lm-eval's tasks say it themselves (repeats)"
         )
-
-
-def plan(settings: EvalSettings, folder: Path) -> list[str]:
     where = "endpoints" if settings.urls else "the model in this process"
-    return [f"lm-eval {tasks.require()} on {where}"]
+    return Prepared(lambda folder: [f"lm-eval {version} on {where}"], partial(run, settings))
 
 
-def run(settings: EvalSettings, folder: Path) -> Found:
+def run(settings: EvalSettings, folder: Path) -> HarnessResult:
     """Raises RuntimeError where no endpoint answers any more."""
     if settings.urls:
         return _on_endpoints(settings, folder)
@@ -60,7 +58,7 @@ def run(settings: EvalSettings, folder: Path) -> Found:
     return _result(outcome, server.model.name, None, local=True)
 
 
-def _on_endpoints(settings: EvalSettings, folder: Path) -> Found:
+def _on_endpoints(settings: EvalSettings, folder: Path) -> HarnessResult:
     with target(settings, folder) as endpoints:
         outcome = tasks.run_lm_eval(
             **_common(settings, folder),
@@ -90,10 +88,10 @@ def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
     }
 
 
-def _result(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> Found:
+def _result(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> HarnessResult:
     if outcome.num_cut:
         to_stderr(f"warning: {outcome.num_cut} prompts were too long for a row and lost their start")
-    return Found(
+    return HarnessResult(
         outcome.answers,
         model,
         url,
@@ -119,7 +117,5 @@ HARNESS = Harness(
         Key("allow_code", False, flag, "run what the model wrote (HumanEval, MBPP)"),
     ),
     recognises=lambda name: name.endswith((".yaml", ".yml")),
-    check=check,
-    plan=plan,
-    run=run,
+    prepare=prepare,
 )

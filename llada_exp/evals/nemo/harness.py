@@ -7,14 +7,15 @@ of them, and writes down what each response says it was decoded with: that is he
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 
 from llada_exp.clients.pool import to_stderr
 from llada_exp.clients.relay import relay
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.harness import Harness
+from llada_exp.evals.harness import Harness, Prepared
 from llada_exp.evals.nemo import command, process
-from llada_exp.evals.nemo.command import NemoPlan
+from llada_exp.evals.nemo.command import Installed, NemoPlan
 from llada_exp.evals.nemo.results import (
     first_failure,
     first_look,
@@ -22,7 +23,7 @@ from llada_exp.evals.nemo.results import (
     read_results,
     verify_parameters,
 )
-from llada_exp.evals.result import Found
+from llada_exp.evals.result import HarnessResult
 from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, integer, text, words
 
@@ -32,17 +33,15 @@ _NEMO_FIELDS = ("temperature", "top_p", "top_k", "max_tokens")
 """Fields of a request for which NeMo-Skills has names of its own."""
 
 
-def check(settings: EvalSettings) -> None:
+def prepare(settings: EvalSettings) -> Prepared:
     """Raises ValueError where NeMo-Skills is not installed, or cannot be told what is asked."""
-    command.command(
-        command.find(settings.harness_keys["command"]),
-        nemo_plan(settings, "http://HOST:1", "NAME", Path("/OUT")),
-    )
-
-
-def plan(settings: EvalSettings, folder: Path) -> list[str]:
-    """The command of a dry run."""
     installed = command.find(settings.harness_keys["command"])
+    command.command(installed, nemo_plan(settings, "http://HOST:1", "NAME", Path("/OUT")))
+    return Prepared(partial(plan, settings, installed), partial(run, settings, installed))
+
+
+def plan(settings: EvalSettings, installed: Installed, folder: Path) -> list[str]:
+    """The command of a dry run."""
     address = settings.urls[0] if len(settings.urls) == 1 else "http://RELAY:1"
     model = settings.server.model.name if settings.server else "SERVED"
     words = command.command(installed, nemo_plan(settings, address, model, folder / OUTPUT))
@@ -76,9 +75,8 @@ def nemo_plan(
     )
 
 
-def run(settings: EvalSettings, folder: Path) -> Found:
+def run(settings: EvalSettings, installed: Installed, folder: Path) -> HarnessResult:
     """Raises RuntimeError where NeMo-Skills fails, or the server did not use what was asked."""
-    installed = command.find(settings.harness_keys["command"])
     record, output = folder / REQUESTS, folder / OUTPUT
     with target(settings, folder) as endpoints:
         with relay(endpoints.pool(settings), record) as address:
@@ -93,7 +91,7 @@ def run(settings: EvalSettings, folder: Path) -> Found:
             )
         if (warning := verify_parameters(plan.sent(), record)) is not None:
             to_stderr(f"warning: {warning}")
-        return Found(
+        return HarnessResult(
             read_results(plan, record),
             endpoints.model,
             endpoints.urls[0],
@@ -112,7 +110,5 @@ HARNESS = Harness(
         Key("args", [], words("words for `ns eval`: ['++key=value']"), "more words for `ns eval`"),
     ),
     recognises=lambda name: True,
-    check=check,
-    plan=plan,
-    run=run,
+    prepare=prepare,
 )

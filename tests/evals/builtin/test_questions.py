@@ -29,7 +29,7 @@ def right(body):
 def ask(own, file, folder, *overrides):
     folder.mkdir(exist_ok=True)
     told = settings(f"benchmark='{file}'", f"url={own.url}", "max_retries=1", "patience=0.3", *overrides)
-    return questions.run(told, Target(told.urls, "toy"), folder)
+    return questions.ask(told, Target(told.urls, "toy"), folder, questions.load(told))
 
 
 def test_every_sample_is_asked_once_with_its_seed_and_fields(twelve, tmp_path):
@@ -121,7 +121,7 @@ def test_a_server_that_goes_ends_the_run_and_resuming_asks_the_rest_only(twelve,
         gone = Target(told.urls, "toy")
         object.__setattr__(gone, "alive", lambda: "its process ended" if len(stopped) >= 5 else None)
         with pytest.raises(ServersGone, match="its process ended"):
-            questions.run(told, gone, folder)
+            questions.ask(told, gone, folder, questions.load(told))
         assert time.monotonic() - began < 20, "noticed while a request was in flight"
     kept = answers.read(folder / answers.FILE)
     assert len(kept) == 5

@@ -1,0 +1,233 @@
+"""One measured point or one evaluation, alone or in a sweep: the skeleton of both.
+
+The folder is free or resumed, what is finished is not done again, the status says what became of it whatever
+ends it, rows are on disk before W&B hears of them, and the exit code tells. What is measured, and in which
+words, the program says: `Task` is derived from. Knows Hydra, and neither benchmarks nor evaluations.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import yaml
+
+from llada_exp import jsonl
+from llada_exp.runs import status, tracking
+from llada_exp.runs.files import Column
+from llada_exp.runs.process import terminable
+from llada_exp.runs.servers import check_preset, tree_key
+from llada_exp.runs.settings import Tracking
+from llada_exp.tables import Table
+
+ROW = "row"
+"""row.jsonl, row.parquet and row.txt of a point."""
+MAX_NAME = 150
+
+
+class RunSettings(Protocol):
+    """What the skeleton reads of a point's settings."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def dry_run(self) -> bool: ...
+    @property
+    def tracking(self) -> Tracking: ...
+    @property
+    def config_hash(self) -> str: ...
+    @property
+    def server_tree(self) -> Mapping[str, Any]: ...
+
+
+S = TypeVar("S", bound=RunSettings)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a task brings back once its rows are written. content(wandb): what W&B gets besides the first row;
+    notes: lines below the table of a single run."""
+
+    rows: list[dict[str, Any]]
+    content: Callable[[Any], Mapping[str, Any]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the points that a line of overrides stands for. name: of its folder, where it has its own;
+    problem: why it cannot run."""
+
+    overrides: tuple[str, ...] = ()
+    name: str | None = None
+    problem: str | None = None
+
+
+class Task(ABC, Generic[S]):
+    """What a program measures, a point at a time.
+
+    program:         `python -m llada_exp.<program>` makes a row again.
+    name_key:        the key that names a run's folder.
+    job_type:        of its runs in W&B.
+    columns, version: of its rows.
+    not_in_commands: words and keys of a command line that are no part of a row's own command.
+    """
+
+    program: str
+    name_key: str
+    job_type: str
+    columns: Sequence[Column]
+    version: int
+    not_in_commands: frozenset[str]
+
+    @abstractmethod
+    def validate(self, tree: Mapping[str, Any]) -> S:
+        """The settings of a composed configuration. Raises ValueError."""
+
+    @abstractmethod
+    def urls(self, settings: S) -> Sequence[str]:
+        """Of servers that run already; none: a server of our own."""
+
+    @abstractmethod
+    def plan_line(self, folder: Path, settings: S) -> str:
+        """A point of a dry run."""
+
+    @abstractmethod
+    def measure(self, settings: S, folder: Path, overrides: Sequence[str], prepared: Any) -> Measured:
+        """Measure and write the rows. prepared: of `prepare`. Any exception is a failure of the point."""
+
+    @abstractmethod
+    def table(self, rows: Sequence[Mapping[str, Any]]) -> Table:
+        """Of result rows, for people."""
+
+    @abstractmethod
+    def headline(self, row: Mapping[str, Any]) -> str:
+        """What is said of a row as its point of a sweep ends."""
+
+    def server_of(self, settings: S) -> str:
+        """Points of one such text can share one server start."""
+        urls = self.urls(settings)
+        return json.dumps(urls) if urls else tree_key(settings.server_tree)
+
+    def prepare(self, settings: S) -> Any:
+        """What can be found out before anything starts, for `measure`. Raises ValueError."""
+        return None
+
+    def check_single(self, settings: S) -> None:
+        """Raises ValueError where the settings are those of a sweep."""
+
+    def plan_details(self, settings: S, folder: Path, prepared: Any) -> list[str]:
+        """More lines of a single point's dry run."""
+        return []
+
+    def check_folder(self, folder: Path, settings: S) -> None:
+        """Raises ValueError where the folder holds what must not be mixed with this."""
+
+    def finished_note(self, folder: Path, settings: S) -> str:
+        """A line on a point that was finished before; "" for none."""
+        return ""
+
+    def variants(self, tree: dict[str, Any]) -> list[Variant]:
+        """The points that a composed line of overrides stands for. Raises ValueError."""
+        return [Variant()]
+
+    def folder_name(self, number: int, overrides: Sequence[str]) -> str:
+        """Of a sweep's point: its number, and what was swept."""
+        words = [re.sub(r"[^\w.=+-]", "-", word.removeprefix("decoding.")) for word in overrides if word]
+        return f"{number:03d}_{','.join(words)}"[:MAX_NAME].rstrip("_")
+
+    def order(self, row: Mapping[str, Any]) -> Any:
+        """What a sweep's rows are sorted by."""
+        return row["point"]
+
+    def summarise(self, folder: Path, rows: Sequence[Mapping[str, Any]]) -> tuple[Table, list[str]]:
+        """The table that a single run or a sweep ends with, and lines below it; whatever else it makes of its
+        rows goes into the folder."""
+        return self.table(rows), []
+
+
+def prepare(task: Task[S], settings: S, overrides: Sequence[str]) -> Any:
+    """What the task prepares; whatever can be refused before anything starts is: raises ValueError."""
+    check_preset(overrides, task.urls(settings))
+    return task.prepare(settings)
+
+
+def check_resume(task: Task[S], folder: Path, settings: S) -> None:
+    """Raises ValueError where the folder, of a point or of a sweep, holds results and is not to be gone on
+    with."""
+    if not settings.resume and (status.read(folder) or any(folder.glob(f"*/{status.FILE}"))):
+        raise ValueError(
+            f"{task.name_key} is {settings.name!r}; {folder} holds results: resume=true goes on with it"
+        )
+
+
+def run(task: Task[S], cfg: Any) -> int:
+    """Measure the point that a composed configuration stands for; the exit code. Hydra's task: a launcher may
+    run it in another process or job.
+
+    A failure is recorded in status.json and told in one line. Raises ValueError for a user's mistake in a
+    single run; a sweep has checked every point before.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    tree: Any = OmegaConf.to_container(cfg, resolve=True)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    alone = OmegaConf.is_missing(hydra.job, "num")
+    settings, prepared = task.validate(tree), None
+    if alone:
+        task.check_single(settings)
+        prepared = prepare(task, settings, hydra.overrides.task)
+        if settings.dry_run:
+            lines = task.plan_details(settings, folder, prepared)
+            print("\n".join([task.plan_line(folder, settings), *lines]))
+            return 0
+        tracking.check(settings.tracking)
+        check_resume(task, folder, settings)
+    task.check_folder(folder, settings)
+    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
+        task.table(jsonl.read(folder / f"{ROW}.jsonl")).show()
+        if note := task.finished_note(folder, settings):
+            print(note)
+        return 0
+    words = [w for w in hydra.overrides.task if not {w, w.split("=")[0]} & task.not_in_commands]
+    with terminable():
+        measured = _recorded(task, settings, folder, tree, words, prepared)
+    if measured is None:
+        return 1
+    if alone:
+        table, notes = task.summarise(folder, measured.rows)
+        table.show(folder / f"{ROW}.txt")
+        print("\n".join([*notes, *measured.notes, f"rows: {folder / ROW}.parquet"]), flush=True)
+    else:
+        print("\n".join(f"{folder.name}: {task.headline(row)}" for row in measured.rows), flush=True)
+    return 0
+
+
+def _recorded(
+    task: Task[S],
+    settings: S,
+    folder: Path,
+    tree: Mapping[str, Any],
+    overrides: Sequence[str],
+    prepared: Any,
+) -> Measured | None:
+    """None where it failed."""
+    try:
+        with status.recorded(folder, settings.config_hash):
+            (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
+            measured = task.measure(settings, folder, overrides, prepared or task.prepare(settings))
+    except Exception as error:
+        print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)
+        return None
+    tracking.mirror(settings.tracking, folder, measured.rows[0], task.job_type, tree, measured.content)
+    return measured

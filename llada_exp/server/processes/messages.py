@@ -1,0 +1,75 @@
+"""What passes between the API process and a worker: plain dicts, cheap to pickle.
+
+API -> worker: a `DecodeJob`, one per choice. Worker -> API, per job: one `Admitted`, then `Piece`s (of
+streamed jobs only) and one `Done`, or one `Failed` at any point. Every message carries the worker's
+pid, so that a job which was handed out twice is answered once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from llada_exp.types import DecodingParams
+
+
+class DecodeJob(TypedDict):
+    """prompt: chat messages, raw text, or token ids, as `kind` says."""
+
+    kind: Literal["chat", "text", "ids"]
+    prompt: Any
+    params: DecodingParams
+    stream: bool
+
+
+class Admitted(TypedDict):
+    kind: Literal["admitted"]
+    uid: str
+    pid: int
+    worker: int
+    prompt_tokens: int
+
+
+class Piece(TypedDict):
+    """num_tokens: answer tokens released so far, these included."""
+
+    kind: Literal["piece"]
+    uid: str
+    pid: int
+    text: str
+    num_tokens: int
+
+
+class Done(TypedDict):
+    """text: all of it for an unstreamed job, the rest for a streamed one."""
+
+    kind: Literal["done"]
+    uid: str
+    pid: int
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    nfe: int
+    num_positions: int
+    queue_ms: float
+    ttft_ms: float | None
+    e2el_ms: float
+    trace: NotRequired[list[dict[str, Any]]]
+
+
+class Failed(TypedDict):
+    kind: Literal["failed"]
+    uid: str
+    pid: int
+    status: int
+    message: str
+    code: NotRequired[str | None]
+    param: NotRequired[str | None]
+
+
+WorkerMessage = Admitted | Piece | Done | Failed
+
+QueuedJob = tuple[str, float, DecodeJob]
+"""What lies in the queue: uid, submission by the monotonic clock, job."""
+STOP = "stop"
+"""Lies in the queue for a worker that is to end."""

@@ -1,0 +1,101 @@
+"""What the API process and the workers share: worker states, loads and heartbeats, cancelled jobs.
+
+Made in the main process from one manager, then pickled into every worker.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
+from typing import Any
+
+STARTING, READY, FAILED = "starting", "ready", "failed"
+FULL = 2**31
+"""The load of a worker without a free row."""
+_ABSENT = -1
+_FRESH_S = 1.0
+"""A worker that was silent for longer is in a long step: nobody waits for it to take its share."""
+_CONTEXT = get_context("spawn")
+
+
+class SharedState:
+    """states: worker id -> the worker's last report; about: worker id -> facts of its model, reported once.
+
+    Cancelled uids are in a manager's dict; a plain shared counter says when it has news, so that a
+    worker's look at it costs nothing in the usual step. So are loads and heartbeats: plain memory,
+    one writer for each number. Without locks, for a worker that is killed would keep them.
+    """
+
+    def __init__(self, manager: SyncManager, num_workers: int = 1) -> None:
+        self.states = manager.dict()
+        self.about = manager.dict()
+        self._cancelled = manager.dict()
+        self._news = _CONTEXT.RawValue("Q", 0)
+        self._loads = _CONTEXT.RawArray("q", [_ABSENT] * num_workers)
+        self._beats = _CONTEXT.RawArray("d", num_workers)
+
+    def report(self, worker_id: int, **state: Any) -> None:
+        """Of a worker: how it is; `pid` and the time are added."""
+        self.states[worker_id] = state | {"pid": os.getpid(), "beat": time.monotonic()}
+
+    def beat(self, worker_id: int, load: int) -> None:
+        """Of a worker: that it moves, and how many jobs it has (or FULL)."""
+        self._loads[worker_id] = load
+        self._beats[worker_id] = time.monotonic()
+
+    def leave(self, worker_id: int) -> None:
+        """A worker is gone: nobody waits for it, and it cannot hang."""
+        self._loads[worker_id] = _ABSENT
+        self._beats[worker_id] = 0.0
+
+    def silent_s(self, worker_id: int) -> float:
+        """Seconds since a worker's last heartbeat; 0 before its first."""
+        last = self._beats[worker_id]
+        return time.monotonic() - last if last else 0.0
+
+    def may_take(self, worker_id: int, load: int) -> bool:
+        """Whether it is this worker's turn to take a job: no other that moves has fewer."""
+        fresh = time.monotonic() - _FRESH_S
+        return all(
+            other == _ABSENT or load <= other or self._beats[i] < fresh
+            for i, other in enumerate(self._loads)
+            if i != worker_id
+        )
+
+    def cancel(self, uids: Iterable[str]) -> None:
+        """Ask whichever worker has or gets these jobs to drop them."""
+        self._cancelled.update(dict.fromkeys(uids, time.monotonic()))
+        self._news.value += 1
+
+    def forget(self, before: float) -> None:
+        """Drop older marks that no worker took: their jobs ended before the mark was read."""
+        for uid, marked in self._cancelled.items():
+            if marked < before:
+                self._cancelled.pop(uid, None)
+
+    def reader(self) -> CancelReader:
+        return CancelReader(self)
+
+
+class CancelReader:
+    """A worker's view of the cancelled jobs."""
+
+    def __init__(self, shared: SharedState) -> None:
+        self._shared = shared
+        self._read = 0
+        self._uids: set[str] = set()
+
+    def take(self, uids: set[str]) -> set[str]:
+        """Those of `uids` that are cancelled; each is returned once."""
+        news = self._shared._news.value
+        if news != self._read:
+            self._read = news
+            self._uids = set(self._shared._cancelled.keys())
+        mine = self._uids & uids
+        for uid in mine:
+            self._uids.discard(uid)
+            self._shared._cancelled.pop(uid, None)
+        return mine

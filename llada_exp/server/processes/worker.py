@@ -1,0 +1,191 @@
+"""A worker's work without its surroundings: jobs in, engine steps, messages out.
+
+Knows the engine's interface and the text layer; knows nothing of LitServe, queues and HTTP. A bad job
+fails alone; a step that raises fails the jobs in the engine, and the next job finds it empty.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from llada_exp.fields import DecodingError
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
+from llada_exp.text_stream import StopStrings, TextStream
+from llada_exp.types import DecodingParams, Progress, RequestOutput
+
+logger = logging.getLogger(__name__)
+
+CONTEXT_ERROR = "This model's maximum context length"
+TRACED = ("step", "positions", "token_ids", "confidences")
+"""Fields of a commit that clients see."""
+
+
+class EngineLike(Protocol):
+    """What the server needs of `llada_exp.engine.EngineCore`."""
+
+    def add_request(
+        self,
+        prompt_ids: Sequence[int],
+        params: DecodingParams,
+        *,
+        request_id: str | None = None,
+        find_stop: Callable[[Sequence[int]], int | None] | None = None,
+    ) -> str: ...
+    def has_capacity(self, num_rows: int = 1) -> bool: ...
+    def has_work(self) -> bool: ...
+    def step(self) -> list[Progress]: ...
+    def abort(self, request_id: str) -> bool: ...
+    def abort_all(self) -> list[str]: ...
+    def stats(self) -> dict[str, Any]: ...
+
+
+@dataclass
+class Backend:
+    """A loaded model, ready to answer. about: plain facts, for /info and the ready line."""
+
+    engine: EngineLike
+    tokenizer: Any  # `llada_exp.text.Tokenizer`'s encode_chat, encode_prompt and decode
+    max_prompt_tokens: int | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _ServedRequest:
+    """A job in the engine. pieces: text so far, where it is not streamed."""
+
+    stream: bool
+    text: TextStream
+    pieces: list[str] = field(default_factory=list)
+    num_tokens: int = 0
+
+
+def _kind(error: Exception) -> str:
+    """What to tell a client of a failed step. The class is known by its name: torch is not, here."""
+    name = type(error).__name__
+    return "out of memory: ask for less, or lower batch_size" if name == "OutOfMemoryError" else name
+
+
+class Worker:
+    """outbox: messages for whoever waits for the jobs, in order; emptied by who sends them."""
+
+    def __init__(self, backend: Backend, worker_id: int) -> None:
+        self.engine = backend.engine
+        self.tokenizer = backend.tokenizer
+        self.max_prompt_tokens = backend.max_prompt_tokens
+        self.worker_id = worker_id
+        self.pid = os.getpid()
+        self.outbox: list[WorkerMessage] = []
+        self.num_failed_steps = 0  # in a row
+        self._running: dict[str, _ServedRequest] = {}
+
+    @property
+    def uids(self) -> set[str]:
+        return set(self._running)
+
+    def add(self, uid: str, job: DecodeJob) -> None:
+        """Hand a job to the engine, or fail it; either is a message."""
+        if uid in self._running:
+            return  # handed out twice
+        try:
+            prompt = self._encode(job)
+            self._check_length(prompt)
+            stops = job["params"].stop
+            find_stop = StopStrings(self.tokenizer, stops) if stops else None
+            self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
+        except DecodingError as error:  # what this model rules out
+            self._fail(uid, 400, str(error), error.code, error.field)
+        except ValueError as error:
+            code = "context_length_exceeded" if str(error).startswith(CONTEXT_ERROR) else None
+            self._fail(uid, 400, str(error), code)
+        except Exception:
+            logger.exception("a job could not be added")
+            self._fail(uid, 500, "internal error while preparing the request")
+        else:
+            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops))
+            self.outbox.append({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
+                                "prompt_tokens": len(prompt)})  # fmt: skip
+
+    def step(self) -> None:
+        """One engine step; its progress, or its failure, goes out."""
+        try:
+            progress = self.engine.step()
+        except Exception as error:
+            logger.exception("a step failed; the requests in it are given up")
+            self.num_failed_steps += 1
+            self.fail_all(500, f"the model failed while decoding ({_kind(error)})")
+            return
+        self.num_failed_steps = 0
+        for item in progress:
+            self._progress(item)
+
+    def abort(self, uids: Iterable[str]) -> None:
+        """Forget jobs whose clients are gone."""
+        for uid in uids:
+            if self._running.pop(uid, None):
+                self.engine.abort(uid)
+
+    def fail_all(self, status: int, message: str) -> None:
+        """Give up every job in the engine, and say so."""
+        self.engine.abort_all()
+        for uid in self._running:
+            self._fail(uid, status, message)
+        self._running.clear()
+
+    def _check_length(self, prompt: Sequence[int]) -> None:
+        if self.max_prompt_tokens is not None and len(prompt) > self.max_prompt_tokens:
+            raise ValueError(
+                f"{CONTEXT_ERROR} is {self.max_prompt_tokens} tokens for a prompt, as set. "
+                f"However, your request has {len(prompt)} input tokens. Please reduce the length of the "
+                "messages."
+            )
+
+    def _encode(self, job: DecodeJob) -> list[int]:
+        if job["kind"] == "chat":
+            return self.tokenizer.encode_chat(job["prompt"])
+        if job["kind"] == "text":
+            return self.tokenizer.encode_prompt(job["prompt"])
+        return list(job["prompt"])
+
+    def _progress(self, item: Progress) -> None:
+        job = self._running.get(item.request_id)
+        if job is None:
+            return
+        job.num_tokens += len(item.token_ids)
+        piece = job.text.push(item.token_ids)
+        if item.output is not None:
+            self._finish(item.request_id, job, piece + job.text.finish(), item.output)
+        elif not job.stream:
+            job.pieces.append(piece)
+        elif piece:
+            self.outbox.append({"kind": "piece", "uid": item.request_id, "pid": self.pid, "text": piece,
+                                "num_tokens": job.num_tokens})  # fmt: skip
+
+    def _finish(self, uid: str, job: _ServedRequest, rest: str, output: RequestOutput) -> None:
+        del self._running[uid]
+        self.outbox.append(
+            {
+                "kind": "done",
+                "uid": uid,
+                "pid": self.pid,
+                "text": "".join([*job.pieces, rest]),
+                "finish_reason": output.finish_reason,
+                "prompt_tokens": output.prompt_tokens,
+                "completion_tokens": len(output.token_ids),
+                "nfe": output.nfe,
+                "num_positions": output.num_positions,
+                "queue_ms": output.queue_ms,
+                "ttft_ms": output.ttft_ms,
+                "e2el_ms": output.e2el_ms,
+                "trace": [{name: getattr(commit, name) for name in TRACED} for commit in output.trace],
+            }
+        )
+
+    def _fail(
+        self, uid: str, status: int, message: str, code: str | None = None, param: str | None = None
+    ) -> None:
+        self.outbox.append({"kind": "failed", "uid": uid, "pid": self.pid, "status": status,
+                            "message": message, "code": code, "param": param})  # fmt: skip

@@ -1,0 +1,162 @@
+"""One request's answer, put together from its workers' messages: whole, or as events of a stream.
+
+A stream's first piece is awaited before its headers go out, so that an early failure has a real HTTP
+status; a later one is an error event that makes clients raise. When a client goes, its jobs are cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from llada_exp.server.processes.messages import WorkerMessage
+from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.replies import DONE, Choice, Reply, sse, usage
+from llada_exp.server.state.request_facts import CLIENT_GONE, DEADLINE, RequestFacts, outcome_of
+from llada_exp.server.state.waiting import JobGroup
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class RequestAnswer:
+    """jobs: one for each choice, in their order; max_s: from now, None: no limit."""
+
+    def __init__(
+        self, jobs: JobGroup, choices: list[Choice], reply: Reply, facts: RequestFacts, max_s: float | None
+    ) -> None:
+        self.jobs = jobs
+        self.choices = choices
+        self.reply = reply
+        self.facts = facts
+        self.max_s = max_s
+        self.until = None if max_s is None else asyncio.get_running_loop().time() + max_s
+
+    async def whole(self, http: Request) -> Response:
+        try:
+            return await unless_gone(http, self._collect())
+        finally:
+            self.close()
+
+    async def stream(self, http: Request) -> Response:
+        try:
+            first = await unless_gone(http, self._next_text())
+        except BaseException:
+            self.close()
+            raise
+        self.facts.outcome = "cancelled"  # unless the events come to their end
+        return EventStream(self._events(first), self.close)
+
+    def close(self) -> None:
+        """Cancel what still runs, and note what there was."""
+        self.jobs.close()
+        tokens = usage(self.choices)
+        self.facts.prompt_tokens = tokens["prompt_tokens"]
+        self.facts.output_tokens = tokens["completion_tokens"]
+
+    async def _collect(self) -> Response:
+        while not all(choice.done for choice in self.choices):
+            choice, text = await self._next_text()
+            choice.text += text
+        return JSONResponse(self.reply.whole(self.choices))
+
+    async def _events(self, first: tuple[Choice, str]) -> AsyncIterator[str]:
+        """Text, ends, usage, [DONE]; or an error as the last event. They may never be asked for."""
+        try:
+            choice, text = first
+            while True:
+                if text:
+                    self.facts.first_text()
+                    yield self.reply.piece(choice, text, self.choices)
+                if choice.done:
+                    yield self.reply.end(choice, self.choices)
+                if all(c.done for c in self.choices):
+                    break
+                choice, text = await self._next_text()
+            if self.reply.include_usage:
+                yield self.reply.usage_chunk(self.choices)
+            self.facts.outcome = "ok"
+            yield DONE
+        except ApiError as error:
+            self.facts.outcome = outcome_of(error.status)
+            yield sse(error.body())
+        except Exception:
+            logger.exception("a stream failed")
+            self.facts.outcome = "failed"
+            yield sse(ApiError(500, "internal server error").body())
+        finally:
+            self.close()
+
+    async def _next_text(self) -> tuple[Choice, str]:
+        """The next choice that got text or ended. Raises ApiError for a failed one."""
+        while True:
+            try:
+                async with asyncio.timeout_at(self.until):
+                    index, message = await self.jobs.next()
+            except TimeoutError:
+                raise ApiError(
+                    DEADLINE, f"not done within its max_time of {self.max_s:g} s", code="deadline_exceeded"
+                ) from None
+            choice = self.choices[index]
+            text = take_in(choice, message)
+            if choice.done:
+                self.facts.finished.append(choice.done)
+            if text or choice.done:
+                return choice, text
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. Calls `close` in any case: if the client is gone by now, the events are
+    never asked for, and nothing inside them would run."""
+
+    def __init__(self, events: AsyncIterator[str], close: Callable[[], None]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._close = close
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
+
+
+def take_in(choice: Choice, message: WorkerMessage) -> str:
+    """Write a message into its choice; its text. Raises ApiError for a failure."""
+    if message["kind"] == "failed":
+        raise ApiError(
+            message["status"], message["message"], param=message.get("param"), code=message.get("code")
+        )
+    if message["kind"] == "admitted":
+        choice.prompt_tokens = message["prompt_tokens"]
+        return ""
+    if message["kind"] == "piece":
+        choice.num_tokens = message["num_tokens"]
+        return message["text"]
+    choice.done = message
+    choice.num_tokens, choice.prompt_tokens = message["completion_tokens"], message["prompt_tokens"]
+    return message["text"]
+
+
+async def unless_gone(http: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result; it is cancelled, and a 499 raised, if the client hangs up first."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hang_up(http))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ApiError(CLIENT_GONE, "the client closed the connection")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _hang_up(http: Request) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,179 @@
+"""Every route of the server, on one authorisation and one shape of error.
+
+Knows HTTP and OpenAI's protocol, and asks the state; knows nothing of workers and engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, Literal
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from llada_exp.decoding import describe
+from llada_exp.server.processes.messages import DecodeJob
+from llada_exp.server.processes.shared_state import STARTING
+from llada_exp.server.routes.answer import RequestAnswer
+from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.errors import ApiError, bad_request, install_handlers
+from llada_exp.server.routes.model_names import ModelNames
+from llada_exp.server.routes.openapi import describe_api
+from llada_exp.server.routes.replies import Choice, Reply
+from llada_exp.server.routes.request_decoding import MAX_FRESH_SEED, algorithms, for_choice, resolve
+from llada_exp.server.routes.request_log import RequestLog
+from llada_exp.server.routes.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
+from llada_exp.server.state.request_facts import RequestFacts
+from llada_exp.server.state.status import ServerStatus, versions
+
+MAX_JOBS = 4096
+WAIT_TICK_S = 0.1
+
+
+def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck) -> None:
+    """Give an application every route, and what stands around them."""
+    routes = Endpoints(status, key_check.is_set)
+    for path, endpoint, method in (
+        ("/v1/chat/completions", routes.chat, "POST"),
+        ("/v1/completions", routes.completions, "POST"),
+        ("/v1/models", routes.models, "GET"),
+        ("/v1/models/{model:path}", routes.model, "GET"),
+        ("/", routes.wait, "PUT"),
+        ("/v1", routes.wait, "PUT"),
+        ("/v1", routes.root, "GET"),
+        ("/health", routes.health, "GET"),
+        ("/batch/stats", routes.batch_stats, "GET"),
+        ("/generation/algorithms", routes.algorithms, "GET"),
+        ("/stats", routes.stats, "GET"),
+        ("/worker-status", routes.worker_status, "GET"),
+        ("/metrics", routes.metrics, "GET"),
+        ("/info", routes.info, "GET"),
+    ):
+        app.add_api_route(path, endpoint, methods=[method], dependencies=[Depends(key_check.check)])
+    install_handlers(app)
+    describe_api(app, versions()["llada_exp"])
+    limits = status.settings.server
+    app.add_middleware(
+        RequestLog,
+        count=status.metrics.count,
+        max_headers=limits.max_headers,
+        max_body=limits.max_body_mb * 2**20,
+    )
+
+
+class Endpoints:
+    def __init__(self, status: ServerStatus, has_key: bool) -> None:
+        self.status = status
+        self.has_key = has_key
+        self.limits = status.settings.server
+        self.names = ModelNames(status.settings.model)
+        seed = status.settings.seed
+        self._seeds = random.SystemRandom() if seed is None else random.Random(seed)
+
+    async def chat(self, http: Request) -> Response:
+        request = parse(ChatRequest, await http.body(), self.limits.extra_fields == "ignore")
+        limit = self.limits.max_messages
+        if len(request.messages) > limit:
+            raise bad_request(f"messages has {len(request.messages)} entries; at most {limit}", "messages")
+        messages = [message.plain() for message in request.messages]
+        return await self._answer(http, request, True, [messages])
+
+    async def completions(self, http: Request) -> Response:
+        request = parse(CompletionRequest, await http.body(), self.limits.extra_fields == "ignore")
+        return await self._answer(http, request, False, request.prompts())
+
+    async def models(self) -> Response:
+        return JSONResponse({"object": "list", "data": [self.names.card(self.status.created)]})
+
+    async def model(self, model: str) -> Response:
+        self.names.check(model)
+        return JSONResponse(self.names.card(self.status.created))
+
+    async def root(self) -> Response:
+        return JSONResponse({"status": self.status.word()})
+
+    async def wait(self) -> Response:
+        """NeMo-Skills waits for any answer here, whatever its status, then asks all at once and gives up at
+        the first error: so there is none while the model is loaded."""
+        while self.status.word() == STARTING:
+            await asyncio.sleep(WAIT_TICK_S)
+        return await self.root()
+
+    async def health(self) -> Response:
+        body = self.status.health()
+        return JSONResponse(body, 200 if body["status"] == "ready" else 503)
+
+    async def batch_stats(self) -> Response:
+        return JSONResponse(self.status.batch_stats())
+
+    async def stats(self) -> Response:
+        return JSONResponse(self.status.stats())
+
+    async def worker_status(self) -> Response:
+        return JSONResponse({"workers": self.status.worker_status()})
+
+    async def metrics(self) -> Response:
+        return Response(self.status.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def info(self) -> Response:
+        return JSONResponse(self.status.info(self.has_key))
+
+    async def algorithms(self) -> Response:
+        return JSONResponse({"algorithms": algorithms()})
+
+    async def _answer(self, http: Request, request: Generation, chat: bool, prompts: list[Any]) -> Response:
+        facts: RequestFacts = http.scope["facts"]
+        facts.stream, facts.model = bool(request.stream), self.names.name
+        facts.prompt = prompts if self.limits.log_prompts else None
+        self.names.check(request.model)
+        if not self.status.takes_requests():
+            raise ApiError(503, f"the server is {self.status.word()}", code="not_ready")
+        num = request.n or 1
+        if num * len(prompts) > MAX_JOBS:
+            raise ApiError(400, f"n times prompts is {num * len(prompts)}; at most {MAX_JOBS}", param="n")
+        assert num <= MAX_CHOICES
+        seed = request.value_of("seed")
+        if seed is None:
+            seed = self._seeds.randrange(MAX_FRESH_SEED)
+        decoding = resolve(request, self.status.preset(), seed)
+        per_choice = [for_choice(decoding.params, i) for i in range(num)]
+        jobs: list[DecodeJob] = [
+            {"kind": _kind(chat, prompt), "prompt": prompt, "params": params, "stream": bool(request.stream)}
+            for prompt in prompts
+            for params in per_choice
+        ]
+        self._check_queue(len(jobs))
+        facts.num_choices, facts.seed = len(jobs), decoding.params.seed
+        choices = [Choice(i, job["params"].seed, i // num) for i, job in enumerate(jobs)]
+        options = request.stream_options
+        reply = Reply(
+            chat=chat,
+            model=request.model or self.names.name,
+            decoding=describe(decoding.params),
+            warnings=decoding.warnings,
+            include_usage=bool(options and options.include_usage),
+            continuous_usage=bool(options and options.continuous_usage_stats),
+        )
+        try:
+            group = self.status.waiting.open(jobs)
+        except (EOFError, ConnectionError):
+            raise ApiError(503, "the server is stopping", code="not_ready") from None
+        answer = RequestAnswer(group, choices, reply, facts, request.max_time or self.limits.max_time)
+        return await (answer.stream(http) if request.stream else answer.whole(http))
+
+    def _check_queue(self, num_jobs: int) -> None:
+        """Raises a 429 ApiError where the queue cannot take so many more."""
+        limit, waiting = self.limits.max_queue, self.status.waiting
+        if not limit or waiting.num_open + num_jobs <= limit:  # first, as it costs nothing
+            return
+        if (pending := waiting.num_pending) + num_jobs > limit:
+            raise ApiError(429, f"the queue is full: {pending} of at most {limit} answers wait; try again",
+                           code="queue_full")  # fmt: skip
+
+
+def _kind(chat: bool, prompt: Any) -> Literal["chat", "text", "ids"]:
+    if chat:
+        return "chat"
+    return "text" if isinstance(prompt, str) else "ids"

@@ -1,0 +1,140 @@
+"""Responses in OpenAI's shape, whole or as server-sent events, chat or completion.
+
+Pure functions of what a choice became. An extra object `llada` carries the seed, the effective
+decoding parameters, what was asked and not used, and what the answer cost; clients that do not know it
+pass it over.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llada_exp.server.processes.messages import Done
+
+
+@dataclass
+class Choice:
+    """One answer as it grows. num_tokens: released so far; done: set at its end."""
+
+    index: int
+    seed: int
+    prompt_key: int
+    text: str = ""
+    num_tokens: int = 0
+    prompt_tokens: int = 0
+    begun: bool = False
+    done: Done | None = None
+
+
+@dataclass
+class Reply:
+    """What all parts of one response share. warnings: what was asked and not used, in words."""
+
+    chat: bool
+    model: str
+    decoding: dict[str, Any]
+    warnings: Sequence[str] = ()
+    include_usage: bool = False
+    continuous_usage: bool = False
+    id: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.id = ("chatcmpl-" if self.chat else "cmpl-") + uuid.uuid4().hex
+
+    def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
+        return self._head(streamed=False) | {
+            "choices": [self._finished(choice) for choice in choices],
+            "usage": usage(choices),
+            "llada": self._cost(choices),
+        }
+
+    def piece(self, choice: Choice, text: str, choices: Sequence[Choice]) -> str:
+        """A chunk with text. The role goes out with the first one."""
+        delta: dict[str, Any] = {"content": text}
+        if self.chat and not choice.begun:
+            delta = {"role": "assistant", "content": text}
+        choice.begun = True
+        return self._chunk(self._part(choice, delta, text, None), choices)
+
+    def end(self, choice: Choice, choices: Sequence[Choice]) -> str:
+        """A choice's last chunk: its one finish_reason, and what it cost."""
+        assert choice.done is not None
+        delta: dict[str, Any] = {} if choice.begun else {"role": "assistant", "content": ""}
+        part = self._part(choice, delta, "", choice.done["finish_reason"])
+        return self._chunk(part, choices, llada=self._cost([choice]))
+
+    def usage_chunk(self, choices: Sequence[Choice]) -> str:
+        return sse(self._head(streamed=True) | {"choices": [], "usage": usage(choices)})
+
+    def _head(self, streamed: bool) -> dict[str, Any]:
+        kind = "text_completion"
+        if self.chat:
+            kind = "chat.completion.chunk" if streamed else "chat.completion"
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _finished(self, choice: Choice) -> dict[str, Any]:
+        assert choice.done is not None
+        body: dict[str, Any] = {"text": choice.text}
+        if self.chat:
+            body = {"message": {"role": "assistant", "content": choice.text}}
+        end = {"logprobs": None, "finish_reason": choice.done["finish_reason"]}
+        return {"index": choice.index} | body | end
+
+    def _part(self, choice: Choice, delta: dict[str, Any], text: str, reason: str | None) -> dict[str, Any]:
+        body: dict[str, Any] = {"delta": delta} if self.chat else {"text": text}
+        return {"index": choice.index} | body | {"logprobs": None, "finish_reason": reason}
+
+    def _chunk(self, part: dict[str, Any], choices: Sequence[Choice], **extra: Any) -> str:
+        chunk = self._head(streamed=True) | {"choices": [part]} | extra
+        if self.continuous_usage:
+            chunk["usage"] = usage(choices)
+        elif self.include_usage:
+            chunk["usage"] = None
+        return sse(chunk)
+
+    def _cost(self, choices: Sequence[Choice]) -> dict[str, Any]:
+        parts = [
+            {
+                "index": c.index,
+                "seed": c.seed,
+                "nfe": c.done["nfe"],
+                "tpf": round(c.done["completion_tokens"] / max(c.done["nfe"], 1), 4),
+                "num_positions": c.done["num_positions"],
+                "queue_ms": c.done["queue_ms"],
+                "ttft_ms": c.done["ttft_ms"],
+                "e2el_ms": c.done["e2el_ms"],
+                **({"trace": c.done["trace"]} if c.done.get("trace") else {}),
+            }
+            for c in choices
+            if c.done is not None
+        ]
+        nfe = sum(c.done["nfe"] for c in choices if c.done is not None)
+        tokens = sum(c.num_tokens for c in choices)
+        return {
+            "seed": self.decoding["seed"],
+            "decoding": self.decoding,
+            "warnings": list(self.warnings),
+            "nfe": nfe,
+            "tpf": round(tokens / max(nfe, 1), 4),
+            "choices": parts,
+        }
+
+
+def usage(choices: Sequence[Choice]) -> dict[str, int]:
+    """Real tokens: each prompt once, however many choices it has; answers up to EOS or stop."""
+    prompts = {choice.prompt_key: choice.prompt_tokens for choice in choices}
+    prompt, completion = sum(prompts.values()), sum(choice.num_tokens for choice in choices)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def sse(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+DONE = "data: [DONE]\n\n"

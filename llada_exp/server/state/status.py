@@ -1,0 +1,198 @@
+"""What the server says of itself: health, figures, workers, metrics, configuration, as plain values.
+
+Its parts are the supervisor's; the routes only read. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from llada_exp.decoding import describe
+from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, SharedState
+from llada_exp.server.processes.worker_watch import WorkerWatch
+from llada_exp.server.state.metrics import Metrics
+from llada_exp.server.state.waiting import WaitingRequests
+from llada_exp.settings import ServeSettings
+from llada_exp.types import DecodingParams
+
+PACKAGES = ("llada_exp", "torch", "transformers", "litserve", "fastapi", "pydantic", "tokenizers")
+
+
+class ServerStatus:
+    """devices: one name a device. was_ready, draining: set by the supervisor."""
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        devices: Sequence[str],
+        waiting: WaitingRequests,
+        workers: WorkerWatch,
+        shared: SharedState,
+    ) -> None:
+        self.settings = settings
+        self.waiting = waiting
+        self.instance_id = uuid.uuid4().hex
+        self.created = int(time.time())
+        self.was_ready = False
+        self.draining = False
+        self.metrics = Metrics(self._snapshot)
+        self._devices = devices
+        self._workers = workers
+        self._shared = shared
+        self._preset = settings.decoding
+
+    def word(self) -> str:
+        """starting | ready | degraded | draining, as /health says it. Not ready before requests are taken."""
+        if not self.was_ready and not self.draining:
+            return STARTING
+        return overall(self._workers.states(), self._workers.num_workers, self.draining)
+
+    def all_loaded(self) -> bool:
+        return overall(self._workers.states(), self._workers.num_workers, draining=False) == READY
+
+    def takes_requests(self) -> bool:
+        """Not before the first worker is ready, nor while the server stops. While a worker restarts, requests
+        queue."""
+        return self.was_ready and not self.draining
+
+    def preset(self) -> DecodingParams:
+        """The decoding of a request that names nothing, as far as it is known: once a worker is ready, the
+        model's own block length stands where the configuration has none."""
+        if self._preset.block_length is None and (about := self.about()):
+            self._preset = with_block_length(self._preset, about)
+        return self._preset
+
+    def about(self) -> dict[int, dict[str, Any]]:
+        """Worker id -> facts of its model."""
+        return dict(self._shared.about)
+
+    def health(self) -> dict[str, Any]:
+        word = self.word()
+        return {
+            "status": word,
+            "instance_id": self.instance_id,
+            "model": self.settings.model.name,
+            "model_loaded": word in ("ready", "degraded") or self.draining,
+            "device": ",".join(self._devices),
+            "mode": self.settings.mode,
+            "batch_processor_active": bool(self._workers.alive()) and not self.draining,
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """Requests and workers, since the start."""
+        return {
+            "status": self.word(),
+            "uptime_s": round(time.time() - self.created, 1),
+            "num_workers": self._workers.num_workers,
+            "requests": dict(self.waiting.counters),
+            "pending_requests": self.waiting.num_pending,
+            "currently_processing": self.waiting.num_processing,
+            "workers": self.worker_status(),
+        }
+
+    def batch_stats(self) -> dict[str, Any]:
+        """Queue and batch figures; the engine's counters summed over workers and listed for each."""
+        states = sorted(self._workers.states().items())
+        histogram: Counter[int] = Counter()
+        for _, state in states:
+            histogram.update(_engine(state).get("batch_size_histogram") or {})
+        steps = sum(histogram.values())
+        return {
+            "mode": self.settings.mode,
+            "max_batch_size": self.settings.batch_size,
+            "max_wait_time": self.settings.max_wait_time,
+            "pending_requests": self.waiting.num_pending,
+            "currently_processing": self.waiting.num_processing,
+            "response_buffers": self.waiting.num_open,
+            "requests": dict(self.waiting.counters),
+            "num_steps": steps,
+            "mean_batch_size": round(sum(k * v for k, v in histogram.items()) / steps, 3) if steps else None,
+            "batch_size_histogram": {str(size): count for size, count in sorted(histogram.items())},
+            "workers": [
+                {
+                    "worker": worker,
+                    "pid": state["pid"],
+                    "state": state["state"],
+                    "engine": dict(_engine(state)),
+                }
+                for worker, state in states
+            ],
+        }
+
+    def worker_status(self) -> list[dict[str, Any]]:
+        """One entry a worker; beat_age_s: since its last report."""
+        now = time.monotonic()
+        return [
+            {
+                "worker": worker,
+                "pid": state["pid"],
+                "state": state["state"],
+                "error": state.get("error"),
+                "rows_in_flight": _engine(state).get("rows_in_flight", 0),
+                "num_finished": _engine(state).get("num_finished", 0),
+                "beat_age_s": round(now - state["beat"], 3),
+            }
+            for worker, state in sorted(self._workers.states().items())
+        ]
+
+    def info(self, has_key: bool) -> dict[str, Any]:
+        """Versions and the resolved configuration, without the key."""
+        config = asdict(self.settings)
+        config["api_key_file"] = None if self.settings.api_key_file is None else "(set)"
+        return {
+            "instance_id": self.instance_id,
+            "model": self.settings.model.name,
+            "api_key": has_key,
+            "versions": versions(),
+            "config": config,
+            "decoding": describe(self.preset()),
+            "workers": {str(worker): dict(facts) for worker, facts in sorted(self.about().items())},
+        }
+
+    def _snapshot(self) -> dict[str, Any]:
+        labels = {"model": self.settings.model.name, "mode": self.settings.mode}
+        return {
+            "queue": self.waiting.num_pending,
+            "processing": self.waiting.num_processing,
+            "jobs": dict(self.waiting.counters),
+            "info": labels | {name: versions()[name] for name in ("llada_exp", "torch")},
+            "workers": self._workers.states(),
+        }
+
+
+def overall(states: Mapping[int, Mapping[str, Any]], num_workers: int, draining: bool) -> str:
+    """starting | ready | degraded | draining."""
+    if draining:
+        return "draining"
+    counts = Counter(state["state"] for state in states.values())
+    if counts[READY] >= num_workers:
+        return "ready"
+    return "degraded" if counts[FAILED] and counts[READY] else "starting"
+
+
+def with_block_length(preset: DecodingParams, about: Mapping[int, Mapping[str, Any]]) -> DecodingParams:
+    """The preset; where it names no block length, with the one that the workers report of their model."""
+    lengths = (facts["block_length"] for facts in about.values() if "block_length" in facts)
+    return preset if preset.block_length is not None else replace(preset, block_length=next(lengths, None))
+
+
+def versions() -> dict[str, str]:
+    installed = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            installed[name] = "unknown"
+    return installed
+
+
+def _engine(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The engine's counters, as a worker last reported them."""
+    return state.get("engine") or {}

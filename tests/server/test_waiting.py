@@ -1,0 +1,245 @@
+"""The API side's books, without processes: who waits, whose worker died, what was swallowed."""
+
+import asyncio
+import pickle
+from queue import Queue
+
+import pytest
+
+from llada_exp.server.announcement import public_url, write_info
+from llada_exp.server.routes.answer import EventStream
+from llada_exp.server.routes.model_names import ModelNames
+from llada_exp.server.state import waiting as module
+from llada_exp.server.state.status import overall
+from llada_exp.server.state.waiting import WaitingRequests
+from llada_exp.settings import ModelSettings
+from llada_exp.types import DecodingParams
+
+JOB = {"kind": "text", "prompt": "x", "params": DecodingParams(), "stream": False}
+
+
+class Marks:
+    def __init__(self):
+        self.cancelled = []
+
+    def cancel(self, uids):
+        self.cancelled += uids
+
+    def forget(self, before):
+        pass
+
+
+class Desk:
+    """The books, the queue, and a hand to play the workers."""
+
+    def __init__(self):
+        self.queue = Queue()
+        self.marks = Marks()
+        self.alive = {1, 2}
+        self.waiting = WaitingRequests(self.queue, self.marks, lambda: self.alive)
+
+    def message(self, uid, kind, pid=1, **more):
+        self.waiting.deliver({"kind": kind, "uid": uid, "pid": pid, **more})
+
+
+def played(play):
+    async def run():
+        return await asyncio.wait_for(play(Desk()), 10)
+
+    return asyncio.run(run())
+
+
+@pytest.fixture
+def fast_watch(monkeypatch):
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    monkeypatch.setattr(module, "LOST_S", 0.05)
+
+
+def test_messages_come_with_the_index_of_their_job():
+    async def play(desk):
+        jobs = desk.waiting.open([JOB, JOB])
+        desk.message(jobs.uids[1], "admitted")
+        assert await jobs.next() == (1, {"kind": "admitted", "uid": jobs.uids[1], "pid": 1})
+        assert (desk.waiting.num_pending, desk.waiting.num_processing) == (1, 1)
+
+    played(play)
+
+
+def test_a_closed_jobs_leaves_nothing_behind_and_cancels_what_runs():
+    """LitServe's own buffer leaks an entry per request."""
+
+    async def play(desk):
+        jobs = desk.waiting.open([JOB, JOB])
+        desk.message(jobs.uids[0], "done")
+        await jobs.next()
+        jobs.close()
+        assert desk.waiting.num_open == 0
+        assert desk.marks.cancelled == [jobs.uids[1]]
+        assert (desk.waiting.num_pending, desk.waiting.num_processing) == (0, 0)
+        jobs.close()
+        assert desk.waiting.counters["cancelled"] == 1
+
+    played(play)
+
+
+def test_a_stream_whose_client_left_before_it_began_is_closed():
+    """Its events are then never asked for: a `finally` inside them would not run, and the job leak."""
+
+    async def play(desk):
+        async def events():
+            yield "data: never\n\n"
+
+        async def receive():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            await asyncio.sleep(3600)
+
+        jobs = desk.waiting.open([JOB])
+        await EventStream(events(), jobs.close)({"type": "http"}, receive, send)
+        assert desk.waiting.num_open == 0
+        assert desk.marks.cancelled == jobs.uids
+
+    played(play)
+
+
+def test_an_answer_that_is_there_survives_its_workers_death(fast_watch):
+    """A slow reader's answer lies there unread when the worker dies."""
+
+    async def play(desk):
+        watch = asyncio.create_task(desk.waiting.watch())
+        jobs = desk.waiting.open([JOB])
+        desk.message(jobs.uids[0], "done", text="whole")
+        desk.alive = set()
+        await asyncio.sleep(0.1)
+        assert (await jobs.next())[1]["text"] == "whole"
+        watch.cancel()
+
+    played(play)
+
+
+def test_a_job_that_two_workers_took_is_answered_by_the_first_alone():
+    async def play(desk):
+        jobs = desk.waiting.open([JOB])
+        (uid,) = jobs.uids
+        desk.message(uid, "admitted", pid=1)
+        desk.message(uid, "piece", pid=2, text="wrong")
+        desk.message(uid, "piece", pid=1, text="right")
+        assert [(await jobs.next())[1].get("text") for _ in range(2)] == [None, "right"]
+
+    played(play)
+
+
+def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
+    async def play(desk):
+        watch = asyncio.create_task(desk.waiting.watch())
+        theirs, others = desk.waiting.open([JOB]), desk.waiting.open([JOB])
+        desk.message(theirs.uids[0], "admitted", pid=1)
+        desk.message(others.uids[0], "admitted", pid=2)
+        await theirs.next()
+        await others.next()
+        desk.alive = {2}
+        _, failed = await theirs.next()
+        assert (failed["kind"], failed["status"]) == ("failed", 503)
+        assert desk.waiting.num_open == 1
+        watch.cancel()
+
+    played(play)
+
+
+def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
+    async def play(desk):
+        watch = asyncio.create_task(desk.waiting.watch())
+        desk.waiting.open([JOB])
+        await asyncio.sleep(0.2)
+        assert desk.waiting.counters["resubmitted"] == 0, "it waits in the queue: that is no loss"
+        desk.queue.get_nowait()
+        await asyncio.sleep(0.2)
+        assert desk.waiting.counters["resubmitted"] >= 1
+        assert desk.queue.qsize() == 1
+        watch.cancel()
+
+    played(play)
+
+
+def test_a_job_that_later_ones_overtook_is_submitted_again_under_load_too(fast_watch):
+    """The queue is never empty under load; a swallowed job must not wait for ever."""
+
+    async def play(desk):
+        lost = desk.waiting.open([JOB])
+        desk.queue.get_nowait()
+        await asyncio.sleep(0.1)
+        later = desk.waiting.open([JOB, JOB])
+        desk.message(later.uids[0], "admitted")
+        await later.next()
+        watch = asyncio.create_task(desk.waiting.watch())
+        await asyncio.sleep(0.3)
+        assert desk.queue.qsize() == 3
+        assert desk.waiting.counters["resubmitted"] == 1
+        assert lost.uids[0] in [item[0] for item in desk.queue.queue]
+        watch.cancel()
+
+    played(play)
+
+
+def test_jobs_that_cannot_be_queued_leave_nothing_behind():
+    """The queue's process may be gone: the client gets an error, and the books stay clean."""
+
+    async def play(desk):
+        def put(item):
+            raise BrokenPipeError
+
+        desk.queue.put = put
+        with pytest.raises(ConnectionError):
+            desk.waiting.open([JOB, JOB])
+        assert (desk.waiting.num_open, desk.waiting.num_pending, desk.waiting.num_unanswered) == (0, 0, 0)
+
+    played(play)
+
+
+def test_a_job_can_be_pickled():
+    assert pickle.loads(pickle.dumps(JOB)) == JOB
+
+
+@pytest.mark.parametrize(
+    ("kinds", "workers", "draining", "expected"),
+    [
+        ([], 1, False, "starting"),
+        (["starting"], 1, False, "starting"),
+        (["ready"], 1, False, "ready"),
+        (["ready", "starting"], 2, False, "starting"),
+        (["ready", "failed"], 2, False, "degraded"),
+        (["ready"], 1, True, "draining"),
+    ],
+)
+def test_health_says_what_is_true(kinds, workers, draining, expected):
+    states = {i: {"state": kind} for i, kind in enumerate(kinds)}
+    assert overall(states, workers, draining) == expected
+
+
+def test_a_model_answers_to_its_name_its_hub_id_and_their_spellings():
+    names = ModelNames(ModelSettings("hf", "GSAI-ML/LLaDA-8B-Instruct", None, "llada-8b-instruct"))
+    for name in (
+        None,
+        "llada-8b-instruct",
+        "LLaDA-8B-Instruct",
+        "llada_8b_instruct",
+        "GSAI-ML/LLaDA-8B-Instruct",
+    ):
+        names.check(name)
+    ModelNames(ModelSettings("tiny", None, None, "llada-tiny")).check("tiny")
+
+
+def test_urls_are_ones_that_others_can_use():
+    assert public_url("127.0.0.1", 80) == "http://127.0.0.1:80"
+    assert public_url("::1", 80) == "http://[::1]:80"
+    assert "0.0.0.0" not in public_url("0.0.0.0", 80)
+
+
+def test_an_info_file_is_whole_or_absent(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_info(path, {"x": 1})
+    with pytest.raises(TypeError):
+        write_info(path, {"x": object()})
+    assert path.read_text() == '{\n  "x": 1\n}\n'
+    assert [p.name for p in path.parent.iterdir()] == ["b.json"]
