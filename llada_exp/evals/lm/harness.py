@@ -70,21 +70,15 @@ def _on_endpoints(settings: EvalSettings, folder: Path) -> HarnessResult:
 
 
 def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
-    keys = settings.harness_keys
+    """The harness's keys are arguments of `run_lm_eval` by their own names."""
     return {
         "tasks": [b.name for b in settings.benchmarks],
         "folder": folder,
         "request": settings.request,
-        "gen_kwargs": keys["gen_kwargs"],
         "limit": settings.max_samples,
-        "num_fewshot": keys["num_fewshot"],
         "apply_chat_template": settings.chat_template,
-        "multiturn": keys["multiturn"],
-        "num_mc": keys["num_mc"],
         "mc_seed": settings.seed,
-        "add_bos": keys["add_bos"],
-        "include_path": keys["include_path"],
-        "allow_code": keys["allow_code"],
+        **settings.harness_keys,
     }
 
 
