@@ -246,9 +246,10 @@ def test_a_failed_run_says_why(tmp_path, installed, record, kind, message, monke
 
 def test_servers_that_are_gone_are_the_reason_also_where_it_noticed_first(tmp_path, installed, monkeypatch):
     monkeypatch.setattr(nemo_process, "POLL_S", 60.0)
+    monkeypatch.setenv("FAKE_NS", "fail")
     told = iter([None, "no server answers any more"])
     with pytest.raises(RuntimeError, match=r"exit code 1 \(no server answers any more\)"):
-        run(installed, plan(tmp_path), tmp_path, lambda: next(told), {"FAKE_NS": "fail"})
+        run(installed, plan(tmp_path), tmp_path, lambda: next(told))
 
 
 def gone(pids, within_s=10.0):
@@ -262,9 +263,11 @@ def test_when_the_servers_are_gone_every_process_of_the_run_is_ended(tmp_path, i
     """Its jobs live in sessions of their own and may not listen to a SIGTERM."""
     monkeypatch.setattr(nemo_process, "STOP_S", 0.5)
     pids = tmp_path / "pids"
+    monkeypatch.setenv("FAKE_NS", "hang")
+    monkeypatch.setenv("FAKE_NS_PIDS", str(pids))
     alive = lambda: "no server answers any more" if pids.is_file() and pids.read_text() else None  # noqa: E731
     with pytest.raises(RuntimeError, match="was ended: no server answers any more"):
-        run(installed, plan(tmp_path), tmp_path, alive, {"FAKE_NS": "hang", "FAKE_NS_PIDS": str(pids)})
+        run(installed, plan(tmp_path), tmp_path, alive)
     assert gone([int(pid) for pid in pids.read_text().split()])
 
 
