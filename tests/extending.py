@@ -21,6 +21,7 @@ WORDS = {
     "llada_exp/types.py": "its declaration in `{}`",
     "llada_exp/engine/finish.py": "the code that obeys it, `{}`",
     "llada_exp/gate/oracle.py": "its definition in `{}`",
+    "llada_exp/gate/oracle_rules.py": "its definition in `{}`",
     "llada_exp/evals/harnesses.py": "its line in `{}`",
 }
 

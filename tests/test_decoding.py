@@ -16,7 +16,7 @@ from llada_exp.checkpoints import load_model
 from llada_exp.decoding import ALIASES, DecodingError, check, describe, resolve
 from llada_exp.evals.decoding_check import difference
 from llada_exp.evals.lm.generate import InProcess, decoding_fields
-from llada_exp.gate import run as gate
+from llada_exp.gate import measure as gate
 from llada_exp.server.routes.errors import ApiError
 from llada_exp.server.routes.request_decoding import resolve as resolve_request
 from llada_exp.server.routes.schema import ChatRequest, json_schema, parse

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llada_exp import jsonl
 from llada_exp.bench.workload import build
-from llada_exp.evals.builtin import benchmarks as problems
+from llada_exp.evals.builtin import benchmarks
 from llada_exp.problems import read_problems
 
 BREAKS = "a\u2028b\u2029c\u0085d\x0be\x1cf"
@@ -32,7 +32,7 @@ def bench(path):
 
 
 def evals(path):
-    return sorted((p.question, p.expected) for p in problems.load(str(path)))
+    return sorted((p.question, p.expected) for p in benchmarks.load(str(path)))
 
 
 @pytest.mark.parametrize("reader", [bench, evals])

@@ -14,14 +14,12 @@ from llada_exp.bench.workload import Prompt
 from llada_exp.clients.pool import PoolResponse
 from llada_exp.evals.builtin import questions
 from llada_exp.evals.builtin.benchmarks import Problem
-from llada_exp.evals.target import Target
-from llada_exp.gate import run as gate
+from llada_exp.gate import measure as gate
 from llada_exp.scoring import Scorer, decide, decide_response, extract, plain, vote
 from llada_exp.tiny import tasks
 from llada_exp.types import DecodingParams
 from llada_exp.verifier import equal
 from tests.bench import fakes
-from tests.evals import samples
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +141,13 @@ def by_bench(cases, scorer):
 
 
 def by_evals(cases, scorer):
-    asker = questions._Asker(samples.settings("url=http://a:1"), Target(("http://a:1",), "m"), scorer, print)
     answers = []
     for response, expected, _ in cases:
         question = questions.Question(Problem("b", "0", "q", expected), 0)
         body = {"choices": [{"message": {"content": response}}]}
-        answers.append(asker.answer(question, {"seed": 0}, PoolResponse(200, body, "http://a:1", 1, 0.0)))
+        answers.append(
+            questions.judged(question, {"seed": 0}, PoolResponse(200, body, "http://a:1", 1, 0.0), scorer)
+        )
     return [answer.correct for answer in answers]
 
 

@@ -116,8 +116,7 @@ def health(url: str, timeout_s: float = HEALTH_S) -> dict[str, Any]:
 
 def no_proxy(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables with which programs of others, too, reach this machine without a proxy."""
-    named = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    hosts = [host for host in named.split(",") if host]
+    hosts = [h for h in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",") if h]
     value = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
     return {"no_proxy": value, "NO_PROXY": value}
 

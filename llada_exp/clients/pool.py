@@ -1,14 +1,14 @@
-"""Sends requests to several servers that are good for each other, and outlives trouble with any of them.
+"""Sends requests to several interchangeable servers, and outlives trouble with any of them.
 
     async with Pool(["http://a:8000", "http://b:8000"], key=None, timeout_s=600, max_retries=4,
                     patience_s=600) as pool:
-        exchange = await pool.post("/v1/chat/completions", {"messages": [...]})
+        response = await pool.post("/v1/chat/completions", {"messages": [...]})
 
-A request goes to the server with the fewest in flight. One that fails although its server is well is
+A request goes to the server with the fewest in flight. One that fails although its server is healthy is
 tried again, at longer and longer intervals, and is given back as a failure in the end; one that fails
 because its server went goes to another, or waits for one to come back, and no try is counted. Only where
 no server is left for too long does it all end. Knows HTTP, and of servers only /health; knows no
-problems, prompts and scores.
+problems, prompts and scores. docs/design.md says why no proxy does this.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import contextlib
 import itertools
 import json
 import random
+import resource
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +26,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from llada_exp.clients.http import base_url
-from llada_exp.clients.pool_server import HttpReply, PoolServer, ask, most_connections
+from llada_exp.clients.pool_server import HttpReply, PoolServer, ask
 from llada_exp.clients.pool_watch import Pace, ServersGone, Watch
 from llada_exp.clients.session import new_session
 
 __all__ = ["Pace", "Pool", "PoolResponse", "ServersGone", "to_stderr"]
 
 REPEATED = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-OF_A_WELL_SERVER = frozenset({408, 409, 425, 429})
+OF_A_HEALTHY_SERVER = frozenset({408, 409, 425, 429})
 NOT_READY = "not_ready"  # the code of our server's 503 before it is ready and while it stops
+MAX_FILES = 2**16
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class Pool:
     """An async context manager, for one event loop.
 
     urls: of servers that answer alike, with or without /v1; key: sent as a Bearer token, or one for each
-    url; timeout_s: for one try; max_retries: further tries of a request that fails at servers that are
-    well; patience_s: how long to wait while no server takes requests; alive: called twice a second while
-    there are requests, returns a reason for giving up at once, or None; tell: gets a line for every change.
+    url; timeout_s: for one try; max_retries: further tries of a request that fails at healthy servers;
+    patience_s: how long to wait while no server takes requests; alive: called twice a second while there are
+    requests, returns a reason for giving up at once, or None; tell: gets a line for every change.
 
     Raises ValueError for no url, or one that is none.
     """
@@ -87,25 +89,23 @@ class Pool:
         if not urls:
             raise ValueError("url names no server; expected one URL or more")
         keys = key if isinstance(key, Mapping) else dict.fromkeys(urls, key)
-        self._servers = [
-            PoolServer(own, keys.get(url)) for own, url in {base_url(u): u for u in urls}.items()
-        ]
+        by_address = {base_url(url): url for url in urls}
+        self._servers = [PoolServer(address, keys.get(url)) for address, url in by_address.items()]
         self._timeout_s = timeout_s
         self._max_retries = max_retries
         self._patience_s = patience_s
         self._alive = alive
-        self._tell = tell
+        self.tell = tell
         self._pace = pace or Pace()
         self._turns = itertools.count(1)
-        self._random = random.Random()
 
     async def __aenter__(self) -> Self:
         # A connection for each request: one kept alive may be closed by its server just as it is used again,
         # which looks like a server that dies.
-        self._session = new_session(limit=most_connections(), keep_alive=False)
+        self._session = new_session(limit=_most_connections(), keep_alive=False)
         self._looks = new_session(keep_alive=False)  # never behind requests that wait for a connection
         self._watch = Watch(self._servers, self._looks, patience_s=self._patience_s, alive=self._alive,
-                            tell=self._tell, pace=self._pace)  # fmt: skip
+                            tell=self.tell, pace=self._pace)  # fmt: skip
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,14 +125,21 @@ class Pool:
     ) -> PoolResponse:
         """`post` for any method and body. repeat: also for what a server answers, as `post` does; else
         every answer is as good as another, JSON or not."""
-        request = _Request(method, path, data, repeat, began=asyncio.get_running_loop().time())
+        began = asyncio.get_running_loop().time()
+        request = _Request(method, path, data, repeat)
         self._watch.num_open += 1
         try:
             while not await self._attempt(request):
                 pass
         finally:
             self._watch.num_open -= 1
-        return request.exchange(asyncio.get_running_loop().time())
+        reply, body = request.reply, request.reply.tree
+        if body is None:
+            kind = "server_error" if reply.status else "connection_error"
+            body = {"error": {"message": reply.failure, "type": kind, "param": None, "code": None}}
+        status = 0 if repeat and reply.is_broken else reply.status
+        seconds = asyncio.get_running_loop().time() - began
+        return PoolResponse(status, body, request.url, request.attempts, seconds, reply.headers, reply.data)
 
     async def _attempt(self, request: _Request) -> bool:
         """Send it once more; whether that was the end of it. Raises ServersGone."""
@@ -148,22 +155,25 @@ class Pool:
             request.reply = reply
             if request.is_answer(reply):
                 return True
-            well = reply.status in OF_A_WELL_SERVER or reply.is_good or await self._watch.judge(server)
+            healthy = (
+                reply.status in OF_A_HEALTHY_SERVER or reply.is_success or await self._watch.judge(server)
+            )
         finally:
             server.load -= 1
-        if well and reply.code != NOT_READY:
-            if request.failed(server, self._max_retries):
+        if not healthy or reply.code == NOT_READY:
+            if request.moved(server, server.reason or reply.failure, self._pace.max_moves):
                 return True
-        elif request.moved(server, server.reason or _words(reply), self._pace.max_moves):
+        elif request.failed(server, self._max_retries):
             return True
-        if well:
+        if healthy:
             await asyncio.wait([self._watch.gone], timeout=self._wait_s(request.failures.total(), reply))
         return False
 
     async def _fly(self, server: PoolServer, request: _Request) -> HttpReply | None:
         """What the server answers; None where it went, or all ended, before it did."""
-        asked = ask(self._session, request.method, server, request.path, request.data, self._timeout_s)
-        flight = asyncio.create_task(asked)
+        flight = asyncio.create_task(
+            ask(self._session, request.method, server, request.path, request.data, self._timeout_s)
+        )
         server.flights.add(flight)
         try:
             await asyncio.wait([flight])
@@ -173,19 +183,20 @@ class Pool:
         return None if flight.cancelled() else flight.result()
 
     def _wait_s(self, count: int, reply: HttpReply) -> float:
-        own = min(self._pace.longest, self._pace.first * 2 ** min(count - 1, 30))
-        return max(min(self._pace.longest_asked, reply.retry_after_s), own * self._random.uniform(0.5, 1.5))
+        doubled = min(self._pace.longest, self._pace.first * 2 ** min(count - 1, 30))
+        return max(
+            min(self._pace.longest_retry_after, reply.retry_after_s), doubled * random.uniform(0.5, 1.5)
+        )
 
 
 @dataclass
 class _Request:
-    """One request on its way. tries, moves: failures that are its own, and those of servers."""
+    """One request on its way. tries: failures of its own; moves: of servers; failures: both, by server."""
 
     method: str
     path: str
     data: bytes | None
     repeat: bool
-    began: float
     attempts: int = 0
     tries: int = 0
     moves: int = 0
@@ -195,7 +206,7 @@ class _Request:
 
     def is_answer(self, reply: HttpReply) -> bool:
         """Whether it is to be given back and not sent again."""
-        return reply.status != 0 and not (self.repeat and (reply.status in REPEATED or _is_broken(reply)))
+        return reply.status != 0 and not (self.repeat and (reply.status in REPEATED or reply.is_broken))
 
     def failed(self, server: PoolServer, max_retries: int) -> bool:
         """Count a try; whether it was the last."""
@@ -214,26 +225,13 @@ class _Request:
         )
         return True
 
-    def exchange(self, now: float) -> PoolResponse:
-        reply, seconds = self.reply, now - self.began
-        status = 0 if self.repeat and _is_broken(reply) else reply.status
-        return PoolResponse(status, _body(reply), self.url, self.attempts, seconds, reply.headers, reply.data)
 
-
-def _is_broken(reply: HttpReply) -> bool:
-    return reply.is_good and reply.tree is None
-
-
-def _body(reply: HttpReply) -> dict[str, Any]:
-    """The answer, or what stands for it where there is none."""
-    if reply.tree is not None:
-        return reply.tree
-    kind = "server_error" if reply.status else "connection_error"
-    return {"error": {"message": _words(reply), "type": kind, "param": None, "code": None}}
-
-
-def _words(reply: HttpReply) -> str:
-    if reply.status == 0:
-        return reply.fault
-    said = "a body that is no JSON object" if reply.is_good else "the answer"
-    return f"HTTP {reply.status}, {said}: {reply.text!r}"
+def _most_connections() -> int:
+    """Half of the files that this process may have open, once it may have as many as the system allows;
+    a relay takes the other half. Without that a thousand requests end as "too many open files"."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    return MAX_FILES // 2 if soft == resource.RLIM_INFINITY else max(16, soft // 2 - 64)

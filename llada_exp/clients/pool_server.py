@@ -1,7 +1,7 @@
-"""One server as a client sees it: one request to it, and what its /health says.
+"""One server of a pool: one request to it, and what its /health says.
 
-Knows HTTP and what our own /health answers; a server of another make may have none. Decides nothing:
-whom to ask, and how often, is the pool's business.
+Knows HTTP and what our own /health answers; a server of another make may have none. Decides nothing: whom to
+ask, and how often, is the pool's business.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import email.utils
 import json
 import math
 import os
-import resource
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,12 +26,11 @@ UP, CLOSED, DOWN = "up", "closed", "down"
 
 PAUSE_S = 0.2
 MAX_TEXT = 300
-MAX_FILES = 2**16
 
 
 @dataclass(frozen=True)
 class HttpReply:
-    """What came back. status 0: no whole answer; fault says why."""
+    """What came back. status 0: no whole answer; fault says why; refused: nothing listens there."""
 
     status: int = 0
     data: bytes = b""
@@ -41,7 +39,7 @@ class HttpReply:
     refused: bool = False
 
     @property
-    def is_good(self) -> bool:
+    def is_success(self) -> bool:
         return 200 <= self.status < 300
 
     @cached_property
@@ -54,9 +52,17 @@ class HttpReply:
         return tree if isinstance(tree, dict) else None
 
     @property
-    def text(self) -> str:
-        """The body's beginning."""
-        return self.data[:MAX_TEXT].decode(errors="replace")
+    def is_broken(self) -> bool:
+        """A success without the JSON object that it should bring."""
+        return self.is_success and self.tree is None
+
+    @property
+    def failure(self) -> str:
+        """Why it is no answer, with the beginning of what came instead."""
+        if self.status == 0:
+            return self.fault
+        what = "a body that is no JSON object" if self.is_success else "the answer"
+        return f"HTTP {self.status}, {what}: {self.data[:MAX_TEXT].decode(errors='replace')!r}"
 
     @property
     def code(self) -> Any:
@@ -66,31 +72,22 @@ class HttpReply:
 
     @property
     def retry_after_s(self) -> float:
-        """Seconds; 0 where it is not said, or not understood. A date is understood, too."""
-        said = self.headers.get("Retry-After", "")
+        """By its header, seconds or a date; 0 without one that makes sense."""
+        text = self.headers.get("Retry-After", "")
         try:
-            seconds = float(said)
+            seconds = float(text)
         except ValueError:
             try:
-                seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+                seconds = email.utils.parsedate_to_datetime(text).timestamp() - time.time()
             except ValueError:
                 return 0.0
         return max(0.0, seconds) if math.isfinite(seconds) else 0.0
 
 
-@dataclass(frozen=True)
-class Health:
-    """reason: why not UP; instance: the process that answered, where it says that it is ready."""
-
-    state: str
-    reason: str = ""
-    instance: str | None = None
-
-
 class PoolServer:
-    """State only. load: requests that are at it, or whose failure is being judged; flights: the tasks of
-    those at it; turn: when it was last picked; seen_at: when the last finished look at its health began;
-    look: one that is going on."""
+    """State only. instance: the process that was ready there; load: requests that are at it, or whose failure
+    is being judged; flights: the tasks of those at it; turn: when it was last picked; look: held by who looks
+    at its health; looked_at: when the last finished look began."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
         self.url = url
@@ -101,24 +98,8 @@ class PoolServer:
         self.load = 0
         self.turn = 0
         self.flights: set[asyncio.Task[HttpReply]] = set()
-        self.look: asyncio.Task[None] | None = None
-        self.seen_at = -math.inf
-
-    def tasks(self) -> Iterator[asyncio.Task[Any]]:
-        yield from self.flights
-        if self.look is not None:
-            yield self.look
-
-
-def most_connections() -> int:
-    """Half of the files that this process may have open, once it may have as many as the system allows;
-    a relay takes the other half. Without that a thousand requests end as "too many open files"."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return MAX_FILES // 2 if soft == resource.RLIM_INFINITY else max(16, soft // 2 - 64)
+        self.look = asyncio.Lock()
+        self.looked_at = -math.inf
 
 
 async def ask(
@@ -132,22 +113,20 @@ async def ask(
     """One request, once. Raises nothing for whatever happens to it. Redirections are not followed: a
     POST would arrive as a GET."""
     headers = server.headers | ({"Content-Type": "application/json"} if data is not None else {})
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
-        async with (
-            asyncio.timeout(timeout_s),
-            session.request(
-                method, server.url + path, data=data, headers=headers, allow_redirects=False
-            ) as answer,
-        ):
-            return HttpReply(answer.status, await answer.read(), answer.headers)
+        async with session.request(
+            method, server.url + path, data=data, headers=headers, allow_redirects=False, timeout=timeout
+        ) as response:
+            return HttpReply(response.status, await response.read(), response.headers)
     except TimeoutError:
         return HttpReply(fault=f"no whole answer within {timeout_s:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-        return HttpReply(fault=_reason(inner), refused=isinstance(inner, ConnectionRefusedError))
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        return HttpReply(fault=_fault(cause), refused=isinstance(cause, ConnectionRefusedError))
 
 
-def _reason(error: Exception) -> str:
+def _fault(error: Exception) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "connection closed"
     if isinstance(error, OSError) and error.errno and error.errno > 0:
@@ -155,29 +134,27 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:MAX_TEXT]
 
 
-async def ask_health(session: aiohttp.ClientSession, server: PoolServer, timeout_s: float) -> Health:
-    """How a server is. A refused connection is final; for whatever else does not answer a second look
-    decides, as a machine that is busy, here or there, may miss a beat."""
+async def look_at(session: aiohttp.ClientSession, server: PoolServer, timeout_s: float) -> tuple[str, str]:
+    """UP, CLOSED or DOWN by its /health, and why it is not UP.
+
+    A refused connection is final; for whatever else does not answer a second look decides, as a machine that
+    is busy, here or there, may miss a beat. degraded (fewer workers than there should be) takes requests. So
+    does starting, of a server that was ready before: it starts a worker anew, and queues what comes; another
+    one takes nothing yet. Whatever a server without /health answers, it is there.
+    """
     reply = await ask(session, "GET", server, "/health", None, timeout_s)
     if reply.status == 0 and not reply.refused:
         await asyncio.sleep(PAUSE_S)
         reply = await ask(session, "GET", server, "/health", None, timeout_s)
     if reply.status == 0:
-        return Health(DOWN, reply.fault)
-    return _read(reply, server)
-
-
-def _read(reply: HttpReply, server: PoolServer) -> Health:
-    """degraded: fewer workers than there should be, and requests are taken. starting: a server that was
-    ready before starts a worker anew, and queues what comes; another one takes nothing yet. Whatever a
-    server without /health answers, it is there."""
+        return DOWN, reply.fault
     tree = reply.tree or {}
     status, instance = tree.get("status"), tree.get("instance_id")
-    if reply.is_good:
-        return Health(UP, instance=instance if isinstance(instance, str) else None)
-    if reply.status < 500 or status == "degraded":
-        return Health(UP)
-    if status == "starting" and instance is not None and instance == server.instance:
-        return Health(UP)
-    said = f": {status}" if isinstance(status, str) else ""
-    return Health(CLOSED, f"/health says {reply.status}{said}"[:MAX_TEXT])
+    if reply.is_success:
+        server.instance = instance if isinstance(instance, str) else server.instance
+        return UP, ""
+    restarts = status == "starting" and instance is not None and instance == server.instance
+    if reply.status < 500 or status == "degraded" or restarts:
+        return UP, ""
+    word = f": {status}" if isinstance(status, str) else ""
+    return CLOSED, f"/health says {reply.status}{word}"[:MAX_TEXT]

@@ -1,4 +1,4 @@
-"""Keeps an eye on several servers: which take requests, which went, and when it is time to give up.
+"""Watches the servers of a pool: which take requests, which went, and when it is time to give up.
 
 A server that has work, or should come back, is asked for its /health every few seconds; alive() may know
 better, as of a process of one's own. Knows what runs at each server only as tasks to cancel.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from llada_exp.clients.pool_server import CLOSED, DOWN, UP, Health, PoolServer, ask_health
+from llada_exp.clients.pool_server import CLOSED, DOWN, UP, PoolServer, look_at
 
 
 class ServersGone(RuntimeError):
@@ -22,13 +22,13 @@ class ServersGone(RuntimeError):
 @dataclass(frozen=True)
 class Pace:
     """Intervals in seconds. first, longest: between tries of a request, which double, times 0.5 to 1.5 by
-    chance; longest_asked: that a Retry-After is followed; poll: between looks at /health; health: for its
+    chance; longest_retry_after: that one is followed; poll: between looks at /health; health: for its
     answer; tick: between calls of alive(); tell: between lines of a wait. max_moves: servers that may go
     while they have a request, before it is suspected of ending them."""
 
     first: float = 0.5
     longest: float = 30.0
-    longest_asked: float = 300.0
+    longest_retry_after: float = 300.0
     poll: float = 2.0
     health: float = 5.0
     tick: float = 0.5
@@ -64,16 +64,15 @@ class Watch:
         self.gone: asyncio.Future[str] = self._loop.create_future()
         self._news = asyncio.Event()
         self._stuck_since: float | None = None
-        self._told_at = 0.0
+        self._last_line_at = 0.0
         self._tasks = [asyncio.create_task(work) for work in (self._mind(), *map(self._poll, servers))]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
     async def close(self) -> None:
-        tasks = [*self._tasks, *(task for server in self.servers for task in server.tasks())]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def ready(self) -> list[PoolServer]:
         """Those that take requests, once there is one. Raises ServersGone."""
@@ -88,40 +87,31 @@ class Watch:
         """Whether it takes requests, by a look that begins no earlier than now; all who ask at once
         share one."""
         now = self._loop.time()
-        while server.seen_at < now and not self.gone.done():
-            if server.look is None:
-                server.look = asyncio.create_task(self._look(server))
-                server.look.add_done_callback(self._ended)
-            await asyncio.wait([server.look])
+        async with server.look:
+            if server.looked_at < now and not self.gone.done():
+                began = self._loop.time()
+                self._note(server, *await look_at(self._session, server, self._pace.health))
+                server.looked_at = began
         return server.state == UP
 
-    async def _look(self, server: PoolServer) -> None:
-        began = self._loop.time()
-        try:
-            self._note(server, await ask_health(self._session, server, self._pace.health))
-            server.seen_at = began
-        finally:
-            server.look = None
-
-    def _note(self, server: PoolServer, health: Health) -> None:
+    def _note(self, server: PoolServer, state: str, reason: str) -> None:
         """Take over what was seen; act and tell where it is new."""
-        was, server.state, server.reason = server.state, health.state, health.reason
-        server.instance = health.instance or server.instance
-        if was == server.state:
+        before, server.state, server.reason = server.state, state, reason
+        if state == before:
             return
-        if server.state == DOWN:
+        if state == DOWN:
             _cancel(server)
-        elif server.state == UP:  # be it for less than a tick
+        elif state == UP:  # be it for less than a tick
             self._stuck_since = None
         others = any(other.state == UP for other in self.servers)
         where = "go to the others" if others else f"wait up to {self._patience_s:g} s for a server"
         moved = f": its {server.load} requests {where}" if server.load else ""
         words = {
             UP: "takes requests again",
-            CLOSED: f"takes no new requests ({server.reason})",
-            DOWN: f"does not answer ({server.reason}){moved}",
+            CLOSED: f"takes no new requests ({reason})",
+            DOWN: f"does not answer ({reason}){moved}",
         }
-        self._tell(f"{server.url} {words[server.state]}")
+        self._tell(f"{server.url} {words[state]}")
         self._wake()
 
     async def _poll(self, server: PoolServer) -> None:
@@ -144,13 +134,13 @@ class Watch:
             return
         now = self._loop.time()
         if self._stuck_since is None:
-            self._stuck_since = self._told_at = now
+            self._stuck_since = self._last_line_at = now
         waited = now - self._stuck_since
         reasons = "; ".join(f"{server.url}: {server.reason}" for server in self.servers)
         if waited >= self._patience_s:
             self._give_up(f"no server took requests for {self._patience_s:g} s: {reasons}")
-        elif now - self._told_at >= self._pace.tell:
-            self._told_at = now
+        elif now - self._last_line_at >= self._pace.tell:
+            self._last_line_at = now
             self._tell(
                 f"{self.num_open} requests have waited {waited:.0f} of {self._patience_s:g} s "
                 f"for a server: {reasons}"

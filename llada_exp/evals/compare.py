@@ -53,8 +53,8 @@ def compare(a: Sequence[Answer], b: Sequence[Answer], common: bool = False) -> l
     """
     names = [n for n in dict.fromkeys(x.benchmark for x in a) if any(x.benchmark == n for x in b)]
     if not names:
-        told = [", ".join(sorted({x.benchmark for x in own})) or "nothing" for own in (a, b)]
-        raise ValueError(f"no benchmark in common: {told[0]} and {told[1]}")
+        of_a, of_b = (", ".join(sorted({x.benchmark for x in run})) or "nothing" for run in (a, b))
+        raise ValueError(f"no benchmark in common: {of_a} and {of_b}")
     return [
         _one(name, [x for x in a if x.benchmark == name], [x for x in b if x.benchmark == name], common)
         for name in names
@@ -71,25 +71,25 @@ def _one(name: str, a: Sequence[Answer], b: Sequence[Answer], common: bool) -> C
         )
     if any(first[i][0].question != second[i][0].question for i in ids):
         raise ValueError(f"{name}: the same ids stand for different questions; these are different problems")
-    counts = {len(own[i]) for own in (first, second) for i in ids}
+    counts = {len(run[i]) for run in (first, second) for i in ids}
     if len(counts) != 1:
         raise ValueError(f"{name}: samples a problem differ: {', '.join(map(str, sorted(counts)))}")
     (k,) = counts
-    x, y = ([right(own[i]) / k for i in ids] for own in (first, second))
+    x, y = ([right(run[i]) / k for i in ids] for run in (first, second))
     same = [p.response == q.response for i in ids for p, q in zip(first[i], second[i], strict=True)]
-    told = paired([s == 1 for s in x], [s == 1 for s in y]) if k == 1 else paired_means(x, y)
+    test = paired([s == 1 for s in x], [s == 1 for s in y]) if k == 1 else paired_means(x, y)
     return Comparison(
         benchmark=name,
         num_problems=len(ids),
         num_samples=k,
         accuracy_a=sum(x) / len(ids),
         accuracy_b=sum(y) / len(ids),
-        difference=told.difference,
-        low=told.low,
-        high=told.high,
+        difference=test.difference,
+        low=test.low,
+        high=test.high,
         gained=sum(q > p for p, q in zip(x, y, strict=True)),
         lost=sum(q < p for p, q in zip(x, y, strict=True)),
-        p_value=told.p_value,
+        p_value=test.p_value,
         test="McNemar, exact" if k == 1 else "sign flips",
         same_text=sum(same) / len(same),
     )
@@ -120,14 +120,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("b", type=Path, help="the other's")
     parser.add_argument("--common", action="store_true", help="only problems that both have")
     parser.add_argument("--json", action="store_true", help="one JSON object a benchmark")
-    own = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        found = compare(read_run(own.a), read_run(own.b), own.common)
+        comparisons = compare(read_run(args.a), read_run(args.b), args.common)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for comparison in found:
-        print(json.dumps(asdict(comparison)) if own.json else line(comparison))
+    for comparison in comparisons:
+        print(json.dumps(asdict(comparison)) if args.json else line(comparison))
     return 0
 
 

@@ -16,28 +16,29 @@ from llada_exp.decoding import ALIASES, DecodingError, describe, resolve
 from llada_exp.types import DECLARATIONS, DECODING_FIELDS, DecodingParams
 
 
-def difference(asked: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> str | None:
+def difference(fields: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> str | None:
     """The first field that some response was decoded otherwise in, and how many; None where there is none.
 
-    asked: fields of the requests, by the server's names; `stop` and others, a user's, are passed over.
-    used:  the effective parameters of each response that tells them.
+    fields: of the requests, by the server's names; `stop` and others, a user's, are passed over.
+    used:   the effective parameters of each response that tells them.
     """
     names = {*DECODING_FIELDS, *ALIASES} - {"stop"}
-    named = {
-        name: _whole(name, value) for name, value in asked.items() if name in names and value is not None
+    request = {
+        name: _whole(name, value) for name, value in fields.items() if name in names and value is not None
     }
-    expected = [_expected(named, response) for response in used]
-    for text in expected:
-        if isinstance(text, str):
-            return text
-    for name in dict.fromkeys([*named, *DECODING_FIELDS]):
+    pairs = []
+    for response in used:
+        expected = _expected(request, response)
+        if isinstance(expected, str):
+            return expected
+        pairs.append((expected, response))
+    for name in dict.fromkeys([*request, *DECODING_FIELDS]):
         others: Counter[str] = Counter()
-        for wanted, response in zip(expected, used, strict=True):
-            assert isinstance(wanted, dict)
-            there = name in response or name in named
-            if there and name in wanted and not _same(response.get(name), wanted[name]):
+        for expected, response in pairs:
+            is_comparable = name in expected and (name in response or name in request)
+            if is_comparable and not _same(response.get(name), expected[name]):
                 others[repr(response.get(name))] += 1
-                value = named.get(name, wanted[name])
+                value = request.get(name, expected[name])
         if others:
             shown = ", ".join(f"{other} in {count}" for other, count in others.most_common(3))
             return (
@@ -47,7 +48,7 @@ def difference(asked: Mapping[str, Any], used: Sequence[Mapping[str, Any]]) -> s
     return None
 
 
-def _expected(named: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any] | str:
+def _expected(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, Any] | str:
     """What a response must say of each field, what was asked and plays no part included; a text where no
     response could be right."""
     fields = {name: response[name] for name in DECODING_FIELDS if name in response}
@@ -56,12 +57,12 @@ def _expected(named: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str
     except DecodingError as error:
         return f"the server says that it used a decoding that there is not: {error}"
     try:
-        decoding = resolve(named, preset)
+        decoding = resolve(request, preset)
     except DecodingError as error:
-        if error.field in named and not _same(response.get(error.field), named[error.field]):
-            return {error.field: named[error.field]}
+        if error.field in request and not _same(response.get(error.field), request[error.field]):
+            return {error.field: request[error.field]}
         return str(error)
-    return describe(decoding.params) | {name: named[name] for name in decoding.unused}
+    return describe(decoding.params) | {name: request[name] for name in decoding.unused}
 
 
 def _whole(name: str, value: Any) -> Any:
@@ -70,7 +71,7 @@ def _whole(name: str, value: Any) -> Any:
     return int(value) if is_count and isinstance(value, float) and value.is_integer() else value
 
 
-def _same(used: Any, wanted: Any) -> bool:
-    if isinstance(wanted, float) and isinstance(used, float):
-        return math.isclose(used, wanted)
-    return used == wanted and isinstance(used, bool) == isinstance(wanted, bool)
+def _same(used: Any, expected: Any) -> bool:
+    if isinstance(expected, float) and isinstance(used, float):
+        return math.isclose(used, expected)
+    return used == expected and isinstance(used, bool) == isinstance(expected, bool)

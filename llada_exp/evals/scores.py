@@ -62,22 +62,14 @@ class Scores:
         return self.pass_at[self.num_samples] if self.num_samples > 1 else None
 
 
-def score_all(answers: Sequence[Answer]) -> list[Scores]:
-    """Of every benchmark there is, in the order of their first answers."""
-    by_name: dict[str, list[Answer]] = defaultdict(list)
-    for answer in answers:
-        by_name[answer.benchmark].append(answer)
-    return [score(own) for own in by_name.values()]
-
-
 def score(answers: Sequence[Answer]) -> Scores:
     """Scores of one benchmark's answers. Raises ValueError where problems differ in their number of
     samples: the run is not finished."""
     problems = by_problem(answers)
-    counts = Counter(len(own) for own in problems.values())
+    counts = Counter(len(samples) for samples in problems.values())
     if len(counts) != 1:
-        told = ", ".join(f"{n} problems with {k}" for k, n in sorted(counts.items()))
-        raise ValueError(f"answers are missing: of samples a problem, there are {told}")
+        numbers = ", ".join(f"{n} problems with {k}" for k, n in sorted(counts.items()))
+        raise ValueError(f"answers are missing: of samples a problem, there are {numbers}")
     (num_samples,) = counts
     groups = list(problems.values())
     came = [a for a in answers if a.verdict != FAILED]
@@ -86,10 +78,11 @@ def score(answers: Sequence[Answer]) -> Scores:
         benchmark=answers[0].benchmark,
         num_problems=len(groups),
         num_samples=num_samples,
-        accuracy=estimate([right(own) / num_samples for own in groups]),
-        majority=estimate([majority(own) for own in groups]) if num_samples > 1 else None,
+        accuracy=estimate([right(samples) / num_samples for samples in groups]),
+        majority=estimate([majority(samples) for samples in groups]) if num_samples > 1 else None,
         pass_at={
-            k: estimate([pass_at(k, num_samples, right(own)) for own in groups]) for k in ks(num_samples)
+            k: estimate([pass_at(k, num_samples, right(samples)) for samples in groups])
+            for k in ks(num_samples)
         },
         cut_off=_share(answers, lambda a: a.finish_reason == CUT_OFF),
         no_answer=_share(answers, lambda a: a.verdict == NO_ANSWER),
@@ -102,10 +95,10 @@ def score(answers: Sequence[Answer]) -> Scores:
 
 def by_problem(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
     """A problem's samples in their order."""
-    found: dict[str, list[Answer]] = defaultdict(list)
+    problems: dict[str, list[Answer]] = {a.problem: [] for a in answers}
     for answer in sorted(answers, key=lambda a: a.sample):
-        found[answer.problem].append(answer)
-    return {a.problem: found[a.problem] for a in answers}
+        problems[answer.problem].append(answer)
+    return problems
 
 
 def right(samples: Sequence[Answer]) -> int:
@@ -120,8 +113,8 @@ def majority(samples: Sequence[Answer]) -> float:
         if answer.predicted is not None:
             votes[vote(answer.predicted)].append(answer)
     most = max(map(len, votes.values()), default=0)
-    first = [own for own in votes.values() if len(own) == most]
-    return sum(any(a.correct for a in own) for own in first) / len(first) if first else 0.0
+    first = [same for same in votes.values() if len(same) == most]
+    return sum(any(a.correct for a in same) for same in first) / len(first) if first else 0.0
 
 
 def pass_at(k: int, n: int, num_right: int) -> float:
@@ -149,6 +142,5 @@ def _share(answers: Sequence[Answer], what: Callable[[Answer], bool]) -> float:
 
 
 def _total(answers: Sequence[Answer], what: Callable[[Answer], int | None]) -> int | None:
-    values = [what(a) for a in answers]
-    known = [v for v in values if v is not None]
-    return sum(known) if known and len(known) == len(values) else None
+    values = [value for a in answers if (value := what(a)) is not None]
+    return sum(values) if values and len(values) == len(answers) else None

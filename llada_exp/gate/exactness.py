@@ -17,15 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llada_exp.gate.oracle import Oracle, Proposal, probability, undefined
+from llada_exp.gate.oracle import Oracle, undefined
+from llada_exp.gate.oracle_rules import Proposal, probability
 from llada_exp.offline import Engine
 from llada_exp.tiny.tasks import TinyProblem
 from llada_exp.types import BlockCommit, DecodingParams, RequestOutput
 
-Say = Callable[[Sequence[int]], str]
+Decode = Callable[[Sequence[int]], str]
 
 TIE = 1e-4  # in logits
-MOST_TOLD = 3  # commits of a pass that differs
+NUM_SHOWN = 3  # commits of a pass that differs
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,22 @@ def exactness(
         raise ValueError(f"dtype is {engine.model.dtype}; expected float32, to compare ids, or exact=0")
     jobs = [
         (kind, name, problem)
-        for kind, own in settings.items()
+        for kind, by_name in settings.items()
         for problem in problems[kind]  # neighbours in the batch differ in setting
-        for name, params in own.items()
+        for name, params in by_name.items()
         if undefined(params) is None
     ]
     chats = [[{"role": "user", "content": problem.question}] for _, _, problem in jobs]
     each = [replace(settings[kind][name], trace=True) for kind, name, _ in jobs]
-    rows: dict[tuple[str, str], list[Checked]] = {(k, n): [] for k, own in settings.items() for n in own}
+    rows: dict[tuple[str, str], list[Checked]] = {
+        (kind, name): [] for kind, by_name in settings.items() for name in by_name
+    }
     if jobs:
         outputs = engine.chat(chats, each)
         for (kind, name, _), chat, params, output in zip(jobs, chats, each, outputs, strict=True):
             prompt = engine.tokenizer.encode_chat(chat)
             rows[kind, name].append(check(engine.model, prompt, params, output, engine.tokenizer.decode))
-    return [_sum(kind, name, settings[kind][name], own) for (kind, name), own in rows.items()]
+    return [_sum(kind, name, settings[kind][name], answers) for (kind, name), answers in rows.items()]
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,9 @@ class Checked:
 
 
 def check(
-    model: Any, prompt: Sequence[int], params: DecodingParams, output: RequestOutput, say: Say
+    model: Any, prompt: Sequence[int], params: DecodingParams, output: RequestOutput, decode: Decode
 ) -> Checked:
-    """Follow an answer's trace (`DecodingParams.trace`) with the oracle. say: how ids read."""
+    """Follow an answer's trace (`DecodingParams.trace`) with the oracle. decode: how ids read."""
     oracle, ties = Oracle(model, prompt, params), 0
     for number, step in enumerate(output.trace):
         if oracle.done:
@@ -96,9 +99,9 @@ def check(
             return Checked(number, ties, f"pass {number}: the engine masks {step.remasked} again")
         if theirs != (ours := proposal.commits()):
             if not is_tie(proposal, theirs):
-                return Checked(number, ties, f"pass {number}: {_apart(proposal, step, ours, say)}")
+                return Checked(number, ties, f"pass {number}: {_apart(proposal, step, ours, decode)}")
             ties += 1
-        if unsure := _unsure(proposal, step, say):
+        if unsure := _unsure(proposal, step, decode):
             return Checked(number, ties, f"pass {number}: {unsure}")
         oracle.commit(theirs)
     passes = len(output.trace)
@@ -123,32 +126,32 @@ def is_tie(proposal: Proposal, theirs: Mapping[int, int]) -> bool:
     return set(proposal.commits(nudges)) == set(theirs)
 
 
-def _unsure(proposal: Proposal, step: BlockCommit, say: Say) -> str | None:
+def _unsure(proposal: Proposal, step: BlockCommit, decode: Decode) -> str | None:
     """A committed token whose confidence is not the oracle's, by more than sums in another order move it."""
-    for place, token, confidence in zip(step.positions, step.token_ids, step.confidences, strict=True):
-        expected = probability(proposal.log_odds(place - proposal.start, token))
+    for position, token, confidence in zip(step.positions, step.token_ids, step.confidences, strict=True):
+        expected = probability(proposal.log_odds(position - proposal.start, token))
         if abs(confidence - expected) > TIE:
-            found = f"the engine commits {say([token])!r} at {place} with p {confidence:.6f}"
-            return f"{found}, which the oracle gives {expected:.6f}"
+            commit = f"the engine commits {decode([token])!r} at {position} with p {confidence:.6f}"
+            return f"{commit}, which the oracle gives {expected:.6f}"
     return None
 
 
-def _apart(proposal: Proposal, step: BlockCommit, ours: Mapping[int, int], say: Say) -> str:
+def _apart(proposal: Proposal, step: BlockCommit, ours: Mapping[int, int], decode: Decode) -> str:
     """What only one side commits: position, token, confidence."""
     theirs = dict(zip(step.positions, step.token_ids, strict=True))
-    confidence = dict(zip(step.positions, step.confidences, strict=True))
+    confidences = dict(zip(step.positions, step.confidences, strict=True))
 
-    def oracles(place: int) -> float:
-        return probability(proposal.log_odds(place - proposal.start, ours[place]))
+    def probability_of(position: int) -> float:
+        return probability(proposal.log_odds(position - proposal.start, ours[position]))
 
-    def told(own: Mapping[int, int], other: Mapping[int, int], sure: Callable[[int], float]) -> str:
-        apart = [p for p in sorted(own) if other.get(p) != own[p]]
-        words = [f"{say([own[p]])!r} at {p} (p {sure(p):.6f})" for p in apart[:MOST_TOLD]]
-        more = len(apart) - len(words)
-        return ", ".join(words) + (f" and {more} more" if more else "") or "nothing else"
+    def words(tokens: Mapping[int, int], other: Mapping[int, int], p: Callable[[int], float]) -> str:
+        apart = [i for i in sorted(tokens) if other.get(i) != tokens[i]]
+        shown = [f"{decode([tokens[i]])!r} at {i} (p {p(i):.6f})" for i in apart[:NUM_SHOWN]]
+        more = len(apart) - len(shown)
+        return ", ".join(shown) + (f" and {more} more" if more else "") or "nothing else"
 
-    engine = told(theirs, ours, confidence.__getitem__)
-    return f"the engine commits {engine}, the oracle {told(ours, theirs, oracles)}"
+    engine, oracle = words(theirs, ours, confidences.__getitem__), words(ours, theirs, probability_of)
+    return f"the engine commits {engine}, the oracle {oracle}"
 
 
 def _sum(kind: str, name: str, params: DecodingParams, checked: Sequence[Checked]) -> Exactness:

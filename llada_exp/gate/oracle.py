@@ -11,146 +11,24 @@ Letters: P prompt, G canvas, B block length, T = P + G, V vocabulary, H heads, D
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from llada_exp.gate.oracle_rules import RULES, Proposal
 from llada_exp.types import DECLARATIONS, DecodingParams
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
-"""Rules that are defined here, with their parameters. None of them revises a token."""
 CACHES = ("none", "prefix", "dual")
 DEFINED = {
     "max_tokens", "block_length", "canvas", "rule", "cache", "refresh", "refresh_window", "refresh_interval",
     "suffix_window", "ignore_eos", "early_eos", "ban_ids", "trace", "top_p", "top_k", "seed",
 }  # fmt: skip
-"""Other fields that are; the last three belong to sampling, and mean nothing without it. Whatever else there
-is stands at its default, or the request is not one for the oracle."""
+"""Fields that are defined beside those of the rules; the last three belong to sampling, and mean nothing
+without it. Whatever else there is stands at its default, or the request is not one for the oracle."""
 
 DECAY, POWER, WEIGHT = 0.8, 0.2, 0.7  # of `credit`
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What one pass says of the current block.
-
-    scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
-            NaN at decided positions. emittable: bool [V].
-    start:  answer position of the block's first (below 0 where the block holds the prompt's end).
-    moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
-    """
-
-    scores: Tensor
-    emittable: Tensor
-    start: int
-    first_masks: int
-    num_blocks: int
-    step: int
-    params: DecodingParams
-    moves: Mapping[int, Sequence[float]] = field(default_factory=dict)
-
-    @property
-    def open(self) -> list[int]:
-        """Undecided positions of the block, from 0."""
-        return torch.nonzero(~self.scores[:, 0].isnan()).flatten().tolist()
-
-    def best(self, position: int) -> int:
-        """The candidate of a position of the block: its most probable token that may be emitted."""
-        return int(self.scores[position].masked_fill(~self.emittable, -math.inf).argmax())
-
-    def log_odds(self, position: int, token: int) -> float:
-        """log p / (1 - p) of a token under the softmax over the whole vocabulary."""
-        others = self.scores[position].clone()
-        others[token] = -math.inf
-        return float(self.scores[position, token] - others.logsumexp(0))
-
-    def entropy(self, position: int) -> float:
-        """In nats: log Z - E[l], logits counted from the largest one, which so loses no digits near 0."""
-        behind, best = self.scores[position] - self.scores[position].max(), self.scores[position].argmax()
-        behind = behind[torch.arange(len(behind)) != best]
-        log_z = behind.exp().sum().log1p()
-        return float(log_z - ((behind - log_z).exp() * behind).sum())
-
-    def commits(self, nudges: Mapping[int, float] | None = None) -> dict[int, int]:
-        """Answer position -> token that the rule commits. nudges: by position of the block, how much surer
-        than it was (in log-odds, in nats), to ask what would have been."""
-        tokens = {i: self.best(i) for i in self.open}
-        nudges = dict.fromkeys(tokens, 0.0) | dict(nudges or {})
-        odds = {i: self.log_odds(i, token) + nudges[i] for i, token in tokens.items()}
-        return {self.start + i: tokens[i] for i in sorted(self._rule(odds, nudges))}
-
-    def _rule(self, odds: dict[int, float], nudges: Mapping[int, float]) -> set[int]:
-        own = self.params
-        if own.rule == "entropy":
-            return self._entropy_bounded(nudges)
-        order = sorted(odds, key=lambda i: (-odds[i], i))  # ties go to the lower position
-        p = {i: probability(odds[i]) for i in order}
-        sure = [p[i] for i in order]
-        if own.rule == "fixed":
-            return set(order[: max(1, self._quota())])
-        if own.rule in ("threshold", "credit"):
-            return {order[0]} | {i for i in order if p[i] >= own.threshold}
-        if own.rule == "factor":
-            count = 1
-            while count < len(sure) and sure[count] >= 1 - own.factor / (count + 2):
-                count += 1
-            return set(order[:count])
-        if own.rule == "frechet":
-            counts = range(1, len(sure) + 1)
-            enough = [n for n in counts if sum(sure[:n]) - (n - 1) - (1 - sure[n - 1]) >= own.delta]
-            return set(order[: max([1, *enough])])
-        if own.rule == "klass":
-            return {i for i in order if p[i] > own.threshold and self._settled(i, nudges[i])} or {order[0]}
-        assert own.rule == "hierarchical", own.rule
-        best_of_runs = {min(run, key=order.index) for run in _runs(sorted(odds))}
-        low = {i for i in best_of_runs if p[i] >= own.low_threshold}
-        return {order[0]} | low | {i for i in order if p[i] >= own.threshold}
-
-    def _entropy_bounded(self, nudges: Mapping[int, float]) -> set[int]:
-        """EB-Sampler, arXiv 2505.24857: sum of entropies less the largest of them <= gamma."""
-        entropy = {i: self.entropy(i) for i in self.open}
-        order = sorted(entropy, key=lambda i: (entropy[i] - nudges[i], i))
-        count = 1
-        while count < len(order):
-            first = [entropy[i] for i in order[: count + 1]]
-            if sum(first) - max(first) - count * nudges[order[count]] > self.params.gamma:
-                break
-            count += 1
-        return set(order[:count])
-
-    def _settled(self, position: int, nudge: float) -> bool:
-        """KLASS, arXiv 2511.05664. Logits moved by a nudge move a divergence d by sqrt(8 d) of it at most, to
-        first order."""
-        last = self.moves.get(position, ())[-self.params.history :]
-        small = [d - nudge * math.sqrt(8 * d) < self.params.kl_threshold for d in last]
-        return len(small) == self.params.history and all(small)
-
-    def _quota(self) -> int:
-        own = self.params
-        per_block = own.steps_per_block
-        if own.steps is not None:
-            per_block = math.ceil(own.steps / self.num_blocks)
-        if per_block is None:
-            return own.tokens_per_step or 1
-        return self.first_masks // per_block + (self.step < self.first_masks % per_block)
-
-
-def probability(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
-
-
-def _runs(positions: Sequence[int]) -> list[list[int]]:
-    """Neighbours together."""
-    runs: list[list[int]] = []
-    for i in positions:
-        if runs and runs[-1][-1] == i - 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return runs
 
 
 class Oracle:
@@ -171,7 +49,7 @@ class Oracle:
         self.row = torch.tensor([*prompt, *[model.special.mask] * (self.edges[-1] - len(prompt))])
         self.decided = torch.zeros(self.edges[-1] - len(prompt), dtype=torch.bool)
         self.step = 0  # of the block
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._kv: dict[int, tuple[Tensor, Tensor]] = {}
         self._credit = torch.zeros(0)
         self._before: dict[int, Tensor] = {}
         self._moves: dict[int, list[float]] = {}
@@ -282,7 +160,7 @@ class Oracle:
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             empty = k.new_zeros(len(self.row), *k.shape[1:])
-            keys, values = self._kept.setdefault(layer, (empty, empty.clone()))
+            keys, values = self._kv.setdefault(layer, (empty, empty.clone()))
             keys[first:last], values[first:last] = k, v
             shared = q.shape[1] // k.shape[1]  # heads of q that share one of k and v
             all_k, all_v = (x[:visible].repeat_interleave(shared, dim=1) for x in (keys, values))
@@ -304,15 +182,15 @@ class Oracle:
 
     def _forwarded(self, start: int, stop: int, visible: int) -> tuple[int, int]:
         """Row positions that a cached pass forwards; of the others, the K/V of their last pass are seen."""
-        own, block = self.params, self._block
+        params, block = self.params, self._block
         if self.step > 0:
-            return start, visible if own.cache == "prefix" else stop
+            return start, visible if params.cache == "prefix" else stop
         if self.kind != "full":  # K/V of the block before are final only now that all of it is decided
             return self.edges[block - 1] if block else 0, stop
-        if block > 0 and own.refresh == "window":
-            last = min(visible, stop + own.refresh_window) if own.suffix_window is None else visible
-            return max(0, start - own.refresh_window), last
-        if block > 0 and own.refresh == "prompt_every" and block % own.refresh_interval:
+        if block > 0 and params.refresh == "window":
+            last = min(visible, stop + params.refresh_window) if params.suffix_window is None else visible
+            return max(0, start - params.refresh_window), last
+        if block > 0 and params.refresh == "prompt_every" and block % params.refresh_interval:
             return self.num_prompt, visible
         return 0, visible
 
@@ -320,7 +198,7 @@ class Oracle:
 def undefined(params: DecodingParams) -> str | None:
     """Why the oracle does not decode such a request, or None."""
     if params.rule not in RULES:
-        return f"rule={params.rule}, which gate/oracle.py does not define"
+        return f"rule={params.rule}, which gate/oracle_rules.py does not define"
     if params.cache not in CACHES:
         return f"cache={params.cache}, which gate/oracle.py does not define"
     for name, declared in DECLARATIONS.items():
@@ -328,14 +206,3 @@ def undefined(params: DecodingParams) -> str | None:
         if name not in DEFINED and not declared.rules and value != declared.default:
             return f"{name}={value}"
     return None
-
-
-def decode(model: Any, prompt: Sequence[int], params: DecodingParams) -> tuple[list[int], int]:
-    """Ids of the answer, from decoding the whole canvas, and the passes that took."""
-    oracle, passes = Oracle(model, prompt, params), 0
-    while not oracle.done:
-        oracle.commit(oracle.propose().commits())
-        passes += 1
-    ids = oracle.answer()
-    assert ids is not None
-    return ids, passes

@@ -1,6 +1,6 @@
-"""What the gate measured of one setting on one kind of problem: compared, continued, kept, printed.
+"""What the gate measured of one setting on one kind of problem: compared, continued, read again.
 
-Knows answers that are right or wrong, and no engine.
+Knows answers that are right or wrong; no engine, no verdict and no print.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llada_exp import jsonl
-from llada_exp.gate import verdict
 from llada_exp.runs.statistics import Paired, Proportion, paired, proportion
 from llada_exp.types import RequestOutput
 
@@ -62,9 +61,9 @@ def joined(first: Outcome, rest: Outcome) -> Outcome:
     """Both parts of one setting's problems as one outcome, not yet compared."""
     parts = (first, rest)
     passes = [part.nfe * part.accuracy.n for part in parts]
-    tokens = [part.tpf * own for part, own in zip(parts, passes, strict=True)]
-    positions = [part.positions_per_token * own for part, own in zip(parts, tokens, strict=True)]
-    seconds = [own / part.output_throughput for part, own in zip(parts, tokens, strict=True)]
+    tokens = [part.tpf * nfe for part, nfe in zip(parts, passes, strict=True)]
+    positions = [part.positions_per_token * n for part, n in zip(parts, tokens, strict=True)]
+    seconds = [n / part.output_throughput for part, n in zip(parts, tokens, strict=True)]
     correct = first.correct + rest.correct
     return replace(
         first,
@@ -86,44 +85,18 @@ def against(vanilla: Outcome, other: Outcome) -> Outcome:
     return replace(other, versus=paired(vanilla.correct, other.correct), agreement=same / len(other.texts))
 
 
-def judged(outcome: Outcome, limits: verdict.Limits) -> verdict.Verdict:
-    """Of a setting; vanilla has nothing to be compared with."""
-    assert outcome.versus is not None
-    o, n = outcome, outcome.accuracy.n
-    return verdict.quality(o.setting, o.kind, outcome.versus, o.agreement, n, limits)
-
-
-def known_outcomes(path: Path, num_problems: int) -> dict[tuple[str, str], Outcome]:
-    """An earlier run's outcomes on as many problems or fewer, by kind and setting; the last of each. Raises
-    ValueError naming a file that holds none."""
-    found = {}
+def read_outcomes(path: Path) -> list[Outcome]:
+    """The rows of an outcomes.jsonl. Raises ValueError naming a file that holds others."""
+    outcomes = []
     try:
         for row in jsonl.read(path):
-            if len(row["correct"]) <= num_problems:
-                versus = None if row["versus"] is None else Paired(**row["versus"])
-                answers = {key: tuple(row[key]) for key in ("correct", "texts")}
-                own = {**row, **answers, "accuracy": Proportion(**row["accuracy"]), "versus": versus}
-                found[row["kind"], row["setting"]] = Outcome(**own)
+            parts = {
+                "accuracy": Proportion(**row["accuracy"]),
+                "versus": None if row["versus"] is None else Paired(**row["versus"]),
+                "correct": tuple(row["correct"]),
+                "texts": tuple(row["texts"]),
+            }
+            outcomes.append(Outcome(**{**row, **parts}))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"resume is {str(path)!r}; expected a gate's outcomes.jsonl ({error})") from None
-    return found
-
-
-HEADER = (
-    f"{'setting':<20} {'kind':<6} {'n':>4} {'accuracy % [95 %]':<20} {'vs vanilla [95 %]':<22} "
-    f"{'McNemar p':>9} {'same':>5} {'NFE':>6} {'TPF':>5} {'pos/tok':>8} {'tok/s':>7}  verdict"
-)
-
-
-def row(outcome: Outcome, limits: verdict.Limits | None = None) -> str:
-    """One line under `HEADER`; its verdict where limits are given."""
-    a, v = outcome.accuracy, outcome.versus
-    accuracy = f"{100 * a.value:5.1f} [{100 * a.low:.1f}, {100 * a.high:.1f}]"
-    versus = f"{100 * v.difference:+5.1f} [{100 * v.low:+.1f}, {100 * v.high:+.1f}]" if v else "-"
-    p_value = f"{v.p_value:.2g}" if v else "-"
-    return (
-        f"{outcome.setting:<20} {outcome.kind:<6} {a.n:>4} {accuracy:<20} {versus:<22} {p_value:>9} "
-        f"{100 * outcome.agreement:>4.0f}% {outcome.nfe:>6.1f} {outcome.tpf:>5.2f} "
-        f"{outcome.positions_per_token:>8.1f} {outcome.output_throughput:>7.0f}  "
-        f"{judged(outcome, limits).word if v and limits else '-'}"
-    )
+        raise ValueError(f"{path}: expected rows of llada_exp.gate ({error})") from None
+    return outcomes

@@ -10,73 +10,46 @@ is the gate's (gate/verdict.py); a setting passes where it does so on every kind
 from __future__ import annotations
 
 import argparse
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from llada_exp import jsonl
-from llada_exp.gate import verdict
-from llada_exp.gate.verdict import Limits
-from llada_exp.runs.statistics import Paired
+from llada_exp.gate.outcome import Outcome, read_outcomes
+from llada_exp.gate.report import figures, word
+from llada_exp.gate.verdict import PASS, Limits
 
-Row = dict[str, Any]
 HEADER = (
     "| kind | setting | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p | same text | "
     "NFE | TPF | positions per token | tokens/s | verdict |\n" + "| --- " * 12 + "|"
 )
 
 
-def read(paths: Iterable[Path]) -> list[Row]:
+def read(paths: Iterable[Path]) -> list[Outcome]:
     """Raises ValueError naming a file that holds no rows of the gate."""
-    rows: dict[tuple[str, str], Row] = {}
-    for path in paths:
-        try:
-            found = jsonl.read(path)
-            rows |= {(row["kind"], row["setting"]): row for row in found}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: expected rows of llada_exp.gate ({error})") from None
-    return list(rows.values())
+    return list({(o.kind, o.setting): o for path in paths for o in read_outcomes(path)}.values())
 
 
-def with_speed(rows: Sequence[Row], other: Sequence[Row]) -> list[Row]:
-    """`rows` with the tokens/s of `other`; None where it has none."""
-    speeds = {(row["kind"], row["setting"]): row["output_throughput"] for row in other}
-    return [{**row, "output_throughput": speeds.get((row["kind"], row["setting"]))} for row in rows]
+def with_speed(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> list[Outcome]:
+    """`outcomes` with the tokens/s of `others`; nan where there are none."""
+    speeds = {(o.kind, o.setting): o.output_throughput for o in others}
+    return [replace(o, output_throughput=speeds.get((o.kind, o.setting), math.nan)) for o in outcomes]
 
 
-def word(row: Row, limits: Limits) -> str:
-    """pass, fail or undecided; "-" of vanilla."""
-    if row["versus"] is None:
-        return "-"
-    n = row["accuracy"]["n"]
-    versus = Paired(**row["versus"])
-    return verdict.quality(row["setting"], row["kind"], versus, row["agreement"], n, limits).word
+def line(outcome: Outcome, limits: Limits) -> str:
+    cells = [outcome.kind, outcome.setting, *figures(outcome), word(outcome, limits)]
+    return f"| {' | '.join(cell.strip() for cell in cells)} |"
 
 
-def line(row: Row, limits: Limits) -> str:
-    a, v = row["accuracy"], row["versus"]
-    accuracy = f"{100 * a['num_correct'] / a['n']:.1f} [{100 * a['low']:.1f}, {100 * a['high']:.1f}]"
-    speed = "-" if row["output_throughput"] is None else f"{row['output_throughput']:.0f}"
-    versus, p_value = "-", "-"
-    if v is not None:
-        versus = f"{100 * v['difference']:+.1f} [{100 * v['low']:+.1f}, {100 * v['high']:+.1f}]"
-        p_value = f"{v['p_value']:.2g}"
-    return (
-        f"| {row['kind']} | {row['setting']} | {a['n']} | {accuracy} | {versus} | {p_value} | "
-        f"{100 * row['agreement']:.0f} % | {row['nfe']:.1f} | {row['tpf']:.2f} | "
-        f"{row['positions_per_token']:.1f} | {speed} | {word(row, limits)} |"
-    )
-
-
-def passing(rows: Sequence[Row], limits: Limits) -> list[str]:
+def passing(outcomes: Sequence[Outcome], limits: Limits) -> list[str]:
     """Settings that pass on every kind there is, the fewest positions per token (mean over kinds) first."""
-    kinds = {row["kind"] for row in rows}
-    good: dict[str, list[float]] = {}
-    for row in rows:
-        if word(row, limits) == verdict.PASS:
-            good.setdefault(row["setting"], []).append(row["positions_per_token"])
-    whole = {name: costs for name, costs in good.items() if len(costs) == len(kinds)}
-    return sorted(whole, key=lambda name: sum(whole[name]))
+    kinds = {o.kind for o in outcomes}
+    costs: defaultdict[str, list[float]] = defaultdict(list)
+    for o in outcomes:
+        if word(o, limits) == PASS:
+            costs[o.setting].append(o.positions_per_token)
+    return sorted((s for s in costs if len(costs[s]) == len(kinds)), key=lambda s: sum(costs[s]))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -88,19 +61,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--speed", type=Path, help="rows to take tokens/s from")
     parser.add_argument("--margin", type=float, default=2.0, help="points of accuracy (%(default)g)")
     parser.add_argument("--min-agreement", type=float, default=90.0, help="percent of texts (%(default)g)")
-    own = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        limits = Limits(own.margin, own.min_agreement)
-        rows = read(own.rows)
-        if own.speed is not None:
-            rows = with_speed(rows, read([own.speed]))
+        limits = Limits(args.margin, args.min_agreement)
+        outcomes = read(args.rows)
+        if args.speed is not None:
+            outcomes = with_speed(outcomes, read([args.speed]))
     except ValueError as error:
         parser.error(str(error))
-    print(HEADER)
-    for row in rows:
-        print(line(row, limits))
-    names = passing(rows, limits)
-    print(f"\nPass at {own.margin:g} points, cheapest first: {', '.join(names) or 'none'}")
+    print(HEADER, *(line(o, limits) for o in outcomes), sep="\n")
+    names = passing(outcomes, limits)
+    print(f"\nPass at {args.margin:g} points, cheapest first: {', '.join(names) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The gate's rule: pass, fail, or too few problems to tell. Counts in, words out; knows no engine.
+"""The gate's rule: pass, fail, or too few problems to tell. Measures in, words out; decodes nothing.
 
 A setting passes where two things are shown at 95 %, both against vanilla on the same problems:
     accuracy:  the low end of the paired interval of the difference is above -margin (non-inferiority);
@@ -13,10 +13,11 @@ Exactness has no interval: one pass that is not the oracle's is a failure.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llada_exp.gate.exactness import Exactness
+from llada_exp.gate.outcome import Outcome
 from llada_exp.runs.statistics import Z95, Paired, proportion
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
@@ -58,22 +59,56 @@ def fewest_problems(margin: float) -> int:
     return math.floor(Z95**2 * (100 / margin - 1)) + 1
 
 
-def quality(setting: str, kind: str, versus: Paired, agreement: float, n: int, limits: Limits) -> Verdict:
-    """versus: against vanilla on n problems; agreement: share of answers with vanilla's text."""
-    found = [_accuracy(versus, n, limits.margin), _agreement(agreement, n, limits.min_agreement)]
-    words = [word for word, _ in found]
+def verdicts(outcomes: Sequence[Outcome], exactnesses: Sequence[Exactness], limits: Limits) -> list[Verdict]:
+    """The gate's word on each: exactness where it has an oracle, quality where there is a comparison."""
+    exact = [exact_verdict(e) for e in exactnesses if e.undefined is None]
+    return exact + [quality_verdict(o, limits) for o in outcomes if o.versus is not None]
+
+
+def unjudged(outcomes: Sequence[Outcome], exactnesses: Sequence[Exactness]) -> list[Exactness]:
+    """Settings that the oracle does not decode, and that were not compared with vanilla either."""
+    compared = {(o.setting, o.kind) for o in outcomes}
+    return [e for e in exactnesses if e.undefined is not None and (e.setting, e.kind) not in compared]
+
+
+def failing(verdicts: Iterable[Verdict], undecided: str = FAIL) -> list[Verdict]:
+    """What the gate does not let through. undecided: `fail` or `pass`, what such a verdict counts as."""
+    words = {FAIL} if undecided == PASS else {FAIL, UNDECIDED}
+    return [verdict for verdict in verdicts if verdict.word in words]
+
+
+def exact_verdict(exactness: Exactness) -> Verdict:
+    """Of a setting that the oracle decodes."""
+    assert exactness.undefined is None
+    e = exactness
+    if e.num_equal == e.n:
+        return Verdict(e.setting, e.kind, PASS)
+    share = f"{e.num_equal} of {e.n} answers are the oracle's"
+    return Verdict(e.setting, e.kind, FAIL, f"not exact, {share}; {e.difference}")
+
+
+def quality_verdict(outcome: Outcome, limits: Limits) -> Verdict:
+    """Of a setting; vanilla has nothing to be compared with."""
+    assert outcome.versus is not None
+    n = outcome.accuracy.n
+    parts = [
+        _accuracy(outcome.versus, n, limits.margin),
+        _agreement(outcome.agreement, n, limits.min_agreement),
+    ]
+    words = [word for word, _ in parts]
     worst = next(word for word in (FAIL, UNDECIDED, PASS) if word in words)
-    return Verdict(setting, kind, worst, "; ".join(why for word, why in found if word != PASS))
+    why = "; ".join(why for word, why in parts if word != PASS)
+    return Verdict(outcome.setting, outcome.kind, worst, why)
 
 
 def _accuracy(versus: Paired, n: int, margin: float) -> tuple[str, str]:
     low, high = 100 * versus.low, 100 * versus.high
-    found = f"accuracy {100 * versus.difference:+.1f} points [{low:+.2f}, {high:+.2f}] against vanilla"
+    figures = f"accuracy {100 * versus.difference:+.1f} points [{low:+.2f}, {high:+.2f}] against vanilla"
     if low > -margin:
         return PASS, ""
     if high < -margin:
-        return FAIL, f"{found}, more than {margin:g} below it"
-    why = f"{found}: {n} problems cannot tell whether it stays within {margin:g}"
+        return FAIL, f"{figures}, more than {margin:g} below it"
+    why = f"{figures}: {n} problems cannot tell whether it stays within {margin:g}"
     if n < fewest_problems(margin):
         why += f" (if none is lost, {fewest_problems(margin)} can)"
     return UNDECIDED, why
@@ -82,25 +117,9 @@ def _accuracy(versus: Paired, n: int, margin: float) -> tuple[str, str]:
 def _agreement(agreement: float, n: int, least: float) -> tuple[str, str]:
     same = round(agreement * n)
     share = proportion([True] * same + [False] * (n - same))
-    found = f"vanilla's text in {100 * agreement:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+    figures = f"vanilla's text in {100 * agreement:.1f} % [{100 * share.low:.1f}, {100 * share.high:.1f}]"
     if 100 * share.low >= least or least == 0:
         return PASS, ""
     if 100 * share.high < least:
-        return FAIL, f"{found} of answers, expected {least:g} %"
-    return UNDECIDED, f"{found} of answers: {n} cannot tell whether it is {least:g} %"
-
-
-def exact(found: Exactness) -> Verdict | None:
-    """None where the oracle does not decode such a setting."""
-    if found.undefined is not None:
-        return None
-    if found.num_equal == found.n:
-        return Verdict(found.setting, found.kind, PASS)
-    share = f"{found.num_equal} of {found.n} answers are the oracle's"
-    return Verdict(found.setting, found.kind, FAIL, f"not exact, {share}; {found.difference}")
-
-
-def failing(verdicts: Iterable[Verdict], undecided: str = FAIL) -> list[Verdict]:
-    """What the gate does not let through. undecided: `fail` or `pass`, what such a verdict counts as."""
-    words = {FAIL} if undecided == PASS else {FAIL, UNDECIDED}
-    return [verdict for verdict in verdicts if verdict.word in words]
+        return FAIL, f"{figures} of answers, expected {least:g} %"
+    return UNDECIDED, f"{figures} of answers: {n} cannot tell whether it is {least:g} %"

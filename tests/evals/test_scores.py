@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llada_exp.evals.scores import majority, pass_at, score, score_all
+from llada_exp.evals.scores import majority, pass_at, score
 from tests.evals.samples import answer
 
 
@@ -53,11 +53,6 @@ def test_samples_of_a_problem_are_not_independent():
 def test_a_benchmark_that_misses_answers_is_refused():
     with pytest.raises(ValueError, match="1 problems with 1, 1 problems with 2"):
         score([answer(0, 0), answer(0, 1), answer(1, 0)])
-
-
-def test_benchmarks_are_scored_apart():
-    own = [answer(0), answer(0, benchmark="c", verdict="wrong")]
-    assert [(s.benchmark, s.accuracy.value) for s in score_all(own)] == [("b", 1.0), ("c", 0.0)]
 
 
 def votes(*predicted, right="7"):

@@ -19,9 +19,10 @@ from torch import Tensor
 from llada_exp import Engine, load_model
 from llada_exp.engine.batch import Batch
 from llada_exp.engine.decoder import Decoder
-from llada_exp.gate import verdict
-from llada_exp.gate.outcome import HEADER, Outcome, against, judged, row
-from llada_exp.gate.run import VANILLA, exact_row, measure, run_exact, verdicts
+from llada_exp.gate.measure import VANILLA, measure, measure_exactness
+from llada_exp.gate.outcome import Outcome, against
+from llada_exp.gate.report import HEADER, exact_row, row
+from llada_exp.gate.verdict import PASS, Limits, quality_verdict, verdicts
 from llada_exp.runs.statistics import proportion
 from llada_exp.tiny.evaluate import CANVAS
 from llada_exp.tiny.tasks import held_out
@@ -86,7 +87,7 @@ SOUND = {
     "dual_threshold_0.99": {"cache": "dual", "rule": "threshold", "threshold": 0.99},
     "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.99},
 }
-LIMITS = verdict.Limits()
+LIMITS = Limits()
 
 
 def known_vanilla(path: Path, kind: str, num_problems: int) -> Outcome:
@@ -117,14 +118,14 @@ def compare(
         for name in names or settings:
             make, own = settings[name]
             found = against(vanilla, outcome(name, make(), own))
-            said.append(judged(found, LIMITS))
+            said.append(quality_verdict(found, LIMITS))
             print(row(found, LIMITS), flush=True)
     for name in names or settings:
         make, own = settings[name]
-        exact = run_exact(make(), [kind], {name: own}, num_exact)
+        exact = measure_exactness(make(), [kind], {name: own}, num_exact)
         print(*(f"{exact_row(x)}, engine of {name}" for x in exact), sep="\n", flush=True)
         said += verdicts([], exact, LIMITS)
-    print(*(f"{one.word}: {one}" for one in said if one.word != verdict.PASS), sep="\n")
+    print(*(f"{one.word}: {one}" for one in said if one.word != PASS), sep="\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from llada_exp.engine.finish import finished
 from llada_exp.gate import verdict
 from llada_exp.gate.exactness import TIE, Exactness, check, is_tie
 from llada_exp.gate.oracle import Oracle, undefined
+from llada_exp.gate.verdict import Limits
 from llada_exp.rules import RULES, Commits
 from llada_exp.types import DecodingParams
 from tests.engine.test_invariance import params, prompts
@@ -208,9 +209,12 @@ def test_an_answer_ends_with_its_first_end():
 
 def test_one_answer_that_differs_fails_the_gate():
     found = Exactness("dual", "short", 8, 7, 100, 0, "answer 3, pass 5: ...")
-    said = verdict.exact(found)
+    said = verdict.exact_verdict(found)
     assert said.word == verdict.FAIL
     assert "7 of 8" in said.why
     assert "answer 3, pass 5" in said.why
-    assert verdict.exact(Exactness("dual", "short", 8, 8, 100, 2)).word == verdict.PASS
-    assert verdict.exact(Exactness("random", "short", 0, 0, 0, 0, None, "remasking=random")) is None
+    assert verdict.exact_verdict(Exactness("dual", "short", 8, 8, 100, 2)).word == verdict.PASS
+    assert (
+        verdict.verdicts([], [Exactness("random", "short", 0, 0, 0, 0, None, "remasking=random")], Limits())
+        == []
+    )

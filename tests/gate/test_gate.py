@@ -10,10 +10,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from llada_exp.decoding import describe
-from llada_exp.gate import run as gate
+from llada_exp.gate import measure
+from llada_exp.gate import settings as gate_settings
 from llada_exp.gate.exactness import Exactness
-from llada_exp.gate.outcome import Outcome, against, joined, known_outcomes
-from llada_exp.gate.verdict import Verdict
+from llada_exp.gate.outcome import Outcome, against, joined
+from llada_exp.gate.report import conclude
+from llada_exp.gate.run import earlier_outcomes
+from llada_exp.gate.verdict import Verdict, unjudged
 from llada_exp.runs.decoding_columns import values
 from llada_exp.runs.statistics import proportion
 from llada_exp.settings import conf_dir, validate
@@ -31,7 +34,7 @@ def measured(setting, correct=(True, False), first=0):
 def earlier(tmp_path):
     """Rows of two problems: vanilla and dual."""
     path = tmp_path / "outcomes.jsonl"
-    vanilla = measured(gate.VANILLA)
+    vanilla = measured(measure.VANILLA)
     rows = (vanilla, against(vanilla, measured("dual")))
     path.write_text("".join(json.dumps(asdict(x)) + "\n" for x in rows))
     return path
@@ -40,21 +43,21 @@ def earlier(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """What a run decodes: (setting, number of problems), every answer wrong."""
-    asked = []
+    runs = []
 
-    def measure(engine, kind, problems, setting, params):
-        asked.append((setting, len(problems)))
+    def decode(engine, kind, problems, setting, params):
+        runs.append((setting, len(problems)))
         return measured(setting, (False,) * len(problems), first=100)
 
-    monkeypatch.setattr(gate, "measure", measure)
-    return asked
+    monkeypatch.setattr(measure, "measure", decode)
+    return runs
 
 
 def test_a_resumed_gate_decodes_only_what_is_missing(earlier, decoded):
     """Prevents an interrupted run of an hour from starting over, and a row compared with another
     run's vanilla."""
     settings = {"dual": {"cache": "dual"}, "prefix": {"cache": "prefix"}}
-    found = gate.run(None, ["short"], settings, 2, known=known_outcomes(earlier, 2))
+    found = measure.measure_quality(None, ["short"], settings, 2, earlier=earlier_outcomes(earlier, 2))
     assert decoded == [("prefix", 2)]
     assert [o.setting for o in found] == ["vanilla", "dual", "prefix"]
     assert (found[1].versus.lost, found[1].agreement) == (0, 1.0)
@@ -63,14 +66,14 @@ def test_a_resumed_gate_decodes_only_what_is_missing(earlier, decoded):
 
 def test_an_undecided_run_goes_on_with_more_problems(earlier, decoded):
     """Prevents the way out of "too few problems" from costing the first ones again."""
-    found = gate.run(None, ["short"], {"dual": {}}, 5, known=known_outcomes(earlier, 5))
+    found = measure.measure_quality(None, ["short"], {"dual": {}}, 5, earlier=earlier_outcomes(earlier, 5))
     assert decoded == [("vanilla", 3), ("dual", 3)]
     assert [len(o.texts) for o in found] == [5, 5]
     assert found[1].correct == (True, False, False, False, False)
     assert (found[1].nfe, found[1].tpf, found[1].positions_per_token) == (2.0, 1.0, 3.0)
     assert found[1].output_throughput == pytest.approx(4.0)
     assert found[1].versus.difference == 0
-    assert known_outcomes(earlier, 1) == {}, "rows of more problems than asked for are another measurement"
+    assert earlier_outcomes(earlier, 1) == {}, "rows of more problems than asked for are another measurement"
 
 
 def test_joined_rows_weigh_each_problem_the_same():
@@ -83,7 +86,7 @@ def test_joined_rows_weigh_each_problem_the_same():
 def test_a_wrong_file_is_named(tmp_path):
     (tmp_path / "x").write_text("{}")
     with pytest.raises(ValueError, match=r"resume is .*x"):
-        known_outcomes(tmp_path / "x", 2)
+        earlier_outcomes(tmp_path / "x", 2)
 
 
 def command(tmp_path, *words):
@@ -128,7 +131,7 @@ def test_a_setting_that_is_too_coarse_fails_the_command(tmp_path):
 def test_the_exit_code(words, undecided, fail, code, capsys):
     """Prevents a gate that tells of a failure and exits with 0."""
     found = [Verdict(f"setting_{i}", "short", word, "so much") for i, word in enumerate(words)]
-    assert gate._conclude(found, undecided, fail) == code
+    assert conclude(found, undecided, fail) == code
     said = capsys.readouterr().out
     assert said.count("so much") == sum(word != "pass" for word in words), "every one is said"
     assert ("gate: pass" in said) == (fail and code == 0)
@@ -138,13 +141,13 @@ def test_the_exit_code(words, undecided, fail, code, capsys):
 def test_a_setting_that_nothing_judged_is_named_and_alone_is_no_pass(judged, code, capsys):
     """Prevents `gate: pass` of a rule that the oracle does not define and no problem was decoded by."""
     strange = Exactness(
-        "mine", "short", 0, 0, 0, 0, undefined="rule=mine, which gate/oracle.py does not define"
+        "mine", "short", 0, 0, 0, 0, undefined="rule=mine, which gate/oracle_rules.py does not define"
     )
-    left = gate.unjudged([Exactness("vanilla", "short", 1, 1, 9, 0), strange], [])
+    left = unjudged([], [Exactness("vanilla", "short", 1, 1, 9, 0), strange])
     found = [Verdict(name, "short", "pass") for name in judged]
-    assert gate._conclude(found, "fail", True, left) == code
+    assert conclude(found, "fail", True, left) == code
     assert "not judged: mine, short: no oracle (rule=mine, which" in capsys.readouterr().out
-    assert gate.unjudged([strange], [measured("mine")]) == []
+    assert unjudged([measured("mine")], [strange]) == []
 
 
 def test_the_preset_that_the_gate_runs_by_default_is_the_servers():
@@ -169,7 +172,7 @@ def test_the_preset_that_the_gate_runs_by_default_is_the_servers():
 )
 def test_a_bad_plan_is_named(own, match):
     with pytest.raises(ValueError, match=match):
-        gate.plans(**{"kinds": ["short"], "settings": {}, **own})
+        measure.plans(**{"kinds": ["short"], "settings": {}, **own})
 
 
 @pytest.mark.parametrize(
@@ -188,7 +191,7 @@ def test_a_bad_key_is_named(own, match):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = OmegaConf.to_container(compose("gate"))
     with pytest.raises(ValueError, match=match):
-        gate._checked({**tree, **own})
+        gate_settings.check({**tree, **own})
 
 
 @pytest.mark.parametrize(
@@ -204,17 +207,17 @@ def test_decoding_keys_name_the_setting_that_the_server_would_have(words):
         tree = OmegaConf.to_container(compose("gate", ["settings=none", *words]))
         server = validate(compose("serve", words)).decoding
     assert tree["settings"] == {}
-    params = gate.plans(["short"], gate.named_setting(tree))["short"]["decoding"]
-    length = server.max_tokens if "decoding.max_tokens=8" in words else gate.CANVAS["short"]
+    params = measure.plans(["short"], gate_settings.decoding_setting(tree))["short"]["decoding"]
+    length = server.max_tokens if "decoding.max_tokens=8" in words else measure.CANVAS["short"]
     assert values(describe(params)) == values(describe(replace(server, max_tokens=length)))
 
 
 def test_no_decoding_key_is_no_setting_and_a_bad_one_is_named():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        assert gate.named_setting(OmegaConf.to_container(compose("gate"))) == {}
+        assert gate_settings.decoding_setting(OmegaConf.to_container(compose("gate"))) == {}
         tree = OmegaConf.to_container(compose("gate", ["decoding.rule=quickly"]))
     with pytest.raises(ValueError, match=r"decoding\.rule is 'quickly'"):
-        gate.named_setting(tree)
+        gate_settings.decoding_setting(tree)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_a_preset_that_is_chosen_or_changed_is_judged(words, judged):
     """Prevents `gate preset.threshold=0.5` from passing the preset that the user did not ask about."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         tree = OmegaConf.to_container(compose("gate", words))
-    settings = gate.judged_settings(tree, words)
+    settings = gate_settings.judged_settings(tree, words)
     assert settings.keys() == judged
     if words == ["preset.threshold=0.5"]:
         assert (settings["decoding"]["rule"], settings["decoding"]["threshold"]) == ("credit", 0.5)
@@ -241,5 +244,5 @@ def test_a_preset_that_is_chosen_or_changed_is_judged(words, judged):
 def test_the_help_text_names_every_key_and_every_choice_of_settings():
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         text = compose("gate", return_hydra_config=True).hydra.help.template
-    for word in (*gate.KEYS, *(path.stem for path in (conf_dir() / "settings").glob("*.yaml"))):
+    for word in (*gate_settings.KEYS, *(path.stem for path in (conf_dir() / "settings").glob("*.yaml"))):
         assert word in text, f"--help does not tell of {word}"

@@ -1,25 +1,24 @@
 """The gate's rows as a table: what holds, and what does not."""
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 
 from llada_exp.gate import table
+from llada_exp.gate.outcome import Outcome
+from llada_exp.runs.statistics import Paired, Proportion
 
 LIMITS = table.Limits()
 
 
 def row(kind, setting, low, cost=10.0, agreement=1.0):
-    versus = None
-    if low is not None:
-        versus = {
-            "difference": low / 2, "low": low, "high": 0.0, "p_value": 0.5, "gained": 0, "lost": 1,
-        }  # fmt: skip
-    return {
-        "kind": kind, "setting": setting, "versus": versus, "agreement": agreement, "nfe": 2.0, "tpf": 3.0,
-        "positions_per_token": cost, "output_throughput": 100.0,
-        "accuracy": {"num_correct": 90, "n": 100, "low": 0.6, "high": 0.98},
-    }  # fmt: skip
+    versus = None if low is None else Paired(low / 2, low, 0.0, p_value=0.5, gained=0, lost=1)
+    return Outcome(
+        setting=setting, kind=kind, accuracy=Proportion(90, 100, 0.6, 0.98), versus=versus,
+        agreement=agreement, nfe=2.0, tpf=3.0, positions_per_token=cost, output_throughput=100.0,
+        correct=(), texts=(),
+    )  # fmt: skip
 
 
 def test_a_setting_must_pass_on_every_kind():
@@ -38,8 +37,8 @@ def test_a_setting_must_pass_on_every_kind():
 
 def test_later_rows_take_the_place_of_earlier_ones(tmp_path, capsys):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    first.write_text(json.dumps(row("short", "dual", -0.5)) + "\n")
-    second.write_text(json.dumps(row("short", "dual", -0.01)) + "\n")
+    first.write_text(json.dumps(asdict(row("short", "dual", -0.5))) + "\n")
+    second.write_text(json.dumps(asdict(row("short", "dual", -0.01))) + "\n")
     table.main([str(first), str(second)])
     out = capsys.readouterr().out
     assert out.count("| dual |") == 1
@@ -57,7 +56,7 @@ def test_a_wrong_file_is_named(tmp_path, capsys):
 
 def test_speed_comes_from_the_quiet_run():
     """Prevents tokens/s of a busy machine beside accuracies of a long run."""
-    quiet = [{**row("short", "dual", 0.0), "output_throughput": 777.0}]
+    quiet = [replace(row("short", "dual", 0.0), output_throughput=777.0)]
     fast, unknown = table.with_speed([row("short", "dual", 0.0), row("long", "dual", 0.0)], quiet)
     assert table.line(fast, LIMITS).endswith("| 777 | pass |")
     assert table.line(unknown, LIMITS).endswith("| - | pass |")

@@ -3,15 +3,17 @@
 import pytest
 
 from llada_exp.gate import verdict
+from llada_exp.gate.outcome import Outcome
 from llada_exp.gate.verdict import FAIL, PASS, UNDECIDED, Limits, fewest_problems
-from llada_exp.runs.statistics import paired
+from llada_exp.runs.statistics import paired, proportion
 
 
 def said(n, lost=0, gained=0, same=None, limits=None):
     a = [True] * (n - gained) + [False] * gained
     b = [False] * lost + [True] * (n - lost)
     share = (n if same is None else same) / n
-    return verdict.quality("mine", "short", paired(a, b), share, n, limits or Limits())
+    measured = Outcome("mine", "short", proportion(b), paired(a, b), share, 1.0, 1.0, 1.0, 1.0, (), ())
+    return verdict.quality_verdict(measured, limits or Limits())
 
 
 def test_few_problems_prove_nothing():

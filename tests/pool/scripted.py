@@ -28,7 +28,7 @@ def lasting_port() -> int:
 
 class Scripted:
     """`script`: what the next POSTs get, one after the other, and `default` what later ones get;
-    `health`: what /health gets. `bodies`: what was posted; `most`: the most posts at once."""
+    `health`: what /health gets. `bodies`: what was posted."""
 
     def __init__(self, *script: Step, default: Step | None = None) -> None:
         self.script = list(script)
@@ -36,7 +36,7 @@ class Scripted:
         self.health: Step = healthy
         self.bodies: list[dict] = []
         self.headers: list = []
-        self.now = self.most = self.port = self.num_left = 0
+        self.now = self.port = self.num_left = 0
 
     @property
     def url(self) -> str:
@@ -74,7 +74,6 @@ class Scripted:
         self.bodies.append(body)
         self.headers.append(request.headers)
         self.now += 1
-        self.most = max(self.most, self.now)
         try:
             return await (self.script.pop(0) if self.script else self.default)(self, body)
         except asyncio.CancelledError:

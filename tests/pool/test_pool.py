@@ -115,9 +115,12 @@ def test_the_key_goes_along_and_cookies_do_not():
     assert "Cookie" not in server.headers[1]
 
 
-def test_a_pool_of_no_server_is_refused():
-    with pytest.raises(ValueError, match="url names no server"):
-        Pool([], key=None, timeout_s=1, max_retries=1, patience_s=1)
+@pytest.mark.parametrize(
+    ("urls", "match"), [([], "url names no server"), (["nonsense"], "url is 'nonsense'")]
+)
+def test_a_pool_of_no_server_or_a_wrong_url_is_refused(urls, match):
+    with pytest.raises(ValueError, match=match):
+        Pool(urls, key=None, timeout_s=1, max_retries=1, patience_s=1)
 
 
 # -- several servers

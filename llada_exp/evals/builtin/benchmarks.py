@@ -25,7 +25,6 @@ PROMPTS = {
     "\\boxed{}.\n\n{problem}",
 }
 """Named prompts. `boxed` asks as NeMo-Skills' generic/math does."""
-MAX_TOKENS = {name: tasks.CANVAS[kind] for name, kind in TINY.items()}
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,9 @@ def load(name: str, num: int | None = None) -> list[Problem]:
     Raises ValueError that names the benchmark, or the line of its file at fault.
     """
     if name in TINY:
-        found = tasks.held_out(TINY[name], num or NUM_TINY)
-        fields = {"max_tokens": MAX_TOKENS[name]}
-        return [Problem(name, str(i), p.question, p.answer, fields) for i, p in enumerate(found)]
+        problems_of_kind = tasks.held_out(TINY[name], num or NUM_TINY)
+        fields = {"max_tokens": tasks.CANVAS[TINY[name]]}
+        return [Problem(name, str(i), p.question, p.answer, fields) for i, p in enumerate(problems_of_kind)]
     if not name.endswith(".jsonl"):
         raise ValueError(f"benchmark is {name!r}; expected {', '.join(TINY)} or a .jsonl file")
     path = Path(name).expanduser()
@@ -73,8 +72,8 @@ def load(name: str, num: int | None = None) -> list[Problem]:
     return list(problems.values())
 
 
-def ask(problem: Problem, prompt: str) -> str:
-    """What is said to the model. prompt: a name of PROMPTS, or a text with {problem} in it."""
+def prompt_of(problem: Problem, prompt: str) -> str:
+    """What the model reads. prompt: a name of PROMPTS, or a text with {problem} in it."""
     return PROMPTS.get(prompt, prompt).replace("{problem}", problem.question)
 
 
@@ -92,5 +91,5 @@ def _from_file(benchmark: str, line: FileProblem, place: int) -> Problem:
     if line.expected is None:
         raise ValueError(f'{line.place}: "expected_answer" is missing; expected a text or a number')
     fields = {} if line.max_tokens is None else {"max_tokens": line.max_tokens}
-    own = str(place) if line.id is None else line.id
-    return Problem(benchmark, own, line.question, line.expected, fields)
+    name = str(place) if line.id is None else line.id
+    return Problem(benchmark, name, line.question, line.expected, fields)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from llada_exp.evals.builtin import benchmarks as problems
+from llada_exp.evals.builtin import benchmarks
 from llada_exp.evals.builtin.questions import Question, ask, load
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness, Prepared
@@ -35,7 +35,7 @@ def run(settings: EvalSettings, questions: Sequence[Question], folder: Path) -> 
         )
 
 
-PROMPT = Annotated[str, AfterValidator(problems.check_prompt)]
+PROMPT = Annotated[str, AfterValidator(benchmarks.check_prompt)]
 HARNESS = Harness(
     name="builtin",
     benchmarks='tiny_short | tiny_long | FILE.jsonl of {"problem", "expected_answer"}',
@@ -43,6 +43,6 @@ HARNESS = Harness(
         Key("prompt", "plain", PROMPT, "plain | boxed | a text with {problem} in it"),
         Key("scorer", "math_verify", one_of(*SCORERS), "math_verify | exact"),
     ),
-    recognises=problems.is_builtin,
+    recognises=benchmarks.is_builtin,
     prepare=prepare,
 )

@@ -15,10 +15,10 @@ from typing import Any
 from llada_exp.clients.pool import PoolResponse
 from llada_exp.evals import answers
 from llada_exp.evals.answers import FAILED, Answer
-from llada_exp.evals.builtin import benchmarks as problems
+from llada_exp.evals.builtin import benchmarks
 from llada_exp.evals.builtin.benchmarks import Problem
 from llada_exp.evals.evaluation import EvalSettings
-from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, message, read_answer
+from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, read_answer
 from llada_exp.evals.target import Target
 from llada_exp.scoring import Scorer, extract
 
@@ -40,7 +40,7 @@ def load(settings: EvalSettings) -> list[Question]:
     return [
         Question(problem, sample)
         for benchmark in settings.benchmarks
-        for problem in problems.load(benchmark.name, settings.max_samples)
+        for problem in benchmarks.load(benchmark.name, settings.max_samples)
         for sample in range(benchmark.num_samples)
     ]
 
@@ -67,68 +67,54 @@ def ask(
         tick()
     with Scorer(settings.harness_keys["scorer"]) as scorer, path.open("a", buffering=1) as file:
 
-        def done(answer: Answer) -> None:
+        async def done(question: Question, body: Mapping[str, Any], response: PoolResponse) -> None:
+            answer = await asyncio.to_thread(judged, question, body, response, scorer)
             file.write(answers.line(answer))
             answered[answer.key] = answer
             tick()
 
+        def request(question: Question) -> tuple[str, dict[str, Any]]:
+            return request_of(question, settings, target.model)
+
         if todo:
-            asyncio.run(_Asker(settings, target, scorer, done).all(todo))
-    in_order = [answered[q.key] for q in questions]
-    answers.write(path, in_order)
-    return in_order, num_before
+            pool, stop = target.pool(settings), EarlyStop(settings.request)
+            asyncio.run(ask_all(pool, todo, settings.concurrency, request, done, stop))
+    ordered = [answered[q.key] for q in questions]
+    answers.write(path, ordered)
+    return ordered, num_before
 
 
-class _Asker:
-    def __init__(
-        self, settings: EvalSettings, target: Target, scorer: Scorer, done: Callable[[Answer], None]
-    ) -> None:
-        self.settings = settings
-        self.target = target
-        self.scorer = scorer
-        self.done = done
+def request_of(question: Question, settings: EvalSettings, model: str) -> tuple[str, dict[str, Any]]:
+    """Path and body."""
+    text = benchmarks.prompt_of(question.problem, settings.harness_keys["prompt"])
+    content: dict[str, Any] = {"prompt": text}
+    if settings.chat_template:
+        content = {"messages": [{"role": "user", "content": text}]}
+    body = {
+        "model": model,
+        **content,
+        "seed": settings.seed + question.sample,
+        **question.problem.fields,
+        **settings.request,
+    }
+    return (CHAT if settings.chat_template else COMPLETION), body
 
-    async def all(self, todo: Sequence[Question]) -> None:
-        own = self.settings
-        pool = self.target.pool(own)
-        await ask_all(pool, todo, own.concurrency, self.request, self._told, EarlyStop(own.request))
 
-    async def _told(self, question: Question, body: Mapping[str, Any], exchange: PoolResponse) -> None:
-        self.done(await asyncio.to_thread(self.answer, question, body, exchange))
-
-    def request(self, question: Question) -> tuple[str, dict[str, Any]]:
-        own = self.settings
-        text = problems.ask(question.problem, own.harness_keys["prompt"])
-        content: dict[str, Any] = {"prompt": text}
-        if own.chat_template:
-            content = {"messages": [{"role": "user", "content": text}]}
-        body = {
-            "model": self.target.model,
-            **content,
-            "seed": own.seed + question.sample,
-            **question.problem.fields,
-            **own.request,
-        }
-        return (CHAT if own.chat_template else COMPLETION), body
-
-    def answer(self, question: Question, body: Mapping[str, Any], exchange: PoolResponse) -> Answer:
-        problem = question.problem
-        same: dict[str, Any] = {
-            "benchmark": problem.benchmark,
-            "problem": problem.id,
-            "sample": question.sample,
-            "question": problem.question,
-            "expected": problem.expected,
-            "seed": body["seed"],
-            "e2el_ms": round(1000 * exchange.seconds, 3),
-            "url": exchange.url,
-            "attempts": exchange.attempts,
-        }
-        told = read_answer(exchange) if exchange.status == 200 else None
-        if told is None:
-            error = f"{exchange.status}: {message(exchange)}"
-            return Answer(**same, response="", predicted=None, verdict=FAILED, error=error)
-        predicted = extract(told["response"])
+def judged(question: Question, body: Mapping[str, Any], response: PoolResponse, scorer: Scorer) -> Answer:
+    problem, fields = question.problem, read_answer(response)
+    predicted, verdict = None, FAILED
+    if fields["error"] is None:
+        predicted = extract(fields["response"])
         assert problem.expected is not None
-        verdict = self.scorer.verdict(predicted, problem.expected)
-        return Answer(**same, **told, predicted=predicted, verdict=verdict)
+        verdict = scorer.verdict(predicted, problem.expected)
+    return Answer(
+        benchmark=problem.benchmark,
+        problem=problem.id,
+        sample=question.sample,
+        question=problem.question,
+        expected=problem.expected,
+        predicted=predicted,
+        verdict=verdict,
+        seed=body["seed"],
+        **fields,
+    )

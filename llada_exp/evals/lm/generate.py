@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool, PoolResponse
 from llada_exp.decoding import describe, resolve
-from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, message, read_answer
+from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, read_answer
 from llada_exp.offline import Engine
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
 from llada_exp.validation import nearest
 
-Messages = tuple[Mapping[str, Any], ...]
 DEFAULT_MAX_TOKENS = 256  # lm-eval's own
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _CHUNK = 32  # batches; what a stopped run may lose
@@ -29,7 +28,7 @@ _CHUNK = 32  # batches; what a stopped run may lose
 class Ask:
     """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names."""
 
-    prompt: str | Messages
+    prompt: str | tuple[Mapping[str, Any], ...]
     fields: Mapping[str, Any]
 
 
@@ -62,9 +61,9 @@ class Generator(Protocol):
 
 
 def decoding_fields(
-    arguments: Mapping[str, Any], own: Mapping[str, Any], sample: int, seed: int = 0
+    arguments: Mapping[str, Any], user: Mapping[str, Any], sample: int, seed: int = 0
 ) -> dict[str, Any]:
-    """A task's generation arguments as fields of a request; `own`, the user's, take their place.
+    """A task's generation arguments as fields of a request; `user`'s take their place.
 
     do_sample false is temperature 0, whatever temperature stands beside it; true without a temperature is
     1. Sample i of a document gets the seed + i; `seed` is the evaluation's, where neither names one. Raises
@@ -80,21 +79,21 @@ def decoding_fields(
             f"gen_kwargs.{unknown[0]} is {task[unknown[0]]!r}; expected until, max_gen_toks, do_sample or a "
             "decoding field" + (f": did you mean {guess}?" if guess else f" ({', '.join(REQUEST_FIELDS)})")
         )
-    found = {"max_tokens": int(lengths[0]) if lengths else DEFAULT_MAX_TOKENS, "temperature": 0.0, **task}
+    fields = {"max_tokens": int(lengths[0]) if lengths else DEFAULT_MAX_TOKENS, "temperature": 0.0, **task}
     if samples is False:
-        found["temperature"] = 0.0
+        fields["temperature"] = 0.0
     elif samples and not task.get("temperature"):
-        found["temperature"] = 1.0
+        fields["temperature"] = 1.0
     if texts := [stops] if isinstance(stops, str) else [s for s in stops or () if s]:
-        found["stop"] = texts
-    found |= own
-    named = found.get("seed")
-    return found | {"seed": DECLARATIONS["seed"].check("seed", seed if named is None else named) + sample}
+        fields["stop"] = texts
+    fields |= user
+    first = seed if fields.get("seed") is None else fields["seed"]
+    return fields | {"seed": DECLARATIONS["seed"].check("seed", first) + sample}
 
 
 class InProcess:
     """An engine of our own. batch_size: rows in flight; encode: raw text -> ids; preset: the decoding of an
-    ask that names nothing; asked: decoding fields of all, none of which may go unused.
+    ask that names nothing; required: decoding fields of all, none of which may go unused.
 
     A prompt too long for a row and its canvas loses its start, as in lm-eval's own models; `num_cut`
     says how much.
@@ -108,13 +107,13 @@ class InProcess:
         max_positions: int | None = None,
         max_length: int | None = None,
         preset: DecodingParams = DecodingParams(),
-        asked: Mapping[str, Any] | None = None,
+        required: Mapping[str, Any] | None = None,
     ) -> None:
         self._engine = Engine(
             model, batch_size=batch_size, max_positions=max_positions, max_length=max_length
         )
         self._preset = preset
-        self._asked = asked or {}
+        self._required = required or {}
         self._encode = encode
         self._chunk = _CHUNK * batch_size
 
@@ -129,10 +128,10 @@ class InProcess:
                 report(i, _from_output(output, params[i], num_cut))
 
     def params(self, fields: Mapping[str, Any]) -> DecodingParams:
-        """What an ask's fields come to. Raises ValueError naming one, also where one of `asked` plays no
+        """What an ask's fields come to. Raises ValueError naming one, also where one of `required` plays no
         part: as for servers' answers, a score under it would be another setting's."""
         decoding = resolve(fields, self._preset)
-        if missed := [text for name, text in decoding.unused.items() if name in self._asked]:
+        if missed := [text for name, text in decoding.unused.items() if name in self._required]:
             raise ValueError("; ".join(missed))
         return self._engine.effective(decoding.params)
 
@@ -160,19 +159,19 @@ def _from_output(output: RequestOutput, params: DecodingParams, num_cut: int) ->
 
 class OverHttp:
     """Endpoints that serve `model_name`. pool: makes one for a call; concurrency: requests in flight;
-    asked: decoding fields of all, which the servers must use."""
+    required: decoding fields of all, which the servers must use."""
 
     def __init__(
         self,
         pool: Callable[[], Pool],
         model_name: str,
         concurrency: int = 64,
-        asked: Mapping[str, Any] | None = None,
+        required: Mapping[str, Any] | None = None,
     ) -> None:
         self._pool = pool
         self._model_name = model_name
         self._concurrency = concurrency
-        self._asked = asked
+        self._required = required
 
     def answer(self, asks: Sequence[Ask], report: Report) -> None:
         """A request that fails is a reply with an error. Raises ServersGone where no server answers any
@@ -181,14 +180,14 @@ class OverHttp:
             asyncio.run(self._all(asks, report))
 
     async def _all(self, asks: Sequence[Ask], report: Report) -> None:
-        async def done(item: tuple[int, Ask], body: Mapping[str, Any], exchange: PoolResponse) -> None:
-            report(item[0], _from_exchange(exchange, item[1]))
+        async def done(item: tuple[int, Ask], body: Mapping[str, Any], response: PoolResponse) -> None:
+            report(item[0], _from_response(response, item[1]))
 
         def request(item: tuple[int, Ask]) -> tuple[str, dict[str, Any]]:
             return self._request(item[1])
 
         await ask_all(
-            self._pool(), list(enumerate(asks)), self._concurrency, request, done, EarlyStop(self._asked)
+            self._pool(), list(enumerate(asks)), self._concurrency, request, done, EarlyStop(self._required)
         )
 
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
@@ -197,17 +196,5 @@ class OverHttp:
         return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
 
 
-_REPLY_FIELDS = {f.name for f in fields(GeneratedText)}
-
-
-def _from_exchange(exchange: PoolResponse, ask: Ask) -> GeneratedText:
-    same: dict[str, Any] = {
-        "seed": ask.fields.get("seed"),
-        "e2el_ms": round(1000 * exchange.seconds, 3),
-        "url": exchange.url,
-        "attempts": exchange.attempts,
-    }
-    told = read_answer(exchange) if exchange.status == 200 else None
-    if told is None:
-        return GeneratedText("", error=f"{exchange.status}: {message(exchange)}", **same)
-    return GeneratedText(**{k: v for k, v in told.items() if k in _REPLY_FIELDS}, **same)
+def _from_response(response: PoolResponse, ask: Ask) -> GeneratedText:
+    return GeneratedText(seed=ask.fields.get("seed"), **read_answer(response))

@@ -50,46 +50,39 @@ def run(settings: EvalSettings, folder: Path) -> HarnessResult:
     outcome = tasks.run_lm_eval(
         **_common(settings, folder),
         model=model,
-        request=settings.request,
         preset=server.decoding,
         batch_size=server.batch_size,
         max_positions=server.engine.max_positions,
         max_length=server.engine.max_length,
     )
-    return _found(outcome, server.model.name, None, local=True)
+    return _result(outcome, server.model.name, None, local=True)
 
 
 def _on_endpoints(settings: EvalSettings, folder: Path) -> HarnessResult:
-    with target(settings, folder) as own:
+    with target(settings, folder) as endpoints:
         outcome = tasks.run_lm_eval(
             **_common(settings, folder),
-            pool=lambda: own.pool(settings),
-            model_name=own.model,
-            request=settings.request,
+            pool=lambda: endpoints.pool(settings),
+            model_name=endpoints.model,
             concurrency=settings.concurrency,
         )
-        return _found(outcome, own.model, own.urls[0], local=False)
+        return _result(outcome, endpoints.model, endpoints.urls[0], local=False)
 
 
 def _common(settings: EvalSettings, folder: Path) -> dict[str, Any]:
-    own = settings.harness_keys
+    """The harness's keys are arguments of `run_lm_eval` by their own names."""
     return {
         "tasks": [b.name for b in settings.benchmarks],
         "folder": folder,
-        "gen_kwargs": own["gen_kwargs"],
+        "request": settings.request,
         "limit": settings.max_samples,
-        "num_fewshot": own["num_fewshot"],
         "apply_chat_template": settings.chat_template,
-        "multiturn": own["multiturn"],
-        "num_mc": own["num_mc"],
         "mc_seed": settings.seed,
-        "add_bos": own["add_bos"],
-        "include_path": own["include_path"],
-        "allow_code": own["allow_code"],
+        **settings.harness_keys,
     }
 
 
-def _found(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> HarnessResult:
+def _result(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool) -> HarnessResult:
     if outcome.num_cut:
         to_stderr(f"warning: {outcome.num_cut} prompts were too long for a row and lost their start")
     return HarnessResult(

@@ -96,22 +96,22 @@ class LLaDALM(LM):
                 model.model, num_samples=num_mc, seed=mc_seed, cfg_scale=cfg_scale, **sizes
             )
             self._generator = generator or InProcess(
-                model, self._encode, int(batch_size), preset=preset, asked=self.decoding, **sizes
+                model, self._encode, int(batch_size), preset=preset, required=self.decoding, **sizes
             )
         self._identity = [self._name, model and model.path, max_length, add_bos, model and describe(preset)]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         self._check_model()
         pairs = [[self._pair(*request.args)] for request in requests]
-        found = self._score("loglikelihood", requests, pairs, self.check_greedy)
-        return [(record["value"], bool(record["is_greedy"])) for record in found]
+        records = self._score("loglikelihood", requests, pairs, self.check_greedy)
+        return [(record["value"], bool(record["is_greedy"])) for record in records]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Each text in windows of the model's length, every token scored once; a window sees one token
         before it, the last one as many as fit."""
         self._check_model()
-        found = self._score("rolling", requests, [self._windows(r.args[0]) for r in requests], False)
-        return [record["value"] for record in found]
+        records = self._score("rolling", requests, [self._windows(r.args[0]) for r in requests], False)
+        return [record["value"] for record in records]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         assert self._generator is not None
@@ -133,7 +133,7 @@ class LLaDALM(LM):
     ) -> list[TaskRecord]:
         likelihood = self._likelihood
         assert likelihood is not None
-        keys = [fingerprint(kind, self._identity, self.mc, greedy, own) for own in pairs]
+        keys = [fingerprint(kind, self._identity, self.mc, greedy, parts) for parts in pairs]
 
         def work(todo: list[int], done: Callable[[int, TaskRecord], None]) -> None:
             flat = [(i, pair) for i in todo for pair in pairs[i]]
@@ -163,17 +163,17 @@ class LLaDALM(LM):
         places = [
             RequestPlace(r.task_name, r.doc_id, r.idx, s) for r, s in zip(requests, samples, strict=True)
         ]
-        found = {i: r for i in range(len(keys)) if (r := self.records.get(places[i], keys[i])) is not None}
-        with tqdm(total=len(keys), initial=len(found), desc=what, disable=not sys.stderr.isatty()) as bar:
+        records = {i: r for i in range(len(keys)) if (r := self.records.get(places[i], keys[i])) is not None}
+        with tqdm(total=len(keys), initial=len(records), desc=what, disable=not sys.stderr.isatty()) as bar:
 
             def done(i: int, record: TaskRecord) -> None:
-                found[i] = record
+                records[i] = record
                 self.records.put(places[i], keys[i], record)
                 bar.update()
 
-            if todo := [i for i in range(len(keys)) if i not in found]:
+            if todo := [i for i in range(len(keys)) if i not in records]:
                 work(todo, done)
-        return [found[i] for i in range(len(keys))]
+        return [records[i] for i in range(len(keys))]
 
     def _check_model(self) -> None:
         if self.model is None:
@@ -188,9 +188,8 @@ class LLaDALM(LM):
         if not context:
             assert self.model is not None
             return [self._prefix], self.model.tokenizer.encode_text(continuation)
-        kept = context.rstrip()
-        whole, own = self._encode(context + continuation), self._encode(kept)
-        return own, whole[len(own) :]
+        start, whole = self._encode(context.rstrip()), self._encode(context + continuation)
+        return start, whole[len(start) :]
 
     def _windows(self, text: str) -> list[Pair]:
         assert self.model is not None
@@ -232,13 +231,13 @@ def _prompt(text: str) -> str | tuple[Mapping[str, Any], ...]:
 
 def _samples(requests: Sequence[Instance]) -> list[int]:
     """How often the very request came before: lm-eval repeats those that want several samples."""
-    seen: Counter[str] = Counter()
-    found = []
+    counts: Counter[str] = Counter()
+    samples = []
     for request in requests:
         key = fingerprint(request.task_name, request.doc_id, request.idx, request.args)
-        found.append(seen[key])
-        seen[key] += 1
-    return found
+        samples.append(counts[key])
+        counts[key] += 1
+    return samples
 
 
 def _sum(parts: Sequence[LikelihoodEstimate]) -> TaskRecord:

@@ -67,12 +67,12 @@ class Records:
     @property
     def num_cut(self) -> int:
         """Requests whose prompt lost its start."""
-        return sum(bool(r.get("num_cut")) for own in self._by_doc.values() for r in own.values())
+        return sum(bool(r.get("num_cut")) for records in self._by_doc.values() for r in records.values())
 
     def of(self, task: str, doc: int) -> list[TaskRecord]:
         """A document's records, by request and sample."""
-        own = self._by_doc[task, doc]
-        return [own[place] for place in sorted(own, key=lambda p: (p.number, p.sample))]
+        records = self._by_doc[task, doc]
+        return [records[place] for place in sorted(records, key=lambda p: (p.number, p.sample))]
 
 
 def _read(path: Path) -> dict[str, TaskRecord]:

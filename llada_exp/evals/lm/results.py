@@ -28,15 +28,15 @@ NORMS: Mapping[str, Callable[[str], int]] = {
 
 def metrics(results: Mapping[str, Any]) -> TaskMetrics:
     """Task or group -> metric (`name`, or `name,filter`) -> value, stderr, n."""
-    found: TaskMetrics = {}
+    tree: TaskMetrics = {}
     for name, row in {**results["results"], **results.get("groups", {})}.items():
         n = results.get("n-samples", {}).get(name, {}).get("effective") or row.get("sample_len")
-        found[name] = {
+        tree[name] = {
             label(key): {"value": value, "stderr": _number(row.get(_stderr(key))), "n": n}
             for key, value in row.items()
             if "," in key and "_stderr," not in key and _number(value) is not None
         }
-    return found
+    return tree
 
 
 def label(key: str) -> str:
@@ -45,8 +45,8 @@ def label(key: str) -> str:
 
 
 def _stderr(key: str) -> str:
-    name, _, own = key.partition(",")
-    return f"{name}_stderr,{own}"
+    name, _, filtered = key.partition(",")
+    return f"{name}_stderr,{filtered}"
 
 
 def _number(value: Any) -> float | None:
@@ -57,11 +57,11 @@ def _number(value: Any) -> float | None:
 
 def scored_by(samples: Sequence[Sample]) -> tuple[str, str] | None:
     """Filter and metric that give a task's verdicts; None where no metric is of only 0 and 1."""
-    for own in dict.fromkeys(sample["filter"] for sample in samples):
-        same = [sample for sample in samples if sample["filter"] == own]
+    for name in dict.fromkeys(sample["filter"] for sample in samples):
+        same = [sample for sample in samples if sample["filter"] == name]
         for metric in same[0]["metrics"]:
             if all(_is_verdict(sample.get(metric)) for sample in same):
-                return own, metric
+                return name, metric
     return None
 
 
@@ -84,13 +84,13 @@ def answers(
     by = scored_by(samples)
     if by is None:
         return []
-    own = [sample for sample in samples if sample["filter"] == by[0]]
-    names = [str(sample["doc"].get("id", sample["doc_id"])) for sample in own]
+    filtered = [sample for sample in samples if sample["filter"] == by[0]]
+    names = [str(sample["doc"].get("id", sample["doc_id"])) for sample in filtered]
     if len(set(names)) < len(names):
-        names = [str(sample["doc_id"]) for sample in own]
+        names = [str(sample["doc_id"]) for sample in filtered]
     return [
         _answer(task, name, sample, by[1], records.of(task, sample["doc_id"]), question, mc)
-        for name, sample in zip(names, own, strict=True)
+        for name, sample in zip(names, filtered, strict=True)
     ]
 
 

@@ -24,11 +24,10 @@ from typing import Any
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool
 from llada_exp.evals.answers import Answer
-from llada_exp.evals.lm import results as lm_answers
-from llada_exp.evals.lm.generate import Generator, OverHttp
+from llada_exp.evals.lm import results as lm_results
+from llada_exp.evals.lm.generate import OverHttp
 from llada_exp.evals.lm.records import Records
 from llada_exp.runs.files import write_whole
-from llada_exp.types import DecodingParams
 from llada_exp.validation import nearest
 
 GENERATES = "generate_until"
@@ -43,7 +42,7 @@ class TaskOutcome:
     groups: a group's tasks and groups."""
 
     answers: list[Answer]
-    metrics: lm_answers.TaskMetrics
+    metrics: lm_results.TaskMetrics
     scored_by: dict[str, str] = field(default_factory=dict)
     version: str = ""
     num_before: int = 0
@@ -69,39 +68,35 @@ def run_lm_eval(
     folder: Path,
     model: LoadedModel | None = None,
     pool: Callable[[], Pool] | None = None,
-    model_name: str | None = None,
+    model_name: str = "llada",
+    concurrency: int = 64,
     request: Mapping[str, Any] | None = None,
-    preset: DecodingParams = DecodingParams(),
     gen_kwargs: Mapping[str, Any] | None = None,
     limit: int | None = None,
     num_fewshot: int | None = None,
     apply_chat_template: bool = False,
     multiturn: bool = True,
-    num_mc: int = 128,
-    mc_seed: int = 0,
-    cfg_scale: float | None = None,
-    batch_size: int = 16,
-    max_positions: int = 8192,
-    max_length: int | None = None,
-    add_bos: bool = False,
-    concurrency: int = 64,
     include_path: str | None = None,
     allow_code: bool = False,
+    **options: Any,
 ) -> TaskOutcome:
     """Run tasks, and keep what came in `folder`.
 
     model, or `pool`, which makes a pool of endpoints: one of the two.
     request:     decoding fields that the user named; they take the place of the tasks' own arguments.
-    preset:      with a model: the decoding of what neither names. Of endpoints, it is their own.
     gen_kwargs:  generation arguments in place of the tasks', in lm-eval's words.
     limit:       documents of each task, the first ones. num_fewshot: None = the task's.
     multiturn:   with a chat template, examples are turns of the chat; else all is one message.
-    num_mc, mc_seed, cfg_scale, max_positions: of likelihoods. batch_size: rows of texts in flight.
     allow_code:  run tasks that execute what the model wrote (HumanEval, MBPP).
+    options:     of `LLaDALM`: num_mc, mc_seed, preset, batch_size ...
 
     Raises ValueError naming the benchmark or argument at fault; ServersGone and Refused of endpoints.
     """
     version = require()
+    from lm_eval import simple_evaluate
+
+    from llada_exp.evals.lm.model import LLaDALM
+
     if (model is None) == (pool is None):
         raise ValueError("harness is lm_eval; give a model or a pool of endpoints, one of the two")
     logging.getLogger("lm_eval").setLevel(logging.WARNING)
@@ -110,26 +105,21 @@ def run_lm_eval(
     kinds = {name: task.OUTPUT_TYPE for name, task in loaded["tasks"].items()}
     if model is None:
         _check_texts_alone(kinds)
-    own_folder = folder / FOLDER
-    records = Records(own_folder / RECORDS)
-    lm = _model(
+    lm_folder = folder / FOLDER
+    records = Records(lm_folder / RECORDS)
+    lm = LLaDALM(
         model,
-        generator=OverHttp(pool, model_name or "llada", concurrency, request) if pool else None,
-        name=model_name,
-        num_mc=num_mc,
-        mc_seed=mc_seed,
+        generator=OverHttp(pool, model_name, concurrency, request) if pool else None,
+        name=model_name if pool else None,
         check_greedy=any(map(_needs_greedy, loaded["tasks"].values())),
-        batch_size=batch_size,
-        max_positions=max_positions,
-        max_length=max_length,
-        add_bos=add_bos,
         records=records,
-        preset=preset,
-        **{"cfg_scale": cfg_scale, **(request or {})},
+        **options,
+        **(request or {}),
     )
-    results = _evaluate(
+    results: dict[str, Any] = simple_evaluate(
         lm,
-        manager,
+        task_manager=manager,
+        log_samples=True,
         tasks=list(tasks),
         gen_kwargs=dict(gen_kwargs) if gen_kwargs else None,
         limit=limit,
@@ -138,29 +128,24 @@ def run_lm_eval(
         fewshot_as_multiturn=apply_chat_template and multiturn,
         confirm_run_unsafe_code=allow_code,
     )
+    results.pop("pretty_env_info", None)  # what machine this is, at length
     samples = results.pop("samples")
-    _write(own_folder, results, samples)
-    found = [
+    _write(lm_folder, results, samples)
+    answers = [
         answer
         for name, task in loaded["tasks"].items()
-        for answer in lm_answers.answers(name, samples[name], records, _question(task), lm.mc)
+        for answer in lm_results.answers(name, samples[name], records, _question(task), lm.mc)
     ]
-    by = {name: lm_answers.scored_by(own) for name, own in samples.items()}
+    by = {name: lm_results.scored_by(task_samples) for name, task_samples in samples.items()}
     return TaskOutcome(
-        answers=found,
-        metrics=lm_answers.metrics(results),
-        scored_by={name: lm_answers.label(f"{b[1]},{b[0]}") for name, b in by.items() if b},
+        answers=answers,
+        metrics=lm_results.metrics(results),
+        scored_by={name: lm_results.label(f"{b[1]},{b[0]}") for name, b in by.items() if b},
         version=version,
         num_before=records.num_before,
         num_cut=records.num_cut,
-        groups={name: own for name, own in results.get("group_subtasks", {}).items() if own},
+        groups={name: parts for name, parts in results.get("group_subtasks", {}).items() if parts},
     )
-
-
-def _model(model: LoadedModel | None, *, generator: Generator | None, **options: Any) -> Any:
-    from llada_exp.evals.lm.model import LLaDALM
-
-    return LLaDALM(model, generator=generator, **options)
 
 
 def _seed() -> None:
@@ -222,9 +207,9 @@ def _local(task: str) -> dict[str, Any] | str:
 
 def _beside(files: Any, folder: Path) -> Any:
     if isinstance(files, Mapping):
-        return {split: _beside(own, folder) for split, own in files.items()}
+        return {split: _beside(file, folder) for split, file in files.items()}
     if isinstance(files, list):
-        return [_beside(own, folder) for own in files]
+        return [_beside(file, folder) for file in files]
     return str(folder / files) if isinstance(files, str) and (folder / files).is_file() else files
 
 
@@ -244,14 +229,6 @@ def _needs_greedy(task: Any) -> bool:
     )
 
 
-def _evaluate(lm: Any, manager: Any, **options: Any) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
-
-    results = simple_evaluate(lm, task_manager=manager, log_samples=True, **options)
-    results.pop("pretty_env_info", None)  # what machine this is, at length
-    return results
-
-
 def _question(task: Any) -> Callable[[Mapping[str, Any]], str | None]:
     def question(doc: Mapping[str, Any]) -> str | None:
         text = task.doc_to_text(doc)
@@ -268,6 +245,6 @@ def _write(folder: Path, results: Mapping[str, Any], samples: Mapping[str, Seque
 
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "results.json", text(results, indent=2))
-    for name, own in samples.items():
+    for name, task_samples in samples.items():
         safe = name.replace("/", "__")
-        write_whole(folder / f"samples_{safe}.jsonl", "".join(text(sample) for sample in own))
+        write_whole(folder / f"samples_{safe}.jsonl", "".join(text(sample) for sample in task_samples))

@@ -96,13 +96,14 @@ class NemoPlan:
 
     def sent(self) -> dict[str, Any]:
         """What each request is asked to be decoded with, by the server's names."""
-        own = {
+        fields = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,
             "max_tokens": self.tokens_to_generate,
+            **self.decoding,
         }
-        return {name: value for name, value in {**own, **self.decoding}.items() if value is not None}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 def find(command: str | None = None) -> Installed:
@@ -113,17 +114,17 @@ def find(command: str | None = None) -> Installed:
     if path is None and not command:
         path = shutil.which("ns", path=str(Path(sys.executable).parent))
     if path is None:
-        said = f"nemo_skills.command is {command!r}; there is no such program"
-        raise ValueError(
-            f"{said if command else 'there is no ns on PATH, nor beside this Python'}. {_INSTALL}"
-        )
+        missing = "there is no ns on PATH, nor beside this Python"
+        if command:
+            missing = f"nemo_skills.command is {command!r}; there is no such program"
+        raise ValueError(f"{missing}. {_INSTALL}")
     python = _interpreter(Path(path))
-    told = _ask(python) if python else None
-    if python is None or told is None:
+    install = _ask(python) if python else None
+    if python is None or install is None:
         raise ValueError(f"{path} is not NeMo-Skills: its Python has no nemo_skills. {_INSTALL}")
     if shutil.which("curl", path=search_path(python)) is None:
         raise ValueError(f"{path} waits for its server with curl, for ever where there is none; install curl")
-    return Installed((path, *words[1:]), str(told[0]), python, Path(told[1]))
+    return Installed((path, *words[1:]), install[0], python, Path(install[1]))
 
 
 def _interpreter(script: Path) -> Path | None:
@@ -170,7 +171,7 @@ def command(installed: Installed, plan: NemoPlan) -> list[str]:
             raise ValueError(
                 f"{key} is {value!r}; NeMo-Skills takes letters, digits and . _ / : @ % + - alone"
             )
-    own = {
+    options = {
         "max_samples": plan.max_samples,
         "max_concurrent_requests": plan.concurrency,
         "inference.temperature": plan.temperature,
@@ -180,7 +181,7 @@ def command(installed: Installed, plan: NemoPlan) -> list[str]:
         **{f"inference.extra_body.{name}": value for name, value in plan.decoding.items()},
         "skip_filled": "True" if plan.resume else None,
     }
-    overrides = [f"++{key}={_value(value)}" for key, value in own.items() if value is not None]
+    overrides = [f"++{key}={_value(value)}" for key, value in options.items() if value is not None]
     return [*installed.command, "eval", *(f"{k}={v}" for k, v in names.items()), *overrides, *plan.extra]
 
 

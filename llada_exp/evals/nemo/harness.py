@@ -29,7 +29,7 @@ from llada_exp.runs.keys import Key, integer, text, words
 
 REQUESTS = "requests.jsonl"
 OUTPUT = "nemo_skills"
-_OWN = ("temperature", "top_p", "top_k", "max_tokens")
+_NEMO_FIELDS = ("temperature", "top_p", "top_k", "max_tokens")
 """Fields of a request for which NeMo-Skills has names of its own."""
 
 
@@ -42,9 +42,9 @@ def prepare(settings: EvalSettings) -> Prepared:
 
 def plan(settings: EvalSettings, installed: Installed, folder: Path) -> list[str]:
     """The command of a dry run."""
-    where = settings.urls[0] if len(settings.urls) == 1 else "http://RELAY:1"
+    address = settings.urls[0] if len(settings.urls) == 1 else "http://RELAY:1"
     model = settings.server.model.name if settings.server else "SERVED"
-    words = command.command(installed, nemo_plan(settings, where, model, folder / OUTPUT))
+    words = command.command(installed, nemo_plan(settings, address, model, folder / OUTPUT))
     return [f"NeMo-Skills {installed.version}:", shlex.join(words)]
 
 
@@ -52,8 +52,8 @@ def nemo_plan(
     settings: EvalSettings, address: str, model: str, output_dir: Path, resume: bool = False
 ) -> NemoPlan:
     """One sample a problem is NeMo-Skills' greedy run, unless a temperature is asked for."""
-    asked = settings.request
-    greedy = not asked.get("temperature")
+    request = settings.request
+    greedy = not request.get("temperature")
     return NemoPlan(
         benchmarks={
             b.name: 0 if b.num_samples == 1 and greedy else b.num_samples for b in settings.benchmarks
@@ -63,13 +63,13 @@ def nemo_plan(
         output_dir=output_dir,
         expname=settings.name,
         max_samples=settings.max_samples,
-        temperature=asked.get("temperature"),
-        top_p=asked.get("top_p"),
-        top_k=asked.get("top_k"),
-        tokens_to_generate=asked.get("max_tokens", settings.harness_keys["tokens_to_generate"]),
+        temperature=request.get("temperature"),
+        top_p=request.get("top_p"),
+        top_k=request.get("top_k"),
+        tokens_to_generate=request.get("max_tokens", settings.harness_keys["tokens_to_generate"]),
         seed=settings.seed,
         concurrency=settings.concurrency,
-        decoding={name: value for name, value in asked.items() if name not in _OWN},
+        decoding={name: value for name, value in request.items() if name not in _NEMO_FIELDS},
         resume=resume,
         extra=settings.harness_keys["args"],
     )
@@ -78,30 +78,26 @@ def nemo_plan(
 def run(settings: EvalSettings, installed: Installed, folder: Path) -> HarnessResult:
     """Raises RuntimeError where NeMo-Skills fails, or the server did not use what was asked."""
     record, output = folder / REQUESTS, folder / OUTPUT
-    with target(settings, folder) as own:
-        with relay(
-            own.urls,
-            key=own.keys,
-            record=record,
-            timeout_s=settings.timeout,
-            max_retries=settings.max_retries,
-            patience_s=settings.patience,
-            alive=own.alive,
-        ) as there:
-            asked = nemo_plan(settings, there.address, own.model, output, resume=output.exists())
-            look = first_look(asked.sent(), record)
+    with target(settings, folder) as endpoints:
+        with relay(endpoints.pool(settings), record) as address:
+            plan = nemo_plan(settings, address.url, endpoints.model, output, resume=output.exists())
+            look = first_look(plan.sent(), record)
             process.run(
-                installed, asked, folder, lambda: there.error or look(), blame=lambda: first_failure(record)
+                installed,
+                plan,
+                folder,
+                alive=lambda: address.error or look(),
+                blame=lambda: first_failure(record),
             )
-        if (warning := verify_parameters(asked.sent(), record)) is not None:
+        if (warning := verify_parameters(plan.sent(), record)) is not None:
             to_stderr(f"warning: {warning}")
         return HarnessResult(
-            read_results(asked, record),
-            own.model,
-            own.urls[0],
-            own.handle is not None,
+            read_results(plan, record),
+            endpoints.model,
+            endpoints.urls[0],
+            endpoints.handle is not None,
             version=installed.version,
-            metrics=read_metrics(asked),
+            metrics=read_metrics(plan),
         )
 
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from llada_exp.clients.http import no_proxy
@@ -31,7 +31,6 @@ def run(
     plan: NemoPlan,
     folder: Path,
     alive: Callable[[], str | None] = lambda: None,
-    env: Mapping[str, str] | None = None,
     blame: Callable[[], str | None] = lambda: None,
 ) -> Path:
     """Run a plan to its end; the path of its log, FOLDER/nemo_skills.log.
@@ -59,7 +58,7 @@ def run(
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=installed.package.parent,  # without containers it looks for its data from where it runs
-            env={**_environment(installed, folder), **(env or {}), MARK: mark},
+            env={**_environment(installed, folder), MARK: mark},
             start_new_session=True,
         )
     try:
@@ -110,25 +109,25 @@ def _watch(process: subprocess.Popen[bytes], alive: Callable[[], str | None]) ->
 
 def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     """Ask all that is left of a run to end, and insist: its jobs run in sessions of their own."""
-    asked: set[int] = set()
+    signalled: set[int] = set()
     until = time.monotonic() + STOP_S
     while left := _marked(mark) | ({process.pid} if process.poll() is None else set()):
         late = time.monotonic() > until
-        for pid in left if late else left - asked:
+        for pid in left if late else left - signalled:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        asked |= left
+        signalled |= left
         time.sleep(0.05)
 
 
 def _marked(mark: str) -> set[int]:
     """Processes whose environment carries the mark."""
-    word, found = f"{MARK}={mark}".encode(), set()
+    word, pids = f"{MARK}={mark}".encode(), set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
             if word in path.read_bytes().split(b"\0"):
-                found.add(int(path.parent.name))
-    return found
+                pids.add(int(path.parent.name))
+    return pids
 
 
 def tail(log: Path, num_lines: int = 20) -> str:

@@ -37,37 +37,37 @@ def read_results(plan: NemoPlan, record: Path | None = None) -> list[Answer]:
     Raises RuntimeError naming file and line for what is not there, is unfinished, or has no verdict of a
     problem (benchmarks that a judge scores, and code).
     """
-    known = _Requests(record)
+    requests = _Requests(record)
     answers = []
     for (benchmark, sample), path in plan.outputs().items():
         if not path.is_file():
             raise RuntimeError(f"{path}: no such file; NeMo-Skills did not finish {benchmark}")
         seed = plan.seed_of(benchmark, sample)
         for place, line in enumerate(_lines(path)):
-            answers.append(_answer(f"{path}:{place + 1}", line, benchmark, place, sample, seed, known))
+            answers.append(_answer(f"{path}:{place + 1}", line, benchmark, place, sample, seed, requests))
     return answers
 
 
 def read_metrics(plan: NemoPlan) -> dict[str, Any]:
     """Benchmark -> NeMo-Skills' own summary, by its names; without those of which it wrote none."""
-    found: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for name in plan.benchmarks:
         for path in (plan.folder(name) / "metrics.json", plan.folder(name).parent / "metrics.json"):
-            if path.is_file() and name not in found:
-                told = json.loads(path.read_text())
-                found[name] = told.get(name, told if path.parent.name == name else None)
-    return {name: value for name, value in found.items() if value is not None}
+            if path.is_file() and name not in metrics:
+                tree = json.loads(path.read_text())
+                metrics[name] = tree.get(name, tree if path.parent.name == name else None)
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
-def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
-    """Whether every response says that it was decoded with `asked` (fields by the server's names, as
-    `NemoPlan.sent` gives them; others are passed over: an alias, a user's name). Returns a warning where the
-    servers do not say: another make.
+def verify_parameters(fields: Mapping[str, Any], record: Path) -> str | None:
+    """Whether every response says that it was decoded with `fields` (by the server's names, as
+    `NemoPlan.sent` gives them; others are passed over: an alias, a user's name). Returns a warning where
+    the servers do not say: another make.
 
     Raises RuntimeError naming field, what was asked and used, and in how many responses.
     """
     lines = list(_responses(record))
-    _compare(asked, lines)
+    _compare(fields, lines)
     if silent := sum(not line.get("llada") for line in lines) or not lines:
         return (
             f"{int(silent)} of {len(lines)} responses do not say how they were decoded: nothing is verified"
@@ -75,16 +75,16 @@ def verify_parameters(asked: Mapping[str, Any], record: Path) -> str | None:
     return None
 
 
-def first_look(asked: Mapping[str, Any], record: Path) -> Callable[[], str | None]:
+def first_look(fields: Mapping[str, Any], record: Path) -> Callable[[], str | None]:
     """To be asked while a run goes on: says what the first response that is recorded did not use as asked."""
-    seen: list[RelayLine] = []
+    first: list[RelayLine] = []
 
     def look() -> str | None:
-        if seen:
+        if first:
             return None
-        seen.extend(itertools.islice(_responses(record), 1))
+        first.extend(itertools.islice(_responses(record), 1))
         try:
-            _compare(asked, seen)
+            _compare(fields, first)
         except RuntimeError as error:
             return str(error)
         return None
@@ -96,35 +96,35 @@ def first_failure(record: Path) -> str | None:
     """What a server said to the first request that it refused or failed, by a relay's record."""
     for line in _lines(record, torn=True) if record.is_file() else ():
         if error := line.get("error"):
-            told = error.get("message", error) if isinstance(error, dict) else error
-            return f"the server answered {line.get('status')}: {told}"
+            text = error.get("message", error) if isinstance(error, dict) else error
+            return f"the server answered {line.get('status')}: {text}"
     return None
 
 
-def _compare(asked: Mapping[str, Any], lines: Sequence[RelayLine]) -> None:
+def _compare(fields: Mapping[str, Any], lines: Sequence[RelayLine]) -> None:
     used = [line["llada"].get("decoding", {}) for line in lines if line.get("llada")]
-    if (found := difference(asked, used)) is not None:
-        raise RuntimeError(found)
+    if (reason := difference(fields, used)) is not None:
+        raise RuntimeError(reason)
 
 
 class _Requests:
     """The relay's record, to find the request that a line of output came from."""
 
     def __init__(self, record: Path | None) -> None:
-        self.found: defaultdict[tuple[Any, str], list[RelayLine]] = defaultdict(list)
+        self.lines: defaultdict[tuple[Any, str], list[RelayLine]] = defaultdict(list)
         for line in _responses(record) if record else ():
             for text in line["texts"]:
-                self.found[line["body"].get("seed"), text].append(line)
+                self.lines[line["body"].get("seed"), text].append(line)
 
     def of(self, question: str, response: str, seed: int) -> RelayLine:
         """{} where there is none. Asked twice with one seed, a question has one answer: either will do."""
-        for line in self.found.get((seed, response), []):
-            if question in _asked(line["body"]):
+        for line in self.lines.get((seed, response), []):
+            if question in _prompt(line["body"]):
                 return line
         return {}
 
 
-def _asked(body: Mapping[str, Any]) -> str:
+def _prompt(body: Mapping[str, Any]) -> str:
     """The text of a request's prompt."""
     if "messages" not in body:
         return str(body.get("prompt"))
@@ -134,28 +134,29 @@ def _asked(body: Mapping[str, Any]) -> str:
 
 
 def _answer(
-    place: str, line: RelayLine, benchmark: str, number: int, sample: int, seed: int, known: _Requests
+    place: str, line: RelayLine, benchmark: str, number: int, sample: int, seed: int, requests: _Requests
 ) -> Answer:
     response = line.get("generation")
-    asked = next((line[name] for name in QUESTION if isinstance(line.get(name), str)), None)
+    question = next((line[name] for name in QUESTION if isinstance(line.get(name), str)), None)
     correct = next((line[name] for name in SCORE if name in line), None)
     error = line.get("error") if not response else None
-    if response is None or asked is None or (correct is None and not error) or "predicted_answer" not in line:
+    is_scored = "predicted_answer" in line and (correct is not None or error)
+    if response is None or question is None or not is_scored:
         raise RuntimeError(
             f"{place}: has {', '.join(sorted(line)) or 'nothing'}; expected generation, predicted_answer, one"
             f" of {', '.join(SCORE)} and one of {', '.join(QUESTION)}: it is unfinished, or a benchmark"
             " that is scored otherwise"
         )
     predicted, expected = line["predicted_answer"], line.get("expected_answer")
-    told = known.of(asked, response, seed)
-    choice = ((told.get("llada") or {}).get("choices") or [{}])[0]
-    usage, reasons = told.get("usage") or {}, told.get("finish_reasons") or [line.get("finish_reason")]
+    record = requests.of(question, response, seed)
+    choice = ((record.get("llada") or {}).get("choices") or [{}])[0]
+    usage, reasons = record.get("usage") or {}, record.get("finish_reasons") or [line.get("finish_reason")]
     time_s = line.get("generation_time")
     return Answer(
         benchmark=benchmark,
         problem=str(line.get("id", number)),
         sample=sample,
-        question=asked,
+        question=question,
         expected=None if expected is None else str(expected),
         response=response,
         predicted=None if predicted is None else str(predicted),
@@ -167,9 +168,9 @@ def _answer(
         nfe=choice.get("nfe"),
         num_positions=choice.get("num_positions"),
         e2el_ms=choice.get("e2el_ms", time_s * 1000 if time_s is not None else None),
-        url=told.get("url"),
-        attempts=told.get("attempts", 1),
-        decoding=(told.get("llada") or {}).get("decoding", {}),
+        url=record.get("url"),
+        attempts=record.get("attempts", 1),
+        decoding=(record.get("llada") or {}).get("decoding", {}),
         error=str(error) if error else None,
     )
 

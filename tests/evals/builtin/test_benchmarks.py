@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from llada_exp.evals.builtin import benchmarks as problems
+from llada_exp.evals.builtin import benchmarks
 from llada_exp.tiny import tasks
 
 
@@ -17,20 +17,20 @@ def file(tmp_path, *lines):
 
 def test_tiny_problems_are_the_held_out_ones():
     """Prevents scoring what training saw."""
-    own = problems.load("tiny_long", 20)
+    own = benchmarks.load("tiny_long", 20)
     assert all(tasks.is_held_out(p.question) for p in own)
     assert [p.id for p in own] == [str(i) for i in range(20)]
     assert {p.fields["max_tokens"] for p in own} == {128}
-    assert problems.load("tiny_long", 5) == own[:5]
+    assert benchmarks.load("tiny_long", 5) == own[:5]
 
 
 def test_a_file_gives_ids_answers_and_lengths(tmp_path):
     path = file(tmp_path, {"problem": "a", "expected_answer": 3}, "",
                 {"problem": "b", "expected_answer": "x", "id": "second", "max_tokens": 7})  # fmt: skip
-    first, second = problems.load(path)
+    first, second = benchmarks.load(path)
     assert (first.benchmark, first.id, first.expected, dict(first.fields)) == ("own", "0", "3", {})
     assert (second.id, second.fields["max_tokens"]) == ("second", 7)
-    assert problems.load(path, 1) == [first]
+    assert benchmarks.load(path, 1) == [first]
 
 
 @pytest.mark.parametrize(
@@ -52,20 +52,20 @@ def test_a_file_gives_ids_answers_and_lengths(tmp_path):
 )  # fmt: skip
 def test_a_line_at_fault_is_named(tmp_path, lines, words):
     with pytest.raises(ValueError, match=re.escape(words)):
-        problems.load(file(tmp_path, *lines))
+        benchmarks.load(file(tmp_path, *lines))
 
 
 def test_a_missing_file_and_an_unknown_name_are_named():
     with pytest.raises(ValueError, match="no such file"):
-        problems.load("none.jsonl")
+        benchmarks.load("none.jsonl")
     with pytest.raises(ValueError, match=r"expected tiny_short, tiny_long or a \.jsonl file"):
-        problems.load("tiny")
+        benchmarks.load("tiny")
 
 
 def test_prompts_hold_the_problem_and_leave_other_braces_alone():
-    (own,) = problems.load("tiny_short", 1)
-    assert problems.ask(own, "plain") == own.question
-    assert problems.ask(own, "boxed").endswith(f"\\boxed{{}}.\n\n{own.question}")
-    assert problems.ask(own, "{x} {problem}") == f"{{x}} {own.question}"
+    (own,) = benchmarks.load("tiny_short", 1)
+    assert benchmarks.prompt_of(own, "plain") == own.question
+    assert benchmarks.prompt_of(own, "boxed").endswith(f"\\boxed{{}}.\n\n{own.question}")
+    assert benchmarks.prompt_of(own, "{x} {problem}") == f"{{x}} {own.question}"
     with pytest.raises(ValueError, match="prompt is 'nothing'; expected plain, boxed"):
-        problems.check_prompt("nothing")
+        benchmarks.check_prompt("nothing")

@@ -84,9 +84,9 @@ def test_the_preset_says_what_is_not_named_and_what_is_asked_must_play_a_part():
     preset = DecodingParams(rule="credit", threshold=0.99, cache="dual", top_p=0.5, max_tokens=7)
     replies = {}
 
-    def generator(**asked):
+    def generator(**required):
         encode = model.tokenizer.encode_text
-        return InProcess(model, encode, 2, max_length=128, preset=preset, asked=asked)
+        return InProcess(model, encode, 2, max_length=128, preset=preset, required=required)
 
     fields = decoding_fields({"max_gen_toks": 32}, {}, 0)
     generator().answer([Ask(text, fields)], replies.__setitem__)

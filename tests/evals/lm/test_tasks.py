@@ -9,7 +9,7 @@ import torch
 
 from llada_exp.checkpoints import load_model
 from llada_exp.clients.pool import Pool
-from llada_exp.evals.lm import results as lm_answers
+from llada_exp.evals.lm import results as lm_results
 from llada_exp.evals.lm.records import Records, RequestPlace
 from llada_exp.evals.lm.tasks import require, run_lm_eval
 from llada_exp.jobs import running_server
@@ -217,9 +217,9 @@ def sample(own, value, **fields):
 
 
 def test_the_verdict_is_the_first_metric_of_zero_and_one():
-    assert lm_answers.scored_by([sample("strict", 0.5), sample("loose", 1.0)]) == ("loose", "acc")
-    assert lm_answers.scored_by([sample("none", 0.5)]) is None
-    assert lm_answers.answers("t", [sample("none", 0.5)], Records(), lambda doc: "", {}) == []
+    assert lm_results.scored_by([sample("strict", 0.5), sample("loose", 1.0)]) == ("loose", "acc")
+    assert lm_results.scored_by([sample("none", 0.5)]) is None
+    assert lm_results.answers("t", [sample("none", 0.5)], Records(), lambda doc: "", {}) == []
 
 
 @pytest.mark.parametrize(("metric", "right"), [("acc", "a long one"), ("acc_norm", "b")])
@@ -237,6 +237,6 @@ def test_a_choice_is_what_the_metric_takes(metric, right):
         "arguments": [("q", " b"), ("q", " a long one")],
         "filtered_resps": [(-1.2 if metric == "acc" else -0.05, False), (-1.0, False)],
     }
-    (answer,) = lm_answers.answers("t", [own], records, lambda doc: "q?", {"mc_seed": 5})
+    (answer,) = lm_results.answers("t", [own], records, lambda doc: "q?", {"mc_seed": 5})
     assert (answer.predicted, answer.problem, answer.question) == (right, "x7", "q?")
     assert (answer.expected, answer.nfe, answer.seed) == ("a long one", 4, 5)

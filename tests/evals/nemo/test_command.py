@@ -193,10 +193,13 @@ def test_a_run_is_read_back_as_answers(tmp_path, installed, record):
     assert read_metrics(own) == {"gsm8k": {"pass@1": {"num_entries": 4}}}
 
 
-def test_the_names_of_an_older_version_are_read_and_max_samples_holds(tmp_path, installed, record):
+def test_the_names_of_an_older_version_are_read_and_max_samples_holds(
+    tmp_path, installed, record, monkeypatch
+):
+    monkeypatch.setenv("FAKE_NS", "old")
     with endpoint(record) as address:
         own = plan(tmp_path, address=address, benchmarks={"gsm8k": 0}, max_samples=2, tokens_to_generate=9)
-        run(installed, own, tmp_path, env={"FAKE_NS": "old"})
+        run(installed, own, tmp_path)
     answers = read_results(own, record)
     assert [(a.verdict, a.seed, a.nfe) for a in answers] == [("correct", 0, 64)] * 2
     assert read_metrics(own) == {"gsm8k": {"pass@1": {"num_entries": 2}}}
@@ -230,21 +233,23 @@ def test_a_second_run_into_the_same_folder_is_refused_unless_it_resumes(tmp_path
         ("quiet", r"wrote no .*rs0\.jsonl \("),
     ],
 )
-def test_a_failed_run_says_why(tmp_path, installed, record, kind, message):
+def test_a_failed_run_says_why(tmp_path, installed, record, kind, message, monkeypatch):
     """Its exit code is 0 also where its job failed, and its log may not hold the server's words."""
+    monkeypatch.setenv("FAKE_NS", kind)
     record.write_text(json.dumps({"status": 400, "error": {"message": "steps is 0"}, "texts": []}) + "\n")
     blame = lambda: first_failure(record)  # noqa: E731
     with pytest.raises(RuntimeError, match=message) as caught:
-        run(installed, plan(tmp_path), tmp_path, env={"FAKE_NS": kind}, blame=blame)
+        run(installed, plan(tmp_path), tmp_path, blame=blame)
     assert "(the server answered 400: steps is 0)" in str(caught.value)
     assert first_failure(tmp_path / "none") is None
 
 
 def test_servers_that_are_gone_are_the_reason_also_where_it_noticed_first(tmp_path, installed, monkeypatch):
     monkeypatch.setattr(nemo_process, "POLL_S", 60.0)
+    monkeypatch.setenv("FAKE_NS", "fail")
     told = iter([None, "no server answers any more"])
     with pytest.raises(RuntimeError, match=r"exit code 1 \(no server answers any more\)"):
-        run(installed, plan(tmp_path), tmp_path, lambda: next(told), {"FAKE_NS": "fail"})
+        run(installed, plan(tmp_path), tmp_path, lambda: next(told))
 
 
 def gone(pids, within_s=10.0):
@@ -258,9 +263,11 @@ def test_when_the_servers_are_gone_every_process_of_the_run_is_ended(tmp_path, i
     """Its jobs live in sessions of their own and may not listen to a SIGTERM."""
     monkeypatch.setattr(nemo_process, "STOP_S", 0.5)
     pids = tmp_path / "pids"
+    monkeypatch.setenv("FAKE_NS", "hang")
+    monkeypatch.setenv("FAKE_NS_PIDS", str(pids))
     alive = lambda: "no server answers any more" if pids.is_file() and pids.read_text() else None  # noqa: E731
     with pytest.raises(RuntimeError, match="was ended: no server answers any more"):
-        run(installed, plan(tmp_path), tmp_path, alive, {"FAKE_NS": "hang", "FAKE_NS_PIDS": str(pids)})
+        run(installed, plan(tmp_path), tmp_path, alive)
     assert gone([int(pid) for pid in pids.read_text().split()])
 
 

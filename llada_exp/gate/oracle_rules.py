@@ -1,0 +1,140 @@
+"""Which positions of a block a rule commits, each definition written out plainly, on one pass's scores.
+
+Shares no code with the rules of the engine. Where the definitions are from: docs/decoding.md.
+
+Letters: B block length, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from llada_exp.types import DecodingParams
+
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
+"""Rules that are defined here, with their parameters. None of them revises a token."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one pass says of the current block.
+
+    scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
+            NaN at decided positions. emittable: bool [V].
+    start:  answer position of the block's first (below 0 where the block holds the prompt's end).
+    moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
+    """
+
+    scores: Tensor
+    emittable: Tensor
+    start: int
+    first_masks: int
+    num_blocks: int
+    step: int
+    params: DecodingParams
+    moves: Mapping[int, Sequence[float]] = field(default_factory=dict)
+
+    @property
+    def open(self) -> list[int]:
+        """Undecided positions of the block, from 0."""
+        return torch.nonzero(~self.scores[:, 0].isnan()).flatten().tolist()
+
+    def best(self, position: int) -> int:
+        """The candidate of a position of the block: its most probable token that may be emitted."""
+        return int(self.scores[position].masked_fill(~self.emittable, -math.inf).argmax())
+
+    def log_odds(self, position: int, token: int) -> float:
+        """log p / (1 - p) of a token under the softmax over the whole vocabulary."""
+        others = self.scores[position].clone()
+        others[token] = -math.inf
+        return float(self.scores[position, token] - others.logsumexp(0))
+
+    def entropy(self, position: int) -> float:
+        """In nats: log Z - E[l], logits counted from the largest one, which so loses no digits near 0."""
+        behind, best = self.scores[position] - self.scores[position].max(), self.scores[position].argmax()
+        behind = behind[torch.arange(len(behind)) != best]
+        log_z = behind.exp().sum().log1p()
+        return float(log_z - ((behind - log_z).exp() * behind).sum())
+
+    def commits(self, nudges: Mapping[int, float] | None = None) -> dict[int, int]:
+        """Answer position -> token that the rule commits. nudges: by position of the block, how much surer
+        than it was (in log-odds, in nats), to ask what would have been."""
+        tokens = {i: self.best(i) for i in self.open}
+        nudges = dict.fromkeys(tokens, 0.0) | dict(nudges or {})
+        odds = {i: self.log_odds(i, token) + nudges[i] for i, token in tokens.items()}
+        return {self.start + i: tokens[i] for i in sorted(self._rule(odds, nudges))}
+
+    def _rule(self, odds: dict[int, float], nudges: Mapping[int, float]) -> set[int]:
+        params = self.params
+        if params.rule == "entropy":
+            return self._entropy_bounded(nudges)
+        order = sorted(odds, key=lambda i: (-odds[i], i))  # ties go to the lower position
+        p = {i: probability(odds[i]) for i in order}
+        sure = [p[i] for i in order]
+        if params.rule == "fixed":
+            return set(order[: max(1, self._quota())])
+        if params.rule in ("threshold", "credit"):
+            return {order[0]} | {i for i in order if p[i] >= params.threshold}
+        if params.rule == "factor":
+            count = 1
+            while count < len(sure) and sure[count] >= 1 - params.factor / (count + 2):
+                count += 1
+            return set(order[:count])
+        if params.rule == "frechet":
+            counts = range(1, len(sure) + 1)
+            enough = [n for n in counts if sum(sure[:n]) - (n - 1) - (1 - sure[n - 1]) >= params.delta]
+            return set(order[: max([1, *enough])])
+        if params.rule == "klass":
+            return {i for i in order if p[i] > params.threshold and self._settled(i, nudges[i])} or {order[0]}
+        assert params.rule == "hierarchical", params.rule
+        best_of_runs = {min(run, key=order.index) for run in _runs(sorted(odds))}
+        low = {i for i in best_of_runs if p[i] >= params.low_threshold}
+        return {order[0]} | low | {i for i in order if p[i] >= params.threshold}
+
+    def _entropy_bounded(self, nudges: Mapping[int, float]) -> set[int]:
+        """EB-Sampler, arXiv 2505.24857: sum of entropies less the largest of them <= gamma."""
+        entropy = {i: self.entropy(i) for i in self.open}
+        order = sorted(entropy, key=lambda i: (entropy[i] - nudges[i], i))
+        count = 1
+        while count < len(order):
+            first = [entropy[i] for i in order[: count + 1]]
+            if sum(first) - max(first) - count * nudges[order[count]] > self.params.gamma:
+                break
+            count += 1
+        return set(order[:count])
+
+    def _settled(self, position: int, nudge: float) -> bool:
+        """KLASS, arXiv 2511.05664. Logits moved by a nudge move a divergence d by sqrt(8 d) of it at most, to
+        first order."""
+        last = self.moves.get(position, ())[-self.params.history :]
+        small = [d - nudge * math.sqrt(8 * d) < self.params.kl_threshold for d in last]
+        return len(small) == self.params.history and all(small)
+
+    def _quota(self) -> int:
+        params = self.params
+        per_block = params.steps_per_block
+        if params.steps is not None:
+            per_block = math.ceil(params.steps / self.num_blocks)
+        if per_block is None:
+            return params.tokens_per_step or 1
+        return self.first_masks // per_block + (self.step < self.first_masks % per_block)
+
+
+def probability(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
+
+
+def _runs(positions: Sequence[int]) -> list[list[int]]:
+    """Neighbours together."""
+    runs: list[list[int]] = []
+    for i in positions:
+        if runs and runs[-1][-1] == i - 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
