@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,44 @@ def test_no_circle_of_imports_not_even_inside_a_folder():
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
         raise AssertionError(f"a circle: {' <- '.join(error.args[1])}") from None
+
+
+def test_a_class_name_exists_once():
+    """Prevents three `Endpoint`s, of which a reader must know which one is meant."""
+    names = Counter(
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert not {name for name, times in names.items() if times > 1}
+
+
+def test_no_file_is_longer_than_a_reader_can_hold():
+    for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "tests").rglob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 300, path
+
+
+VAGUE = {"own", "told", "found", "said", "known", "asked", "given", "seen", "wanted", "kept", "taken"}
+"""Participles that say nothing of what a thing is: in one file `own` was a target, a mapping and a dict."""
+
+
+def names_made(path: Path) -> set[str]:
+    """Names that a file gives: variables, attributes, parameters, functions and classes."""
+    made = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            made.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            made.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+    return made
+
+
+def test_names_are_nouns_of_the_thing():
+    for path in PACKAGE.rglob("*.py"):
+        vague = {name for name in names_made(path) if set(name.lower().strip("_").split("_")) & VAGUE}
+        assert not vague, f"{path}: {sorted(vague)}"
