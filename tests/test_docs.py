@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = {
     name: (ROOT / "docs" / name).read_text() for name in ("serving.md", "troubleshooting.md", "extending.md")
 }
+DESIGN = (ROOT / "docs" / "design.md").read_text()
 BLOCK = re.compile(r"<!-- (?P<mark>[^>]+) -->\n```\w*\n(?P<code>.*?)^```$", re.S | re.M)
 CHAT = "/v1/chat/completions"
 
@@ -180,3 +181,24 @@ def test_extra_fields_can_be_ignored():
 
 def test_a_default_that_is_told_in_words_is_the_settings():
     assert f"`decoding.max_tokens` ({composed().decoding.max_tokens})" in DOCS["serving.md"]
+
+
+def test_the_design_has_every_module_and_none_that_is_gone():
+    """Prevents a map that newcomers search in vain."""
+    picture = next(b for b in DESIGN.split("```") if "llada_exp/" in b)
+    paths = [p.relative_to(ROOT / "llada_exp") for p in (ROOT / "llada_exp").rglob("[!_]*.py")]
+    open_rooms = {"rules", "caches", "models"}  # a plug-in of one's own needs no line here
+    names = set(re.findall(r"\w+\.py", picture))
+    assert names <= {path.name for path in paths}
+    assert (
+        not {path.name for path in paths if path.parts[0] not in open_rooms and len(path.parts) < 3} - names
+    )
+    assert not {path.name for path in paths if path.parts[0] == "server"} - names
+
+
+def test_the_design_tells_of_files_that_exist():
+    tops = (ROOT, ROOT / "llada_exp", ROOT / "llada_exp" / "server")
+    files = re.findall(r"`([\w/]+\.py)`", DESIGN)
+    assert len(files) > 60
+    for file in files:
+        assert any((top / file).is_file() for top in tops), file
