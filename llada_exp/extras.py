@@ -26,7 +26,6 @@ EXTRAS = {
     "llada_exp.clients": "bench",
     "llada_exp.clients.http": "",  # the standard library alone, for llada_exp.check
     "llada_exp.runs": "bench",
-    "llada_exp.tables": "bench",
     "llada_exp.verifier": "bench",
     "llada_exp.evals": "eval",
     "llada_exp.gate": "eval",
@@ -66,11 +65,17 @@ def excepthook(kind: type[BaseException], error: BaseException, traceback: Trace
         print(line, file=sys.stderr)
 
 
+def _program() -> str:
+    """The module of ours that `python -m` runs; "" for another. While its package is imported, `__main__` is not
+    it yet."""
+    words = sys.orig_argv[1:]
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+    return module.removesuffix(".__main__") if module.split(".")[0] in PACKAGES else ""
+
+
 def _line(error: ModuleNotFoundError, traceback: TracebackType | None) -> str | None:
     """None where the missing module is ours, or another package misses it."""
-    spec = sys.modules["__main__"].__spec__
-    program = spec.name.removesuffix(".__main__") if spec else ""
-    importer = program
+    program = importer = _program()
     while traceback is not None:
         importer = traceback.tb_frame.f_globals.get("__name__", "")
         traceback = traceback.tb_next

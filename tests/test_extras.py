@@ -136,7 +136,7 @@ def test_a_program_whose_extra_is_missing_says_so_in_one_line(tmp_path, program)
     assert re.fullmatch(wanted, lines[0])
 
 
-LATER = ("llada_exp.jobs", "llada_exp.gate.table", "llada_exp.evals.compare")
+LATER = ("llada_exp.gate.table", "llada_exp.evals.compare")
 
 
 @pytest.mark.parametrize("program", programs(""))

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "checkpoints": {"models", "text"},
     "tiny": {"models", "checkpoints", "offline", "scoring"},
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
-    "bench/engine.py": {"decoding", "engine", "models", "checkpoints", "types"},
+    "bench/engine.py": {"tables", "decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
     "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
              "validation"},
@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "cli.py": {"settings", "validation"},
     "server": {"clients", "settings", "validation", "decoding", "fields", "engine", "checkpoints", "text",
                "text_stream", "types"},
-    "jobs": {"clients", "server", "settings"},
+    "jobs": {"clients", "server", "settings", "tables"},
     "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients"},  # a client: over HTTP only

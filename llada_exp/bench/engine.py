@@ -27,6 +27,7 @@ from llada_exp.decoding import resolve
 from llada_exp.engine import EngineCore
 from llada_exp.engine.request import FindStop
 from llada_exp.models.base import Model, ModelShape
+from llada_exp.tables import Table, TableColumn
 from llada_exp.types import CACHES, DecodingParams
 
 WORKLOADS = {  # prompts, shortest and longest prompt, answer tokens, answer tokens that are used
@@ -181,23 +182,35 @@ def run_setting(
     )
 
 
-HEADER = (
-    f"{'model':<11} {'workload':<13} {'cache':<7} {'rows':>4} {'tok/s median':>12} {'[min, max]':>17} "
-    f"{'NFE':>6} {'pos/tok':>8} {'useful':>7} {'packed':>7} {'MFU':>6} {'peak MB':>8}"
+def _median(name: str) -> Callable[[Sequence[EngineRow]], float]:
+    return lambda rows: statistics.median(getattr(row, name) for row in rows)
+
+
+def _spread(rows: Sequence[EngineRow]) -> str:
+    rates = [row.output_throughput for row in rows]
+    return f"[{min(rates):.1f}, {max(rates):.1f}]"
+
+
+def _memory(rows: Sequence[EngineRow]) -> str | None:
+    megabytes = rows[0].peak_memory_mb
+    return None if megabytes is None else f"{megabytes:.0f}"
+
+
+COLUMNS = (
+    TableColumn("model", lambda rows: rows[0].model, left=True),
+    TableColumn("workload", lambda rows: rows[0].workload, left=True),
+    TableColumn("cache", lambda rows: rows[0].cache, left=True),
+    TableColumn("rows", lambda rows: str(rows[0].batch_size)),
+    TableColumn("tok/s", lambda rows: f"{_median('output_throughput')(rows):.1f}"),
+    TableColumn("[min, max]", _spread, rank=1),
+    TableColumn("NFE", lambda rows: str(rows[0].nfe), rank=2),
+    TableColumn("pos/tok", lambda rows: f"{rows[0].positions_per_token:.1f}", rank=3),
+    TableColumn("useful", lambda rows: f"{rows[0].useful_position_ratio:.3f}", rank=5),
+    TableColumn("packed", lambda rows: f"{rows[0].packing_efficiency:.3f}", rank=6),
+    TableColumn("MFU", lambda rows: f"{_median('mfu')(rows):.3f}", rank=4),
+    TableColumn("peak_MB", _memory, rank=7),
 )
-
-
-def line(rows: Sequence[EngineRow]) -> str:
-    """The repeats of one setting as a line under `HEADER`."""
-    r = rows[0]
-    rates = sorted(x.output_throughput for x in rows)
-    memory = f"{r.peak_memory_mb:8.0f}" if r.peak_memory_mb is not None else f"{'-':>8}"
-    spread = f"[{rates[0]:.1f}, {rates[-1]:.1f}]"
-    return (
-        f"{r.model:<11} {r.workload:<13} {r.cache:<7} {r.batch_size:>4} {statistics.median(rates):>12.1f} "
-        f"{spread:>17} {r.nfe:>6} {r.positions_per_token:>8.1f} {r.useful_position_ratio:>7.3f} "
-        f"{r.packing_efficiency:>7.3f} {statistics.median(x.mfu for x in rows):>6.3f} {memory}"
-    )
+"""Of the repeats of one setting; medians where they differ."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -225,7 +238,7 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
     device = torch.device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     results: list[EngineRow] = []
-    print(HEADER, flush=True)
+    settings_rows: list[list[EngineRow]] = []
     for name in options.models:
         model = bench_model(name, device, dtype)
         settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
@@ -236,10 +249,10 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
                 if repeat >= 0:
                     repeats[setting].append(row)
                     _append(options.rows, row)
-        for rows in repeats.values():
-            print(line(rows), flush=True)
-            results += rows
+        settings_rows += repeats.values()
+        results += [row for rows in repeats.values() for row in rows]
         del model
+    Table(COLUMNS, settings_rows).show()
     return results
 
 

@@ -7,13 +7,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 
 from llada_exp.jobs import operate, slurm
 from llada_exp.jobs.endpoint import FOLDER_VARIABLE, find, folder
+from llada_exp.tables import Table, TableColumn
 
 FAILED, USAGE_ERROR = 1, 2
+COLUMNS = [field.name for field in fields(operate.JobRow)]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,10 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     shown = operate.rows(arguments.folder)
-    table = [tuple(field.name for field in fields(operate.JobRow)), *map(astuple, shown)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    Table([TableColumn(name, attrgetter(name), left=True) for name in COLUMNS], shown).show()
     return 0 if operate.usable(shown) else FAILED
 
 
