@@ -66,8 +66,8 @@ def excepthook(kind: type[BaseException], error: BaseException, traceback: Trace
 
 
 def _program() -> str:
-    """The module of ours that `python -m` runs; "" for another. While its package is imported, `__main__` is not
-    it yet."""
+    """The module of ours that `python -m` runs; "" for another. `__main__` is not it yet while its package is
+    imported."""
     words = sys.orig_argv[1:]
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     return module.removesuffix(".__main__") if module.split(".")[0] in PACKAGES else ""
