@@ -12,6 +12,7 @@ from llada_exp.models.base import ModelShape
 
 
 def test_one_table_and_one_row_a_repeat(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setitem(bench.WORKLOADS, "mixed", (3, 4, 20, 32, 32))
     path = tmp_path / "rows.jsonl"
     argv = "--models tiny --caches none dual --batch-sizes 1 2 --repeats 2 --tokens-per-step 8"
