@@ -238,7 +238,6 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
     device = torch.device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     results: list[EngineRow] = []
-    settings_rows: list[list[EngineRow]] = []
     for name in options.models:
         model = bench_model(name, device, dtype)
         settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
@@ -249,10 +248,9 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
                 if repeat >= 0:
                     repeats[setting].append(row)
                     _append(options.rows, row)
-        settings_rows += repeats.values()
+        Table(COLUMNS, list(repeats.values())).show()
         results += [row for rows in repeats.values() for row in rows]
         del model
-    Table(COLUMNS, settings_rows).show()
     return results
 
 

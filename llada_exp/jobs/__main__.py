@@ -34,7 +34,8 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     shown = operate.rows(arguments.folder)
-    Table([TableColumn(name, attrgetter(name), left=True) for name in COLUMNS], shown).show()
+    # Whole, however narrow the terminal is: a folded URL cannot be pasted, nor read by a script.
+    print(Table([TableColumn(name, attrgetter(name), left=True) for name in COLUMNS], shown).text())
     return 0 if operate.usable(shown) else FAILED
 
 

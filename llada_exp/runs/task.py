@@ -169,8 +169,9 @@ def run(task: Task, cfg: Any) -> int:
             print("\n".join([task.plan_line(folder, settings), *lines]))
             return 0
         tracking.check(settings.tracking)
-        check_resume(task, folder, settings)
     task.check_folder(folder, settings)
+    if alone:  # last: it advises resume=true, which helps where nothing else is wrong
+        check_resume(task, folder, settings)
     if status.finished(folder, settings.config_hash):  # a requeued job, or resume
         task.table(jsonl.read(folder / f"{ROW}.jsonl")).show()
         if note := task.finished_note(folder, settings):
