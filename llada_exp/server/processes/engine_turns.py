@@ -23,7 +23,8 @@ REPORT_S = 0.25
 YIELD_S, LOOK_AROUND_S = 0.002, 0.02
 """While waiting for company: between looks at the other workers, and in the queue at a stretch."""
 MAX_FAILED_STEPS = 3
-"""In a row; then the worker ends itself, and is started anew with a fresh device."""
+"""Of the engine itself, in a row; then the worker ends itself, and is started anew with a fresh device. A
+request whose own pass fails is no such step: whoever repeats it ends no worker."""
 
 
 class EngineTurns:
@@ -59,6 +60,8 @@ class EngineTurns:
         self._beat()
         self._report()
         self._flush()
+        if self.worker.is_lost:
+            return False
         if self.worker.num_failed_steps >= MAX_FAILED_STEPS:
             logger.error("%d steps in a row failed; the worker ends", MAX_FAILED_STEPS)
             return False
