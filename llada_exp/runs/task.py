@@ -91,6 +91,8 @@ class Task:
                      ValueError.
     check_single:    (settings) raises ValueError where they are those of a sweep.
     check_folder:    (folder, settings) raises ValueError where the folder holds what must not be mixed.
+    is_whole:        (folder) -> whether a point that ended there has all that it was to bring; else it is
+                     run again, and asks only what is missing.
     plan_details:    (folder, prepared) -> more lines of a single point's dry run.
     finished_note:   (folder, settings) -> a line on a point that was finished before.
     variants:        (composed configuration) -> the points that it stands for. Raises ValueError.
@@ -115,12 +117,17 @@ class Task:
     prepare: Callable[[Any], Any] = lambda settings: None
     check_single: Callable[[Any], None] = lambda settings: None
     check_folder: Callable[[Path, Any], None] = lambda folder, settings: None
+    is_whole: Callable[[Path], bool] = lambda folder: True
     plan_details: Callable[[Path, Any], list[str]] = lambda folder, prepared: []
     finished_note: Callable[[Path, Any], str | None] = lambda folder, settings: None
     variants: Callable[[dict[str, Any]], list[Variant]] = lambda tree: [Variant()]
     folder_name: Callable[[int, Sequence[str]], str] = folder_name
     order: Callable[[Mapping[str, Any]], Any] = lambda row: row["point"]
     summarise: Callable[[Path, Rows], tuple[Table, list[str]]] | None = None
+
+    def finished(self, folder: Path, settings: RunSettings) -> bool:
+        """Whether there is nothing left to do in a point's folder."""
+        return status.finished(folder, settings.config_hash) and self.is_whole(folder)
 
     def server_of(self, settings: RunSettings) -> str:
         """Points of one such text can share one server start."""
@@ -172,7 +179,7 @@ def run(task: Task, cfg: Any) -> int:
     task.check_folder(folder, settings)
     if alone:  # last: it advises resume=true, which helps where nothing else is wrong
         check_resume(task, folder, settings)
-    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
+    if task.finished(folder, settings):  # a requeued job, or resume
         task.table(jsonl.read(folder / f"{ROW}.jsonl")).show()
         if note := task.finished_note(folder, settings):
             print(note)
