@@ -100,6 +100,8 @@ def _without_score(folder: Path) -> list[int]:
 
 TASK = Task(
     program="evals",
+    config="eval",
+    shared_keys=frozenset(("seed",)),
     name_key="expname",
     job_type="eval",
     columns=ROW,
