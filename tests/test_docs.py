@@ -235,3 +235,34 @@ def test_the_design_tells_of_files_that_exist():
     assert len(files) > 60
     for file in files:
         assert any((top / file).is_file() for top in tops), file
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("slurm/**/*.md")]
+
+
+def commands_told(text):
+    """Lines of shell blocks, and what stands in the prose that a shell would be given."""
+    for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M):
+        if language in ("bash", "sh"):
+            yield from code.splitlines()
+    for code in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)):
+        word = " ".join(code.split())
+        if re.match(
+            r"(\w+=\S+ )*(python|pip|uv|curl|sbatch|wandb|serve|bench|evals|gate)\b|'?[\w.+/]+=\S", word
+        ):
+            yield word
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_are_quoted_for_zsh(path):
+    """There an unquoted bracket is a pattern, and a pattern that nothing fits ends the command."""
+    for line in commands_told(path.read_text()):
+        bare = re.sub(r"\\.|'[^']*'|\"(\\.|[^\"\\])*\"", "", line)
+        assert not re.search(r"[\[\]?]", bare), line
+
+
+def test_the_helps_examples_are_quoted_for_zsh():
+    for name in ("serve", "bench", "eval", "gate"):
+        for line in (conf_dir() / f"{name}.yaml").read_text().splitlines():
+            if line.strip().startswith("python -m") and "[key=value" not in line:
+                assert not re.search(r"[\[\]?]", re.sub(r"'[^']*'", "", line)), line
