@@ -80,8 +80,9 @@ def draw(axis: Axes, rows: Sequence[Mapping[str, Any]], without_score: Collectio
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[0]:
-        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "borderaxespad": 0.2}
-        axis.legend(fontsize=8, frameon=False, **place)
+        axis.legend(
+            fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2
+        )
 
 
 def _draw_line(axis: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: str, marker: str) -> None:
