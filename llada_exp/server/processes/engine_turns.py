@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from queue import Empty, Queue
+from queue import Empty
 
+from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.messages import QueuedJob, WorkerMessage
 from llada_exp.server.processes.shared_state import FULL, READY, SharedState
 from llada_exp.server.processes.worker import Worker
@@ -37,7 +38,7 @@ class EngineTurns:
     def __init__(
         self,
         worker: Worker,
-        queue: Queue,
+        queue: FairQueue,
         send: Callable[[WorkerMessage], None],
         shared: SharedState,
         max_wait_s: float,
@@ -76,7 +77,7 @@ class EngineTurns:
             item = self.queue.get(timeout=IDLE_S)
         except Empty:
             return True
-        if not self._take(item):
+        if isinstance(item, str) or not self._take(item):
             return False
         until = item[1] + self.max_wait_s
         while self.engine.has_capacity() and (left := until - time.monotonic()) > 0:
