@@ -112,4 +112,5 @@ HARNESS = Harness(
     ),
     recognises=lambda name: name.endswith((".yaml", ".yml")),
     prepare=prepare,
+    records=(f"{tasks.FOLDER}/{tasks.RECORDS}",),
 )
