@@ -141,7 +141,7 @@ class Sweep:
             status.failed(point.place, point.settings.config_hash, point.problem)
 
     def _finished(self, point: Point) -> bool:
-        return status.finished(point.place, point.settings.config_hash)
+        return self.task.finished(point.place, point.settings)
 
     def _launch(self, todo: Sequence[Point]) -> None:
         """An exception of the launcher itself (a job that was cancelled, say) ends no sweep: what became
