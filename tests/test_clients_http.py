@@ -155,7 +155,7 @@ def test_no_tool_of_ours_goes_through_a_proxy(dead_proxy):
             # Else the test shows nothing. Not urlopen, whose opener may be of an earlier test's environment.
             urllib.request.build_opener().open(own.url, timeout=10)
         assert check.check_models(check.CheckedEndpoint(own.url, None, 10, 16)) == "toy"
-        assert check.CheckedEndpoint(own.url, None, 10, 16).ask("47 + 8").text == "#### 55"
+        assert check.CheckedEndpoint(own.url, None, 10, 16).ask(0).text == "#### 55"
         assert served_model(own.url, None) == "toy"
         assert batch_stats(own.url)["status"] == "ready"
         info = {"url": own.url, "status": "ready", "instance_id": "1", "job_id": "1"}

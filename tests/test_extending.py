@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def test_the_goals_of_the_bill_are_kept():
 
 @pytest.mark.parametrize("command", commands())
 def test_its_commands_run_where_the_examples_are_applied(tree, checkpoint, command):
-    words = command.replace("FOLDER", str(checkpoint)).split()
+    words = shlex.split(command.replace("FOLDER", str(checkpoint)))
     assert words[0] == "python"
     done = run(tree, *words[1:])
     assert done.returncode == 0, done.stdout + done.stderr

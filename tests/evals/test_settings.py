@@ -1,6 +1,7 @@
 """conf/eval.yaml into settings: every predecessor's option has its key, and mistakes are named."""
 
 import re
+import shlex
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -143,5 +144,5 @@ def test_the_help_texts_examples_compose():
     examples = re.findall(r"^ *python -m llada_exp\.evals ((?:-m )?\w+=.*?)(?:  .*)?$", text, re.M)
     assert len(examples) >= 6
     for example in examples:
-        words = [word for word in example.split() if "=" in word]
+        words = [word for word in shlex.split(example) if "=" in word]
         composed(*(word.split(",")[0] if "-m " in example else word for word in words))

@@ -29,7 +29,9 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_saves_and_the_same_command_goes_on_exactly(tmp_path, finished, number, monkeypatch, capsys):
+def test_a_signal_saves_and_the_same_command_goes_on_exactly(
+    tmp_path, finished, number, monkeypatch, capsys, request
+):
     step = train.Run.step
 
     def interrupted(run):
@@ -37,7 +39,9 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(tmp_path, finished,
             os.kill(os.getpid(), number)  # amid the third step
         return step(run)
 
-    before = signal.getsignal(number)
+    before = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    outside = signal.signal(number, before)  # whoever runs the tests may ignore it, as nohup does
+    request.addfinalizer(lambda: signal.signal(number, outside))
     monkeypatch.setattr(train.Run, "step", interrupted)
     assert toy(tmp_path, "--steps", "6") == 128 + number
     assert signal.getsignal(number) is before
