@@ -43,10 +43,10 @@ def facts(python: Path, names: Iterable[str]) -> dict[str, Mapping[str, Any]]:
         done = subprocess.run(
             [python, "-c", _PROBE, *names], capture_output=True, text=True, timeout=PROBE_S, check=False
         )
-        found = json.loads(done.stdout.strip().rpartition("\n")[2])
+        tree = json.loads(done.stdout.strip().rpartition("\n")[2])
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return {}
-    return found if isinstance(found, dict) else {}
+    return tree if isinstance(tree, dict) else {}
 
 
 def check(python: Path, names: Iterable[str]) -> None:
