@@ -1,6 +1,7 @@
 """Turns between requests: nobody starves, nobody is served twice before another is served once."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.messages import STOP
 from llada_exp.server.processes.start_stop import start_manager
+from tests.server.breakable import wait_for
 
 puts_and_gets = st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 4), st.integers(1, 30))), max_size=60)
 
@@ -92,3 +94,21 @@ def test_it_works_through_its_manager():
             queue.get(timeout=0.01)
     finally:
         manager.shutdown()
+
+
+def test_a_large_request_does_not_hold_up_a_small_one(fake_http):
+    """One client's list of prompts delayed another's chat until all of it was admitted."""
+    with ThreadPoolExecutor(1) as pool:
+        body = {"prompt": ["slow"] * 100, "max_tokens": 16}
+        large = pool.submit(fake_http.post, "/v1/completions", json=body)
+        wait_for(lambda: stats(fake_http)["rows_in_flight"] == 4)
+        small = fake_http.post("/v1/completions", json={"prompt": "hello", "max_tokens": 16})
+        assert small.json()["choices"][0]["text"].startswith("hello @")
+        assert not large.done(), "it has a hundred answers, of which four are decoded at a time"
+        texts = [choice["text"] for choice in large.result().json()["choices"]]
+        assert len(texts) == 100
+        assert all(text.startswith("slow @") for text in texts)
+
+
+def stats(http):
+    return http.get("/batch/stats").json()["workers"][0]["engine"]
