@@ -1,9 +1,10 @@
 """`python -m llada_exp.self_host --model M --num_gpus G --num_nodes N --port P [ARGS]`: the server, started
 with the words that NeMo-Skills starts a server with when it hosts one itself:
 
-    ns eval --server_type=generic --server_entrypoint="python -m llada_exp.self_host" --server_gpus=8 \
+    ns eval --server_type=vllm --server_entrypoint="-m llada_exp.self_host" --server_gpus=8 \
         --model=RUN/step_100 --server_args="--base GSAI-ML/LLaDA-8B-Instruct batch_size=32" ...
 
+NeMo-Skills puts `python3` before the entrypoint, and has a client for server_type=vllm: `generic` has none.
 M is `tiny`, a hub id or folder of a Hugging Face checkpoint, or a folder of a torch.distributed.checkpoint;
 which of them is seen from what is there. The server is known to clients as M, the name that NeMo-Skills asks
 for, listens on the loopback address, where NeMo-Skills looks for it (host=0.0.0.0: on every one), and takes

@@ -173,6 +173,8 @@ def test_no_tool_of_ours_goes_through_a_proxy(dead_proxy):
 def test_programs_of_others_reach_this_machine_without_a_proxy():
     assert no_proxy({})["NO_PROXY"] == "localhost,127.0.0.1,::1"
     assert no_proxy({"NO_PROXY": "a,localhost"})["no_proxy"] == "a,localhost,127.0.0.1,::1"
+    both = no_proxy({"NO_PROXY": "a, b", "no_proxy": "b,c"})
+    assert both == dict.fromkeys(("no_proxy", "NO_PROXY"), "b,c,a,localhost,127.0.0.1,::1")
 
 
 def test_the_keys_variable_is_spelled_in_one_place_of_the_code():

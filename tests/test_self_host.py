@@ -1,6 +1,7 @@
 """The server as NeMo-Skills hosts it: its words become ours, and the server has the name that it asks for."""
 
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llada_exp import self_host
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.self_host import words
 from tests.test_conf import composed
@@ -50,6 +52,20 @@ def test_the_tiny_model_is_served_on_the_port_and_answers_a_chat(tmp_path):
         assert httpx.get(f"{url}/batch/stats").json()["max_batch_size"] == 2
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, "signals reach the server itself"
+
+
+def test_what_is_documented_is_what_nemo_skills_runs():
+    """It joins `python3`, the entrypoint and its own words, and asks by the client of `server_type`: it has
+    none for `generic`."""
+    readme = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    help_text = (self_host.__doc__ or "").replace("\\\n", " ")
+    for text in (readme, help_text):
+        (line,) = [line for line in text.splitlines() if "--server_entrypoint" in line]
+        options = dict(word.lstrip("-").split("=", 1) for word in shlex.split(line) if word.startswith("--"))
+        assert options["server_type"] == "vllm"
+        command = f"{sys.executable} {options['server_entrypoint']} --model tiny --num_gpus 0 --num_nodes 0"
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, cwd=ROOT, timeout=60)
+        assert "--num_nodes is 0; a server lives on one node" in done.stderr
 
 
 def test_its_words_compose_into_a_server(tmp_path):

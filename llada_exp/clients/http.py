@@ -116,8 +116,9 @@ def health(url: str, timeout_s: float = HEALTH_S) -> dict[str, Any]:
 
 def no_proxy(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Variables with which programs of others, too, reach this machine without a proxy."""
-    hosts = [h for h in (environ.get("no_proxy") or environ.get("NO_PROXY") or "").split(",") if h]
-    value = ",".join([*hosts, *(host for host in LOOPBACK if host not in hosts)])
+    lists = [environ.get(name, "").split(",") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [host.strip() for one in lists for host in one if host.strip()]
+    value = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
     return {"no_proxy": value, "NO_PROXY": value}
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from aiohttp import web
 
 from llada_exp.clients.pool import Pool, PoolResponse, ServersGone
+from llada_exp.clients.reply import error_text, read_reply
 
 GENERATION = ("/v1/chat/completions", "/v1/completions")
 MAX_BODY = 64 * 2**20
@@ -40,12 +41,18 @@ PASSED_HEADERS = ("Content-Type", "Retry-After", "X-Request-Id")
 
 
 @contextmanager
-def relay(pool: Pool, record: Path | None = None) -> Iterator[Relay]:
+def relay(
+    pool: Pool, record: Path | None = None, stands_in: Callable[[int, str], bool] = lambda status, why: False
+) -> Iterator[Relay]:
     """pool: not entered yet; what it is made with is called in the relay's thread.
 
     record: gets a JSON line for each request for text as it ends: path, body (as it was sent), status,
     url, attempts, seconds, usage, llada (what our server says of seed, decoding and cost), finish_reasons,
     texts, error. It is appended to.
+
+    stands_in: (status, why) of a request for text that failed in the end, or whose answer is none by its
+    shape -> whether an empty text is answered for it, since the harness would die of one failure. The record
+    has it as a failure.
 
     Raises OSError where the record cannot be opened.
     """
@@ -58,7 +65,7 @@ def relay(pool: Pool, record: Path | None = None) -> Iterator[Relay]:
     with _appending(record) if record else nullcontext() as file:
         thread.start()
         try:
-            stack, address = AsyncExitStack(), Relay(pool, file)
+            stack, address = AsyncExitStack(), Relay(pool, file, stands_in)
             run(stack.enter_async_context(address.serving()))
             try:
                 yield address
@@ -73,11 +80,12 @@ def relay(pool: Pool, record: Path | None = None) -> Iterator[Relay]:
 class Relay:
     """url: without /v1; error: why it answers 503 to everything, once it does."""
 
-    def __init__(self, pool: Pool, record: FileIO | None) -> None:
+    def __init__(self, pool: Pool, record: FileIO | None, stands_in: Callable[[int, str], bool]) -> None:
         self.url = ""
         self.error: str | None = None
         self._pool = pool
         self._record = record
+        self._stands_in = stands_in
         self._stopping = False
 
     @asynccontextmanager
@@ -137,6 +145,9 @@ class Relay:
             self._note(request.path, body, PoolResponse(status, nothing, "", 0, time.monotonic() - began))
             raise
         self._note(request.path, body, response)
+        why = _failure_of(response)
+        if why is not None and self._stands_in(response.status, why):
+            return web.json_response(_empty(request.path, body))
         return _passed_on(response)
 
     def _note(self, path: str, body: Any, response: PoolResponse) -> None:
@@ -152,9 +163,34 @@ class Relay:
             self._pool.tell(self.error)
 
 
+def _failure_of(response: PoolResponse) -> str | None:
+    """Why it is no answer, in words; None where it is one."""
+    if response.status != 200:
+        return error_text(response.body)
+    try:
+        read_reply(response.body)
+        return None
+    except ValueError as error:
+        return str(error)
+
+
+def _empty(path: str, body: Any) -> dict[str, Any]:
+    """An answer without text, in OpenAI's shape."""
+    is_chat = "chat" in path
+    content = {"message": {"role": "assistant", "content": ""}} if is_chat else {"text": ""}
+    return {
+        "id": "failed",
+        "object": "chat.completion" if is_chat else "text_completion",
+        "created": int(time.time()),
+        "model": body.get("model") if isinstance(body, dict) else None,
+        "choices": [{"index": 0, **content, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    }
+
+
 def _summary(response: PoolResponse) -> dict[str, Any]:
-    body, choices = response.body, response.body.get("choices")
-    choices = [c for c in choices if isinstance(c, dict)] if isinstance(choices, list) else []
+    body, why = response.body, _failure_of(response)
+    choices = body["choices"] if why is None else []
     return {
         "status": response.status,
         "url": response.url or None,
@@ -164,8 +200,12 @@ def _summary(response: PoolResponse) -> dict[str, Any]:
         "llada": body.get("llada"),
         "finish_reasons": [choice.get("finish_reason") for choice in choices],
         "texts": [_text(choice) for choice in choices],
-        "error": None if response.status == 200 else body.get("error", body),
+        "error": _error(response, why),
     }
+
+
+def _error(response: PoolResponse, why: str | None) -> Any:
+    return {"message": why} if why and response.status == 200 else response.body.get("error", why)
 
 
 def _text(choice: dict[str, Any]) -> Any:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ _PROBE = (
 )
 _INSTALL = (
     "NeMo-Skills has no PyPI package: in an environment of its own, pip install "
-    "git+https://github.com/NVIDIA/NeMo-Skills.git, and say nemo_skills.command=/path/to/venv/bin/ns; "
+    "git+https://github.com/NVIDIA/NeMo-Skills.git 'typer<0.20' 'mcp<2', and say "
+    "nemo_skills.command=/path/to/venv/bin/ns; "
     "or take harness=builtin, which needs nothing installed"
 )
 
@@ -59,6 +61,7 @@ class NemoPlan:
     seed:       sample i of every problem is asked with seed + i.
     decoding:   fields of the request, by the server's names (`llada_exp.types.DecodingParams`).
     resume:     go on in an output_dir that holds a part; problems that were answered are not asked again.
+    tokenizer:  folder or hub id: NeMo-Skills then makes one failed answer of a prompt that is too long.
     extra:      further words for `ns eval`, as they are.
     """
 
@@ -76,6 +79,7 @@ class NemoPlan:
     concurrency: int | None = None
     decoding: Mapping[str, Any] = field(default_factory=dict)
     resume: bool = False
+    tokenizer: str | None = None
     extra: tuple[str, ...] = ()
 
     def outputs(self) -> dict[tuple[str, int], Path]:
@@ -122,9 +126,37 @@ def find(command: str | None = None) -> Installed:
     install = _ask(python) if python else None
     if python is None or install is None:
         raise ValueError(f"{path} is not NeMo-Skills: its Python has no nemo_skills. {_INSTALL}")
+    _check_words((path, *words[1:]))
     if shutil.which("curl", path=search_path(python)) is None:
         raise ValueError(f"{path} waits for its server with curl, for ever where there is none; install curl")
     return Installed((path, *words[1:]), install[0], python, Path(install[1]))
+
+
+@cache
+def _check_words(program: tuple[str, ...]) -> None:
+    """Raises ValueError where `ns eval` does not start, or would not understand us. Once for a program: it
+    takes seconds."""
+    environ = {**os.environ, "COLUMNS": "300", "TERM": "dumb", "NO_COLOR": "1"}
+    try:
+        done = subprocess.run(
+            [*program, "eval", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_S,
+            env=environ,
+            check=False,
+        )
+        text = done.stdout + done.stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        text = str(error)
+    if "--output_dir" in text:
+        return
+    end = (text.strip().splitlines() or ["nothing"])[-1][:200]
+    why = "shows --output-dir" if "--output-dir" in text else f"ends with: {end}"
+    raise ValueError(
+        f"`{program[0]} eval --help` shows no --output_dir, it {why}; NeMo-Skills does not work with newer"
+        " versions of what it needs: in its environment, pip install 'typer<0.20' 'mcp<2'"
+    )
 
 
 def _interpreter(script: Path) -> Path | None:
@@ -166,7 +198,7 @@ def command(installed: Installed, plan: NemoPlan) -> list[str]:
         "--starting_seed": str(plan.seed),
     }
     for name, value in names.items():
-        if not all(map(_PLAIN.fullmatch, value.split(",") if name == "--benchmarks" else [value])):
+        if not all(map(is_plain, value.split(",") if name == "--benchmarks" else [value])):
             key = name.removeprefix("--")
             raise ValueError(
                 f"{key} is {value!r}; NeMo-Skills takes letters, digits and . _ / : @ % + - alone"
@@ -179,10 +211,17 @@ def command(installed: Installed, plan: NemoPlan) -> list[str]:
         "inference.top_k": plan.top_k,
         "inference.tokens_to_generate": plan.tokens_to_generate,
         **{f"inference.extra_body.{name}": value for name, value in plan.decoding.items()},
+        "server.enable_soft_fail": "True" if plan.tokenizer else None,
+        "tokenizer": plan.tokenizer,
         "skip_filled": "True" if plan.resume else None,
     }
     overrides = [f"++{key}={_value(value)}" for key, value in options.items() if value is not None]
     return [*installed.command, "eval", *(f"{k}={v}" for k, v in names.items()), *overrides, *plan.extra]
+
+
+def is_plain(value: str) -> bool:
+    """Whether neither a shell nor Hydra sees more in it than its letters."""
+    return _PLAIN.fullmatch(value) is not None
 
 
 def _value(value: Any) -> str:

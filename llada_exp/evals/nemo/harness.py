@@ -14,15 +14,17 @@ from llada_exp.clients.pool import to_stderr
 from llada_exp.clients.relay import relay
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Harness, Prepared
-from llada_exp.evals.nemo import command, process
+from llada_exp.evals.nemo import benchmarks, command, process
 from llada_exp.evals.nemo.command import Installed, NemoPlan
 from llada_exp.evals.nemo.results import (
+    RelayRecord,
     first_failure,
     first_look,
     read_metrics,
     read_results,
     verify_parameters,
 )
+from llada_exp.evals.nemo.resume import go_on
 from llada_exp.evals.result import HarnessResult
 from llada_exp.evals.target import target
 from llada_exp.runs.keys import Key, integer, text, words
@@ -37,6 +39,7 @@ def prepare(settings: EvalSettings) -> Prepared:
     """Raises ValueError where NeMo-Skills is not installed, or cannot be told what is asked."""
     installed = command.find(settings.harness_keys["command"])
     command.command(installed, nemo_plan(settings, "http://HOST:1", "NAME", Path("/OUT")))
+    benchmarks.check(installed.python, [b.name for b in settings.benchmarks])
     return Prepared(partial(plan, settings, installed), partial(run, settings, installed))
 
 
@@ -71,16 +74,41 @@ def nemo_plan(
         concurrency=settings.concurrency,
         decoding={name: value for name, value in request.items() if name not in _NEMO_FIELDS},
         resume=resume,
+        tokenizer=_tokenizer(settings),
         extra=settings.harness_keys["args"],
     )
+
+
+def _tokenizer(settings: EvalSettings) -> str | None:
+    """As the user says, else of the model of our own server; None where it is not known."""
+    if (place := settings.harness_keys["tokenizer"]) is not None:
+        return _absolute(place)
+    if settings.server is None:
+        return None
+    model = settings.server.model
+    place = model.base if model.source == "dcp" else model.path
+    if model.source == "tiny":
+        from llada_exp.checkpoints.tiny import tiny_folder  # torch: only where needed
+
+        place = str(tiny_folder())
+    place = _absolute(place) if place is not None else None
+    return place if place is not None and command.is_plain(place) else None
+
+
+def _absolute(place: str) -> str:
+    """NeMo-Skills runs in another folder. A hub id stays one."""
+    path = Path(place).expanduser()
+    return str(path.absolute()) if path.exists() else place
 
 
 def run(settings: EvalSettings, installed: Installed, folder: Path) -> HarnessResult:
     """Raises RuntimeError where NeMo-Skills fails, or the server did not use what was asked."""
     record, output = folder / REQUESTS, folder / OUTPUT
     with target(settings, folder) as endpoints:
-        with relay(endpoints.pool(settings), record) as address:
+        soft = partial(_is_for_us, softly=_tokenizer(settings) is not None)
+        with relay(endpoints.pool(settings), record, soft) as address:
             plan = nemo_plan(settings, address.url, endpoints.model, output, resume=output.exists())
+            num_before = go_on(plan, RelayRecord(record).failure)
             look = first_look(plan.sent(), record)
             process.run(
                 installed,
@@ -96,9 +124,16 @@ def run(settings: EvalSettings, installed: Installed, folder: Path) -> HarnessRe
             endpoints.model,
             endpoints.urls[0],
             endpoints.handle is not None,
+            num_before,
             version=installed.version,
             metrics=read_metrics(plan),
         )
+
+
+def _is_for_us(status: int, why: str, softly: bool) -> bool:
+    """Whether the relay stands in for a request that failed: NeMo-Skills dies of one, but for prompts that
+    are too long, where it has a tokenizer."""
+    return status not in (401, 403) and not (softly and "maximum context length" in why)
 
 
 HARNESS = Harness(
@@ -107,6 +142,7 @@ HARNESS = Harness(
     keys=(
         Key("command", None, text, "path of `ns`", unset="on the PATH"),
         Key("tokens_to_generate", 512, integer(1, 2**20), "answer tokens where nothing else says how many"),
+        Key("tokenizer", None, text, "folder or hub id", unset="the own server's model's"),
         Key("args", [], words("words for `ns eval`: ['++key=value']"), "more words for `ns eval`"),
     ),
     recognises=lambda name: True,

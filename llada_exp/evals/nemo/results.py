@@ -16,18 +16,22 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llada_exp import jsonl
+from llada_exp.clients.reply import error_text
 from llada_exp.evals.answers import FAILED, Answer
 from llada_exp.evals.decoding_check import difference
 from llada_exp.evals.nemo.command import NemoPlan
+from llada_exp.evals.request_loop import NUM_REFUSED
 from llada_exp.scoring import CORRECT, NO_ANSWER, WRONG
 
 SCORE = ("symbolic_correct", "is_correct")
 """The verdict's names, the newer first."""
 QUESTION = ("problem", "question", "prompt", "instruction")
+RESPONSE = ("generation", "response")
 RelayLine = Mapping[str, Any]
 
 
@@ -37,14 +41,20 @@ def read_results(plan: NemoPlan, record: Path | None = None) -> list[Answer]:
     Raises RuntimeError naming file and line for what is not there, is unfinished, or has no verdict of a
     problem (benchmarks that a judge scores, and code).
     """
-    requests = _Requests(record)
+    requests = RelayRecord(record)
     answers = []
     for (benchmark, sample), path in plan.outputs().items():
         if not path.is_file():
             raise RuntimeError(f"{path}: no such file; NeMo-Skills did not finish {benchmark}")
         seed = plan.seed_of(benchmark, sample)
         for place, line in enumerate(_lines(path)):
-            answers.append(_answer(f"{path}:{place + 1}", line, benchmark, place, sample, seed, requests))
+            answer = _answer(f"{path}:{place + 1}", line, benchmark, place, sample, seed, requests)
+            used = answer.decoding.get("max_tokens")
+            if plan.tokens_to_generate and used and used < plan.tokens_to_generate:
+                answer = replace(answer, num_cut=plan.tokens_to_generate - used)
+            answers.append(answer)
+        if not answers or (answers[-1].benchmark, answers[-1].sample) != (benchmark, sample):
+            raise RuntimeError(f"{path}: NeMo-Skills answered no question of {benchmark}")
     return answers
 
 
@@ -76,13 +86,16 @@ def verify_parameters(fields: Mapping[str, Any], record: Path) -> str | None:
 
 
 def first_look(fields: Mapping[str, Any], record: Path) -> Callable[[], str | None]:
-    """To be asked while a run goes on: says what the first response that is recorded did not use as asked."""
+    """To be asked while a run goes on: says what the first response that is recorded did not use as asked, or
+    that the servers refuse all."""
     first: list[RelayLine] = []
 
     def look() -> str | None:
         if first:
             return None
         first.extend(itertools.islice(_responses(record), 1))
+        if not first and sum(400 <= line.get("status", 0) < 499 for line in _failures(record)) >= NUM_REFUSED:
+            return first_failure(record)
         try:
             _compare(fields, first)
         except RuntimeError as error:
@@ -102,19 +115,45 @@ def first_failure(record: Path) -> str | None:
 
 
 def _compare(fields: Mapping[str, Any], lines: Sequence[RelayLine]) -> None:
-    used = [line["llada"].get("decoding", {}) for line in lines if line.get("llada")]
-    if (reason := difference(fields, used)) is not None:
-        raise RuntimeError(reason)
+    """Where NeMo-Skills asked again with fewer tokens, those that it asked for: see cut_to_fit."""
+    by_length: defaultdict[int | None, list[Mapping[str, Any]]] = defaultdict(list)
+    for line in lines:
+        if _mapping(line.get("llada")):
+            length, most = line["body"].get("max_tokens"), fields.get("max_tokens")
+            is_shorter = isinstance(length, int) and isinstance(most, int) and length < most
+            by_length[length if is_shorter else None].append(_mapping(line["llada"].get("decoding")))
+    for length, used in by_length.items():
+        if (reason := difference({**fields, **({"max_tokens": length} if length else {})}, used)) is not None:
+            raise RuntimeError(reason)
 
 
-class _Requests:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+class RelayRecord:
     """The relay's record, to find the request that a line of output came from."""
 
     def __init__(self, record: Path | None) -> None:
         self.lines: defaultdict[tuple[Any, str], list[RelayLine]] = defaultdict(list)
+        self.failures: defaultdict[Any, list[RelayLine]] = defaultdict(list)
         for line in _responses(record) if record else ():
             for text in line["texts"]:
-                self.lines[line["body"].get("seed"), text].append(line)
+                self.lines[line["body"].get("seed"), str(text)].append(line)
+        for line in _failures(record) if record else ():
+            self.failures[line["body"].get("seed")].append(line)
+
+    def failure(self, line: RelayLine, seed: int) -> str | None:
+        """Why a line of output is no answer; None where it is one."""
+        response, question = _response(line), _question(line) or ""
+        if response or self.of(question, response or "", seed):
+            return None
+        if error := line.get("detailed_error") or line.get("error"):
+            return str(error)
+        for failed in reversed(self.failures.get(seed, [])):
+            if question in _prompt(failed["body"]):
+                return f"{failed.get('status')}: {error_text(failed)}"
+        return None
 
     def of(self, question: str, response: str, seed: int) -> RelayLine:
         """{} where there is none. Asked twice with one seed, a question has one answer: either will do."""
@@ -134,23 +173,29 @@ def _prompt(body: Mapping[str, Any]) -> str:
 
 
 def _answer(
-    place: str, line: RelayLine, benchmark: str, number: int, sample: int, seed: int, requests: _Requests
+    place: str, line: RelayLine, benchmark: str, number: int, sample: int, seed: int, requests: RelayRecord
 ) -> Answer:
-    response = line.get("generation")
-    question = next((line[name] for name in QUESTION if isinstance(line.get(name), str)), None)
+    response, question = _response(line), _question(line)
+    strict = line.get(
+        "strict_eval"
+    )  # of ifeval: whether all instructions were followed, and no answer to read
     correct = next((line[name] for name in SCORE if name in line), None)
-    error = line.get("error") if not response else None
-    is_scored = "predicted_answer" in line and (correct is not None or error)
+    if isinstance(strict, Mapping):
+        correct = strict.get("follow_all_instructions")
+    error = requests.failure(line, seed)
+    is_scored = error or (correct is not None and (strict or "predicted_answer" in line))
     if response is None or question is None or not is_scored:
         raise RuntimeError(
             f"{place}: has {', '.join(sorted(line)) or 'nothing'}; expected generation, predicted_answer, one"
             f" of {', '.join(SCORE)} and one of {', '.join(QUESTION)}: it is unfinished, or a benchmark"
             " that is scored otherwise"
         )
-    predicted, expected = line["predicted_answer"], line.get("expected_answer")
+    predicted, expected = line.get("predicted_answer"), line.get("expected_answer")
     record = requests.of(question, response, seed)
-    choice = ((record.get("llada") or {}).get("choices") or [{}])[0]
-    usage, reasons = record.get("usage") or {}, record.get("finish_reasons") or [line.get("finish_reason")]
+    llada = _mapping(record.get("llada"))
+    choice = _mapping((llada.get("choices") or [{}])[0])
+    usage = _mapping(record.get("usage"))
+    reasons = record.get("finish_reasons") or [line.get("finish_reason")]
     time_s = line.get("generation_time")
     return Answer(
         benchmark=benchmark,
@@ -159,8 +204,8 @@ def _answer(
         question=question,
         expected=None if expected is None else str(expected),
         response=response,
-        predicted=None if predicted is None else str(predicted),
-        verdict=_verdict(correct, predicted, error),
+        predicted=None if predicted is None or error else str(predicted),
+        verdict=_verdict(correct, response if strict else predicted, error),
         seed=seed,
         finish_reason=reasons[0],
         prompt_tokens=usage.get("prompt_tokens", line.get("num_input_tokens")),
@@ -170,17 +215,33 @@ def _answer(
         e2el_ms=choice.get("e2el_ms", time_s * 1000 if time_s is not None else None),
         url=record.get("url"),
         attempts=record.get("attempts", 1),
-        decoding=(record.get("llada") or {}).get("decoding", {}),
-        error=str(error) if error else None,
+        decoding=_mapping(llada.get("decoding")),
+        error=error,
     )
 
 
 def _verdict(correct: Any, predicted: Any, error: Any) -> str:
     if error:
         return FAILED
-    if correct:
+    if correct == 1:  # of some benchmarks it is a share
         return CORRECT
     return NO_ANSWER if predicted is None else WRONG
+
+
+def _response(line: RelayLine) -> str | None:
+    """The text of a line of output."""
+    return next((line[name] for name in RESPONSE if isinstance(line.get(name), str)), None)
+
+
+def _question(line: RelayLine) -> str | None:
+    return next((line[name] for name in QUESTION if isinstance(line.get(name), str)), None)
+
+
+def _failures(record: Path) -> Iterator[dict[str, Any]]:
+    """The requests of a relay's record that failed."""
+    for line in _lines(record, torn=True) if record.is_file() else ():
+        if line.get("error") and isinstance(line.get("body"), dict):
+            yield line
 
 
 def _responses(record: Path) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 it, and writes the files that it writes. What its author keeps in FAKE_NS makes it misbehave:
 
     fail    end with an exit code          quiet   end well, having written nothing
+    dashes  show its options as newer versions of typer do
     hang    start a job in a session of its own, then wait    old    the names of an older version
 """
 
@@ -11,7 +12,9 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 PROMPT = (
@@ -69,13 +72,44 @@ def request(named, hydra, problem, seed):
 
 
 def answer(named, hydra, problem, seed, old):
-    told = ask(f"{named['server_address']}/chat/completions", request(named, hydra, problem["problem"], seed))
+    try:
+        told = ask(
+            f"{named['server_address']}/chat/completions", request(named, hydra, problem["problem"], seed)
+        )
+    except urllib.error.HTTPError as error:
+        text = error.read().decode()
+        if not hydra.get("server.enable_soft_fail") or "maximum context length" not in text:
+            raise  # the whole run
+        empty = {"generation": "", "num_generated_tokens": 0, "error": "context_window_exceeded"}
+        return {
+            **empty,
+            "detailed_error": text,
+            **problem,
+            "predicted_answer": None,
+            "symbolic_correct": False,
+        }
     text = told["choices"][0]["message"]["content"]
     boxed = re.search(r"\\boxed\{(.*)\}", text)
     predicted = boxed[1] if boxed else None
     score = {"is_correct" if old else "symbolic_correct": predicted == problem["expected_answer"]}
     tokens = {"num_generated_tokens": told["usage"]["completion_tokens"]}
     return {"generation": text, **tokens, **problem, "predicted_answer": predicted, **score}
+
+
+def generate(path, questions):
+    """As NeMo-Skills: into a file in pieces, which is put in order at the end."""
+    part, done = path.with_name(path.name + "-async"), path.with_name(path.name + ".done")
+    if not path.is_file():
+        filled = {}
+        if part.is_file():
+            filled = {line.pop("_async_position"): line for line in map(json.loads, part.open())}
+        with part.open("a", buffering=1) as file:
+            for place in reversed([i for i in range(len(questions)) if i not in filled]):
+                filled[place] = questions[place]()
+                file.write(json.dumps({**filled[place], "_async_position": place}) + "\n")
+        path.write_text("".join(json.dumps(filled[i]) + "\n" for i in range(len(filled))))
+        part.unlink()
+    done.touch()
 
 
 def evaluate(named, hydra):
@@ -88,10 +122,8 @@ def evaluate(named, hydra):
         for sample in range(max(int(samples), 1)):
             seed = int(named["starting_seed"]) + sample if int(samples) else 0
             path = folder / (f"output-rs{seed}.jsonl" if int(samples) else "output.jsonl")
-            if path.is_file():
-                continue
-            done = [answer(named, hydra, problem, seed, old) for problem in problems]
-            path.write_text("".join(json.dumps(line) + "\n" for line in done))
+            if not path.with_name(path.name + ".done").is_file():
+                generate(path, [partial(answer, named, hydra, p, seed, old) for p in problems])
         summary = {benchmark: {"pass@1": {"num_entries": len(problems)}}}
         (folder.parent if old else folder).joinpath("metrics.json").write_text(json.dumps(summary))
 
@@ -99,6 +131,10 @@ def evaluate(named, hydra):
 def main():
     kind = os.environ.get("FAKE_NS")
     assert sys.argv[1] == "eval", sys.argv
+    if sys.argv[2:] == ["--help"]:
+        sys.exit(
+            print("--output-dir TEXT" if kind == "dashes" else "Options: --output_dir TEXT  Where to store")
+        )
     if kind == "fail":
         sys.exit(
             "ValueError: Data file test.jsonl does not exist locally. Did you forget to run prepare data?"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from llada_exp.evals.nemo import process as nemo_process
-from llada_exp.evals.nemo.command import NemoPlan, command, find
+from llada_exp.evals.nemo.command import NemoPlan, command
 from llada_exp.evals.nemo.process import run
 from llada_exp.evals.nemo.results import (
     first_failure,
@@ -23,7 +23,8 @@ from llada_exp.evals.nemo.results import (
     read_results,
     verify_parameters,
 )
-from tests.evals.nemo.fakes import PROBLEMS, endpoint, fake_venv, script, without_ns
+from llada_exp.evals.nemo.resume import go_on
+from tests.evals.nemo.fakes import PROBLEMS, endpoint
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,60 +33,6 @@ def plan(tmp_path, **fields):
     own = {"benchmarks": {"gsm8k": 2}, "address": "http://127.0.0.1:9", "model": "tiny",
            "output_dir": tmp_path / "out"}  # fmt: skip
     return NemoPlan(**own | fields)
-
-
-# finding it
-
-
-def test_an_install_is_found_with_its_version_where_the_user_says(tmp_path):
-    ns = fake_venv(tmp_path / "venv", "0.7.1")
-    found = find(str(ns))
-    assert found.command == (str(ns),)
-    assert found.version == "0.7.1"
-    assert found.package == tmp_path / "venv" / "lib" / "nemo_skills"
-
-
-def test_an_install_is_found_on_the_path_and_beside_this_python(tmp_path, monkeypatch):
-    ns = fake_venv(tmp_path / "venv")
-    monkeypatch.setenv("PATH", f"{ns.parent}:{os.environ['PATH']}")
-    assert find().command == (str(ns),)
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr(sys, "executable", str(ns.parent / "python"))
-    assert find().command == (str(ns),)
-
-
-def test_a_link_to_the_program_is_the_program(tmp_path):
-    """As pipx and people's ~/bin have it: the Python is not beside the link."""
-    ns = fake_venv(tmp_path / "venv")
-    (tmp_path / "ns").symlink_to(ns)
-    assert find(str(tmp_path / "ns")).version == "0.7.0"
-
-
-def test_absence_is_one_line_that_says_what_to_do(monkeypatch):
-    without_ns(monkeypatch)
-    with pytest.raises(ValueError, match="no ns on PATH") as caught:
-        find()
-    line = str(caught.value)
-    assert "\n" not in line
-    for word in ("git+https://github.com/NVIDIA/NeMo-Skills.git", "nemo_skills.command=", "harness=builtin"):
-        assert word in line
-    with pytest.raises(ValueError, match=r"nemo_skills.command is '/no/such/ns'; there is no such program"):
-        find("/no/such/ns")
-
-
-def test_another_program_of_that_name_is_not_taken_for_it(tmp_path):
-    """`ns` is a network simulator too."""
-    script(tmp_path / "ns", "#!/bin/sh\nexit 0\n")
-    with pytest.raises(ValueError, match="is not NeMo-Skills"):
-        find(str(tmp_path / "ns"))
-
-
-def test_a_machine_without_curl_is_refused_before_a_wait_without_end(tmp_path, monkeypatch):
-    ns = fake_venv(tmp_path / "venv")
-    (ns.parent / "curl").unlink()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match="install curl"):
-        find(str(ns))
 
 
 # the words
@@ -131,6 +78,8 @@ def test_the_words_are_those_that_work(tmp_path, installed):
 
 def test_what_is_not_said_is_not_sent_and_resume_skips_what_is_filled(tmp_path, installed):
     assert not [w for w in command(installed, plan(tmp_path)) if w.startswith("++")]
+    soft = command(installed, plan(tmp_path, tokenizer="org/name"))
+    assert soft[-2:] == ["++server.enable_soft_fail=True", "++tokenizer=org/name"]
     words = command(installed, plan(tmp_path, resume=True, address="http://h:1/v1/", extra=("++x=1",)))
     assert words[-2:] == ["++skip_filled=True", "++x=1"]
     assert "--server_address=http://h:1/v1" in words
@@ -212,6 +161,7 @@ def test_a_second_run_into_the_same_folder_is_refused_unless_it_resumes(tmp_path
         with pytest.raises(ValueError, match=r"output_dir holds .*output-rs0\.jsonl of an earlier run"):
             run(installed, own, tmp_path)
         own.outputs()["gsm8k", 1].unlink()
+        assert go_on(own, lambda line, seed: None) == len(PROBLEMS)
         run(installed, replace(own, resume=True), tmp_path)
     assert len(record.read_text().splitlines()) == 3 * len(PROBLEMS), "what was there was not asked again"
 

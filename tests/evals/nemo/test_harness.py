@@ -5,6 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.evals import answers
 from llada_exp.jobs import running_server
 from tests.evals.nemo.fakes import PROBLEMS, fake_venv
@@ -56,6 +57,9 @@ def test_the_dry_run_prints_the_command(ns, tmp_path):
     for word in ("--benchmarks=gsm8k:4", "--server_type=vllm", "--server_address=http://127.0.0.1:9/v1",
                  "++inference.extra_body.threshold=0.9", "++inference.temperature=0.7"):  # fmt: skip
         assert word in done.stdout
+    assert "enable_soft_fail" not in done.stdout, "whose tokenizer is not known"
+    done = evals("benchmark=gsm8k", f"nemo_skills.command={ns}", "dry_run=true", cwd=tmp_path)
+    assert f"++server.enable_soft_fail=True ++tokenizer={tiny_folder()}" in done.stdout
 
 
 def test_its_absence_says_what_to_do(tmp_path):
