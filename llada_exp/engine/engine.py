@@ -23,7 +23,7 @@ from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
-from llada_exp.fields import DecodingError
+from llada_exp.fields import ContextLengthError, DecodingError, TokenError
 from llada_exp.models.base import Model
 from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
@@ -139,6 +139,10 @@ class EngineCore:
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
         }
 
+    def check(self, prompt_ids: Sequence[int], params: DecodingParams) -> None:
+        """Raises ValueError as `add_request` does where such a request cannot be decoded."""
+        self._layout(len(self._checked_prompt(prompt_ids)), self.effective(params))
+
     def longest_prompt(self, params: DecodingParams) -> int:
         """Tokens of the longest prompt for which such a request's row is held; below 1: none."""
         block_length = self.effective(params).block_length
@@ -185,24 +189,31 @@ class EngineCore:
         model, limit = self.model, self.max_length
         layout = Layout(prompt_length, params.max_tokens, params.block_length, model.visibility, model.shift)
         if layout.length > limit:
-            whole = f" ({layout.length} positions in whole blocks of {params.block_length})"
-            raise ValueError(
-                f"This model's maximum context length is {limit} tokens. However, you requested "
-                f"{params.max_tokens} output tokens{whole * model.visibility.anchored} and your request has "
-                f"{prompt_length} input tokens. Please reduce the length of the messages or max_tokens."
-            )
+            blocks = layout.length if model.visibility.anchored else None
+            raise ContextLengthError(limit, prompt_length, params.max_tokens, params.block_length, blocks)
         return layout
 
     def _checked_prompt(self, prompt_ids: Sequence[int]) -> np.ndarray:
-        prompt = np.asarray(prompt_ids, dtype=np.int64)
-        vocab = self.model.shape.vocab_size
+        vocab, mask = self.model.shape.vocab_size, self.model.special.mask
+        try:
+            prompt = np.asarray(prompt_ids)
+        except ValueError:  # lists of several lengths
+            raise ValueError("the prompt is no list of token ids") from None
         if prompt.ndim != 1 or len(prompt) == 0:
             raise ValueError("the prompt is empty; expected at least one token")
-        if prompt.min() < 0 or prompt.max() >= vocab:
-            raise ValueError(f"prompt token ids must be from 0 to {vocab - 1}")
-        if (prompt == self.model.special.mask).any():
-            raise ValueError("the prompt holds the mask token, which only the decoder may place")
-        return prompt
+        if prompt.dtype.kind not in "iu" or prompt.min() < 0 or prompt.max() >= vocab:
+            for position, token in enumerate(
+                prompt_ids
+            ):  # also what is no integer, or larger than any of numpy
+                if (
+                    isinstance(token, bool)
+                    or not isinstance(token, int | np.integer)
+                    or not 0 <= token < vocab
+                ):
+                    raise TokenError(position, token, f"a token id from 0 to {vocab - 1}")
+        if (hits := np.flatnonzero(prompt == mask)).size:
+            raise TokenError(int(hits[0]), mask, "no mask token, which only the decoder may place")
+        return prompt.astype(np.int64)
 
     def _schedule(self) -> list[Request]:
         """Admit what fits, and choose among all that runs."""

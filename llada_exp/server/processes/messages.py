@@ -17,6 +17,8 @@ class DecodeJob(TypedDict):
 
     skip_special_tokens: false: those in the answer are text, too; true where absent.
     add_special_tokens: false: raw text gets no BOS; true where absent.
+    fits: the client named no length: the answer is no longer than what the row has left.
+    place: of one prompt of several, for errors; names: of fields as the client wrote them.
     """
 
     kind: Literal["chat", "text", "ids"]
@@ -25,6 +27,18 @@ class DecodeJob(TypedDict):
     stream: bool
     skip_special_tokens: NotRequired[bool]
     add_special_tokens: NotRequired[bool]
+    fits: NotRequired[bool]
+    place: NotRequired[str]
+    names: NotRequired[dict[str, str]]
+
+
+class Refusal(TypedDict):
+    """Why a job is not done, for the client: an HTTP status, words, the field at fault and a code."""
+
+    status: int
+    message: str
+    param: str | None
+    code: str | None
 
 
 class _OfJob(TypedDict):
@@ -33,9 +47,12 @@ class _OfJob(TypedDict):
 
 
 class Admitted(_OfJob):
+    """max_tokens: of its answer, where the client named none."""
+
     kind: Literal["admitted"]
     worker: int
     prompt_tokens: int
+    max_tokens: NotRequired[int]
 
 
 class Piece(_OfJob):

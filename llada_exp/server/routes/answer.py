@@ -134,7 +134,7 @@ def take_in(choice: Choice, message: WorkerMessage) -> str:
             message["status"], message["message"], param=message.get("param"), code=message.get("code")
         )
     if message["kind"] == "admitted":
-        choice.prompt_tokens = message["prompt_tokens"]
+        choice.prompt_tokens, choice.max_tokens = message["prompt_tokens"], message.get("max_tokens")
         return ""
     if message["kind"] == "piece":
         choice.num_tokens = message["num_tokens"]
