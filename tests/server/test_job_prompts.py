@@ -4,6 +4,7 @@ import pytest
 
 from llada_exp.checkpoints import load_model
 from llada_exp.engine import EngineCore
+from llada_exp.server.processes.prompt_reader import PromptReader
 from llada_exp.server.processes.worker import Backend, Worker
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 from tests.server.conftest import REFERENCE
@@ -120,3 +121,44 @@ def test_special_tokens_are_text_where_that_is_asked_for_and_the_end_is_cut(end,
     assert text(params={"stop": ("<|start",)}) == "abé🙂"
     whole = text(skip_special_tokens=False, params={"ignore_eos": True})
     assert whole == f"ab<|start_header_id|>é🙂{special}", "whoever sees no end cuts none"
+
+
+def messages_of_a_list(*prompts):
+    one, out = worker(max_prompt_tokens=20), []
+    jobs = [
+        {
+            "kind": kind,
+            "prompt": prompt,
+            "params": DecodingParams(max_tokens=50),
+            "fits": True,
+            "place": f"prompt[{i}]",
+        }
+        for i, (kind, prompt) in enumerate(prompts)
+    ]
+    PromptReader(one.prompts, one.engine.check, None, out.append).read_all(("u", 0.0, jobs))
+    assert out[0]["kind"] == "reading"
+    assert not one.engine.has_work()
+    return out[1:]
+
+
+def test_a_list_is_read_as_a_whole():
+    (message,) = messages_of_a_list(("text", "abc"), ("ids", [5, 6]))
+    assert message["kind"] == "read"
+    assert message["prompts"] == [TOKENIZER.encode_prompt("abc"), [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "param"),
+    [(("text", "a" * 99), "prompt[1]"), (("ids", [5] * 21), "prompt[1]"), (("ids", [5, 999]), "prompt[1][1]"),
+     (("text", "<|mdm_mask|>"), "prompt[1]")],
+)  # fmt: skip
+def test_a_list_with_a_fault_says_where_it_is(bad, param):
+    (message,) = messages_of_a_list(("text", "abc"), bad, ("text", "abc"))
+    assert (message["kind"], message["status"], message["param"]) == ("failed", 400, param)
+    assert message["message"].startswith(param)
+
+
+def test_a_reader_that_stumbles_says_so_and_goes_on(monkeypatch):
+    monkeypatch.setattr(TOKENIZER, "encode_prompt", None)
+    (message,) = messages_of_a_list(("text", "abc"))
+    assert message["status"] == 500

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Queue
+from typing import Any
 
 from llada_exp.server.processes.messages import DecodeJob, QueuedJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
@@ -30,13 +31,18 @@ FORGET_EVERY = 40
 
 @dataclass
 class Ticket:
-    """One job on its way. pid: the worker that admitted it first, None while it waits."""
+    """One job on its way, or several whose prompts are only read. pid: the worker that admitted it first,
+    None while it waits."""
 
     uid: str
-    job: DecodeJob
+    job: DecodeJob | list[DecodeJob]
     group: JobGroup
     submitted: float
     pid: int | None = None
+
+    @property
+    def is_decoded(self) -> bool:
+        return not isinstance(self.job, list)
 
 
 class WaitingRequests:
@@ -64,24 +70,32 @@ class WaitingRequests:
     @property
     def num_pending(self) -> int:
         """Jobs that no worker has admitted yet."""
-        return sum(t.pid is None for t in self._tickets.values())
+        return sum(t.pid is None and t.is_decoded for t in self._tickets.values())
 
     @property
     def num_processing(self) -> int:
-        return sum(t.pid is not None for t in self._tickets.values())
+        return sum(t.pid is not None and t.is_decoded for t in self._tickets.values())
 
     def open(self, jobs: Sequence[DecodeJob]) -> JobGroup:
         """Submit jobs that one client waits for. Close the group in a `finally`.
 
         Raises EOFError or ConnectionError where the queue is gone.
         """
+        self.counters["submitted"] += len(jobs)
+        return self._open(jobs)
+
+    def open_reading(self, jobs: list[DecodeJob]) -> JobGroup:
+        """Have the prompts of jobs read, which are not decoded: the group has one message at its end, `Read`
+        or `Failed`. Close it in a `finally`. Raises as `open`."""
+        return self._open([jobs])
+
+    def _open(self, jobs: Sequence[DecodeJob | list[DecodeJob]]) -> JobGroup:
         group = JobGroup(self)
         self._groups.add(group)
         for job in jobs:
             ticket = Ticket(uuid.uuid4().hex, job, group, time.monotonic())
             group.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
-        self.counters["submitted"] += len(jobs)
         try:
             for uid in group.uids:
                 self._submit(self._tickets[uid])
@@ -99,16 +113,18 @@ class WaitingRequests:
         if ticket is None or (ticket.pid is not None and message["pid"] != ticket.pid):
             return
         ticket.pid = message["pid"]
-        self._admitted_until = max(self._admitted_until, ticket.submitted)
-        if message["kind"] in ("done", "failed"):
+        if ticket.is_decoded:
+            self._admitted_until = max(self._admitted_until, ticket.submitted)
+        if message["kind"] in ("done", "failed", "read"):
             del self._tickets[ticket.uid]
-            self.counters["completed" if message["kind"] == "done" else "failed"] += 1
+            if ticket.is_decoded:
+                self.counters["completed" if message["kind"] == "done" else "failed"] += 1
         ticket.group.put(message)
 
     def close(self, group: JobGroup) -> None:
         """Forget a group; what is still running is cancelled."""
         self._groups.discard(group)
-        left = [uid for uid in group.uids if self._tickets.pop(uid, None)]
+        left = [uid for uid in group.uids if (ticket := self._tickets.pop(uid, None)) and ticket.is_decoded]
         if left:
             self.counters["cancelled"] += len(left)
             with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
@@ -136,11 +152,12 @@ class WaitingRequests:
                 logger.exception("the watch over jobs stumbled")
 
     def _submit(self, ticket: Ticket) -> None:
-        self._queue.put((ticket.uid, ticket.submitted, ticket.job))
+        queue: Queue[Any] = self._queue if ticket.is_decoded else self._shared.prompts
+        queue.put((ticket.uid, ticket.submitted, ticket.job))
 
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
-        self.counters["failed"] += 1
+        self.counters["failed"] += ticket.is_decoded
         ticket.group.put({"kind": "failed", "uid": ticket.uid, "pid": 0, "status": 503, "message": message})
 
     def _fail_orphans(self) -> None:
@@ -151,13 +168,16 @@ class WaitingRequests:
 
     def _find_lost(self) -> None:
         before = time.monotonic() - LOST_S
-        lost = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
+        late = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
+        lost, unread = [t for t in late if t.is_decoded], [t for t in late if not t.is_decoded]
         if lost and self._queue.qsize() > 0:
             lost = [t for t in lost if t.submitted < self._admitted_until - LOST_S]
-        for ticket in lost:
+        if unread and self._shared.prompts.qsize() > 0:
+            unread = []
+        for ticket in lost + unread:
             logger.warning("a request was swallowed by a worker that died; submitting it again")
             ticket.submitted = time.monotonic()
-            self.counters["resubmitted"] += 1
+            self.counters["resubmitted"] += ticket.is_decoded
             self._submit(ticket)
 
 
