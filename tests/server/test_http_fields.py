@@ -1,4 +1,4 @@
-"""Fields of a request over HTTP, on a real model: lists, lengths that nobody named, special tokens, warnings."""
+"""Fields of a request over HTTP, on a real model: lists, no named length, special tokens, warnings."""
 
 import pytest
 
