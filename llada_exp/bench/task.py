@@ -33,6 +33,7 @@ def _finished_note(folder: Path, settings: BenchSettings) -> str | None:
 
 TASK = Task(
     program="bench",
+    config="bench",
     name_key="name",
     job_type="bench",
     columns=ROW,

@@ -154,8 +154,10 @@ class EngineCore:
 
     def effective(self, params: DecodingParams) -> DecodingParams:
         """The parameters by which this model decodes such a request: `block_length` None becomes the
-        checkpoint's own. Raises DecodingError for what its visibility rules out."""
+        checkpoint's own, `seed` None 0. Raises DecodingError for what its visibility rules out."""
         visibility = self.model.visibility
+        if params.seed is None:
+            params = replace(params, seed=0)
         if params.block_length is None:
             params = replace(params, block_length=visibility.blocks_of(None))
         if not visibility.sees_suffix:

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from llada_exp import jsonl
+from llada_exp.clients.pool import to_stderr
 from llada_exp.evals import answers, checkpoints, curve, report, tracking
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.harness import Prepared
@@ -21,6 +23,7 @@ from llada_exp.evals.run import evaluate
 from llada_exp.evals.schema import ROW, VERSION
 from llada_exp.evals.settings import validate_eval
 from llada_exp.runs import status
+from llada_exp.runs.task import ROW as ROW_FILE
 from llada_exp.runs.task import Measured, Rows, Task, Variant, folder_name
 from llada_exp.tables import Table
 
@@ -38,7 +41,16 @@ def _check_folder(folder: Path, settings: EvalSettings) -> None:
         )
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether an evaluation that ended has every answer: those that failed are asked again."""
+    path = folder / f"{ROW_FILE}.jsonl"
+    return path.is_file() and not any(row.get("failed") for row in jsonl.read(path))
+
+
 def _measure(settings: EvalSettings, folder: Path, overrides: Sequence[str], prepared: Prepared) -> Measured:
+    before = answers.read(folder / answers.FILE) if (folder / answers.FILE).is_file() else []
+    if num_failed := sum(a.verdict == answers.FAILED for a in before):
+        to_stderr(f"{folder.name}: {num_failed} answers that failed are asked again")
     rows, metrics = evaluate(settings, folder, overrides, prepared)
     notes = [*report.metric_lines(metrics), f"answers: {folder / answers.FILE}"]
     return Measured(rows, partial(tracking.content, folder, rows, settings.tracking.log_text), notes)
@@ -88,6 +100,8 @@ def _without_score(folder: Path) -> list[int]:
 
 TASK = Task(
     program="evals",
+    config="eval",
+    shared_keys=frozenset(("seed",)),
     name_key="expname",
     job_type="eval",
     columns=ROW,
@@ -105,6 +119,7 @@ TASK = Task(
     prepare=lambda settings: harnesses()[settings.harness].prepare(settings),
     check_single=_check_single,
     check_folder=_check_folder,
+    is_whole=_is_whole,
     plan_details=lambda folder, prepared: prepared.plan(folder),
     variants=_variants,
     folder_name=_folder_name,

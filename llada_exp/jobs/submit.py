@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,8 @@ def launch(
     not come up.
     """
     points = [" ".join(word for word in one[0] if not word.startswith("hydra.")) for one in arguments]
+    if plan.endpoint:  # a server does not make room for the next one
+        plan = replace(plan, array_parallelism=max(plan.array_parallelism, len(points)))
     if plan.dry_run:
         print(script(plan, len(points)))
         print("\n".join(f"# point {index}: {point}" for index, point in enumerate(points)))
@@ -141,6 +143,9 @@ def _await_endpoints(jobs: Sequence[Any], plan: ArrayPlan) -> None:
         except operate.NotReady as error:
             raise operate.NotReady(f"{error}: {_why(job)}") from None
         print(f"ready: {endpoint.info['url']} (job {job.job_id}, {endpoint.path})\n{endpoint.directions()}")
+    if len(jobs) > 1:
+        array = jobs[0].job_id.partition("_")[0]
+        print(f"all as one address: python -m llada_exp.jobs router {array}")
 
 
 def _await_results(jobs: Sequence[Any], plan: ArrayPlan) -> None:

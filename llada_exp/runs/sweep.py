@@ -82,7 +82,7 @@ class Sweep:
         return []
 
     def _finished(self, point: Point) -> bool:
-        return status.finished(self.root / point.folder, point.settings.config_hash)
+        return self.task.finished(self.root / point.folder, point.settings)
 
     def _launch(self, todo: Sequence[Point]) -> None:
         """An exception of the launcher itself (a job that was cancelled, say) ends no sweep: what became

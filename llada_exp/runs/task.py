@@ -21,7 +21,7 @@ from llada_exp import jsonl
 from llada_exp.runs import status, tracking
 from llada_exp.runs.files import Column
 from llada_exp.runs.process import terminable
-from llada_exp.runs.servers import check_preset, tree_key
+from llada_exp.runs.servers import check_experiment, check_remote, tree_key
 from llada_exp.runs.settings import Tracking
 from llada_exp.tables import Table
 
@@ -78,8 +78,9 @@ def folder_name(number: int, overrides: Sequence[str]) -> str:
 class Task:
     """What a program measures, a point at a time. Settings are its own, and can do what RunSettings can.
 
-    program:         `python -m llada_exp.<program>` makes a row again; name_key: the key that names a run's
-                     folder; job_type: of its runs in W&B; columns, version: of its rows.
+    program:         `python -m llada_exp.<program>` makes a row again; config: the file of conf/ that it
+                     composes; shared_keys: keys of the server that are the program's, too; name_key: the key
+                     that names a run's folder; job_type: of its runs in W&B; columns, version: of its rows.
     not_in_commands: words and keys of a command line that are no part of a row's own command.
     validate:        (composed configuration) -> settings. Raises ValueError.
     urls:            (settings) -> servers that run already; none: a server of our own.
@@ -91,6 +92,8 @@ class Task:
                      ValueError.
     check_single:    (settings) raises ValueError where they are those of a sweep.
     check_folder:    (folder, settings) raises ValueError where the folder holds what must not be mixed.
+    is_whole:        (folder) -> whether a point that ended there has all that it was to bring; else it is
+                     run again, and asks only what is missing.
     plan_details:    (folder, prepared) -> more lines of a single point's dry run.
     finished_note:   (folder, settings) -> a line on a point that was finished before.
     variants:        (composed configuration) -> the points that it stands for. Raises ValueError.
@@ -101,6 +104,7 @@ class Task:
     """
 
     program: str
+    config: str
     name_key: str
     job_type: str
     columns: Sequence[Column]
@@ -115,12 +119,18 @@ class Task:
     prepare: Callable[[Any], Any] = lambda settings: None
     check_single: Callable[[Any], None] = lambda settings: None
     check_folder: Callable[[Path, Any], None] = lambda folder, settings: None
+    shared_keys: frozenset[str] = frozenset()
+    is_whole: Callable[[Path], bool] = lambda folder: True
     plan_details: Callable[[Path, Any], list[str]] = lambda folder, prepared: []
     finished_note: Callable[[Path, Any], str | None] = lambda folder, settings: None
     variants: Callable[[dict[str, Any]], list[Variant]] = lambda tree: [Variant()]
     folder_name: Callable[[int, Sequence[str]], str] = folder_name
     order: Callable[[Mapping[str, Any]], Any] = lambda row: row["point"]
     summarise: Callable[[Path, Rows], tuple[Table, list[str]]] | None = None
+
+    def finished(self, folder: Path, settings: RunSettings) -> bool:
+        """Whether there is nothing left to do in a point's folder."""
+        return status.finished(folder, settings.config_hash) and self.is_whole(folder)
 
     def server_of(self, settings: RunSettings) -> str:
         """Points of one such text can share one server start."""
@@ -133,8 +143,20 @@ class Task:
 
 def prepare(task: Task, settings: RunSettings, overrides: Sequence[str]) -> Any:
     """What the task prepares; whatever can be refused before anything starts is: raises ValueError."""
-    check_preset(overrides, task.urls(settings))
+    if urls := task.urls(settings):
+        check_remote(overrides, urls, task.shared_keys)
+        if any(word.lstrip("+").startswith("experiment=") for word in overrides):
+            check_experiment(settings.server_tree, _composed_alone(task.config), urls, task.shared_keys)
     return task.prepare(settings)
+
+
+def _composed_alone(config: str) -> dict[str, Any]:
+    """A program's configuration where nothing is said."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    tree: Any = OmegaConf.to_container(compose(config), resolve=True)
+    return tree
 
 
 def check_resume(task: Task, folder: Path, settings: RunSettings) -> None:
@@ -172,7 +194,7 @@ def run(task: Task, cfg: Any) -> int:
     task.check_folder(folder, settings)
     if alone:  # last: it advises resume=true, which helps where nothing else is wrong
         check_resume(task, folder, settings)
-    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
+    if task.finished(folder, settings):  # a requeued job, or resume
         task.table(jsonl.read(folder / f"{ROW}.jsonl")).show()
         if note := task.finished_note(folder, settings):
             print(note)

@@ -24,7 +24,7 @@ from llada_exp.server.routes.errors import ApiError, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.routes.openapi import describe_api
 from llada_exp.server.routes.replies import Choice, Reply
-from llada_exp.server.routes.request_decoding import MAX_FRESH_SEED, algorithms, for_choice, resolve
+from llada_exp.server.routes.request_decoding import MAX_SEED_SENT, algorithms, for_choices, resolve
 from llada_exp.server.routes.request_log import RequestLog
 from llada_exp.server.routes.schema import (
     MAX_CHOICES,
@@ -143,20 +143,19 @@ class Endpoints:
             raise ApiError(400, f"n times prompts is {num * len(prompts)}; at most {MAX_JOBS}", param="n")
         assert num <= MAX_CHOICES
         seed = request.value_of("seed")
-        if seed is None:
-            seed = self._seeds.randrange(MAX_FRESH_SEED)
+        is_fresh = seed is None
+        if is_fresh:
+            seed = self._seeds.randrange(MAX_SEED_SENT)
         decoding = resolve(request, self.status.preset(), seed)
-        per_choice = [for_choice(decoding.params, i) for i in range(num)]
+        beside = text_options(request)
         jobs: list[DecodeJob] = [
-            {"kind": _kind(chat, prompt), "prompt": prompt, "params": params, "stream": bool(request.stream)}
-            for prompt in prompts
-            for params in per_choice
-        ]
-        for job in jobs:
-            job.update(text_options(request))
+            {"kind": _kind(chat, prompts[i // num]), "prompt": prompts[i // num], "params": params,
+             "stream": bool(request.stream), **beside}
+            for i, params in enumerate(for_choices(decoding.params, len(prompts), num, is_fresh))
+        ]  # fmt: skip
         self._check_queue(len(jobs))
         facts.num_choices, facts.seed = len(jobs), decoding.params.seed
-        choices = [Choice(i, job["params"].seed, i // num) for i, job in enumerate(jobs)]
+        choices = [Choice(i, job["params"].seed or 0, i // num) for i, job in enumerate(jobs)]
         options = request.stream_options
         reply = Reply(
             chat=chat,
