@@ -61,7 +61,7 @@ class FakeEngine:
     def add_request(self, prompt_ids, params, *, request_id=None, find_stop=None) -> str:  # type: ignore[no-untyped-def]
         self.check(prompt_ids, params)
         prompt = "".join(map(chr, prompt_ids))
-        answer = [ord(c) for c in f"{prompt} @{params.seed}"]
+        answer = [ord(c) for c in f"{prompt} @{params.seed or 0}"]
         self.rows[request_id] = _Row(prompt, answer, params, find_stop)
         return request_id
 

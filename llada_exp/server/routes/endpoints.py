@@ -116,11 +116,11 @@ class Endpoints:
     async def batch_stats(self) -> Response:
         return JSONResponse(self.status.batch_stats())
 
-    async def stats(self) -> Response:
-        return JSONResponse(self.status.stats())
+    async def stats(self, http: Request) -> Response:
+        return JSONResponse(self.status.stats(str(http.base_url).rstrip("/")))
 
-    async def worker_status(self) -> Response:
-        return JSONResponse({"workers": self.status.worker_status()})
+    async def worker_status(self, http: Request) -> Response:
+        return JSONResponse(self.status.worker_summary(str(http.base_url).rstrip("/")))
 
     async def metrics(self) -> Response:
         return Response(self.status.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -19,6 +19,7 @@ from typing import Any
 
 from llada_exp.server.processes.messages import DecodeJob, QueuedJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
+from llada_exp.server.state.worker_books import WorkerBooks
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Ticket:
     group: JobGroup
     submitted: float
     pid: int | None = None
+    worker: int | None = None  # once it is in the engine
 
     @property
     def is_decoded(self) -> bool:
@@ -55,6 +57,8 @@ class WaitingRequests:
         self._tickets: dict[str, Ticket] = {}
         self._groups: set[JobGroup] = set()
         self._admitted_until = 0.0  # submission time of the latest job that was admitted
+        self.books = WorkerBooks()
+        self.num_requests = 0  # over HTTP, since the start
         self.counters = {"submitted": 0, "completed": 0, "failed": 0, "cancelled": 0, "resubmitted": 0}
 
     @property
@@ -76,12 +80,17 @@ class WaitingRequests:
     def num_processing(self) -> int:
         return sum(t.pid is not None and t.is_decoded for t in self._tickets.values())
 
+    def num_running(self, worker: int) -> int:
+        """Answers that a worker has in its engine."""
+        return sum(t.worker == worker for t in self._tickets.values())
+
     def open(self, jobs: Sequence[DecodeJob]) -> JobGroup:
         """Submit jobs that one client waits for. Close the group in a `finally`.
 
         Raises EOFError or ConnectionError where the queue is gone.
         """
         self.counters["submitted"] += len(jobs)
+        self.num_requests += 1
         return self._open(jobs)
 
     def open_reading(self, jobs: list[DecodeJob]) -> JobGroup:
@@ -115,10 +124,15 @@ class WaitingRequests:
         ticket.pid = message["pid"]
         if ticket.is_decoded:
             self._admitted_until = max(self._admitted_until, ticket.submitted)
+        if message["kind"] == "admitted":
+            ticket.worker = message["worker"]
+            self.books.began(ticket.worker)
         if message["kind"] in ("done", "failed", "read"):
             del self._tickets[ticket.uid]
             if ticket.is_decoded:
                 self.counters["completed" if message["kind"] == "done" else "failed"] += 1
+            if ticket.worker is not None:
+                self.books.ended(ticket.worker, is_good=message["kind"] == "done")
         ticket.group.put(message)
 
     def close(self, group: JobGroup) -> None:
@@ -158,6 +172,8 @@ class WaitingRequests:
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
         self.counters["failed"] += ticket.is_decoded
+        if ticket.worker is not None:
+            self.books.ended(ticket.worker, is_good=False)
         ticket.group.put({"kind": "failed", "uid": ticket.uid, "pid": 0, "status": 503, "message": message})
 
     def _fail_orphans(self) -> None:
