@@ -40,7 +40,7 @@ class Desk:
         self.waiting = WaitingRequests(self.queue, self.marks, lambda: self.alive)
 
     def message(self, uid, kind, pid=1, **more):
-        self.waiting.deliver({"kind": kind, "uid": uid, "pid": pid, "worker": pid - 1, **more})
+        self.waiting.deliver({"kind": kind, "uid": uid, "pid": pid, **more})
 
 
 def played(play):

@@ -124,9 +124,9 @@ class WaitingRequests:
         ticket.pid = message["pid"]
         if ticket.is_decoded:
             self._admitted_until = max(self._admitted_until, ticket.submitted)
-        if message["kind"] == "admitted":
-            ticket.worker = message["worker"]
-            self.books.began(ticket.worker)
+        if message["kind"] == "admitted" and (worker := message.get("worker")) is not None:
+            ticket.worker = worker
+            self.books.began(worker)
         if message["kind"] in ("done", "failed", "read"):
             del self._tickets[ticket.uid]
             if ticket.is_decoded:

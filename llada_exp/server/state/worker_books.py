@@ -1,4 +1,4 @@
-"""What each worker did since the server began, restarts of its process included: answers, faults, last activity.
+"""What each worker did since the server began, restarts of its process included: answers, faults, activity.
 
 Written as workers' messages arrive, in the event loop's thread.
 """
