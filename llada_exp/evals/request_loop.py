@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.clients.pool import Pool, PoolResponse
+from llada_exp.decoding_keys import in_terms_of_keys
 from llada_exp.evals.decoding_check import difference
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
@@ -111,4 +112,6 @@ def message(response: PoolResponse) -> str:
     """What an error's body says."""
     error = response.body.get("error")
     text = error.get("message") if isinstance(error, dict) else error
+    if isinstance(text, str) and isinstance(error, dict):
+        text = in_terms_of_keys(text, error.get("param"), error.get("code"))
     return str(text or response.body)[:500]

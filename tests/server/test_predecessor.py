@@ -21,9 +21,21 @@ ALGORITHMS = {
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_its_requests_are_decoded_as_named(name):
     """As its evaluation script sends them."""
-    sent = {"model": "llada-8b-instruct", "temperature": 0.0, "max_tokens": 128, "stream": False,
-            "top_p": 0.95, "top_k": -1, "steps": 128, "block_length": 32, "cfg_scale": 0.0,
-            "remasking": "low_confidence", "generation_algorithm": name, "threshold": None, "factor": None}  # fmt: skip
+    sent = {
+        "model": "llada-8b-instruct",
+        "temperature": 0.0,
+        "max_tokens": 128,
+        "stream": False,
+        "top_p": 0.95,
+        "top_k": -1,
+        "steps": 128,
+        "block_length": 32,
+        "cfg_scale": 0.0,
+        "remasking": "low_confidence",
+        "generation_algorithm": name,
+        "threshold": None,
+        "factor": None,
+    }
     assert parse(ChatRequest, json.dumps(say("x", **sent)).encode()).warnings == []
     params = resolved(**sent)
     for field, value in ALGORITHMS[name].items():
