@@ -20,6 +20,7 @@ from llada_exp.server.processes.messages import DecodeJob
 from llada_exp.server.processes.shared_state import STARTING
 from llada_exp.server.routes.answer import RequestAnswer, read_prompts
 from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.documentation import install_documentation
 from llada_exp.server.routes.errors import ApiError, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.routes.openapi import describe_api
@@ -62,6 +63,7 @@ def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck) -> None:
         ("/info", routes.info, "GET"),
     ):
         app.add_api_route(path, endpoint, methods=[method], dependencies=[Depends(key_check.check)])
+    install_documentation(app)
     install_handlers(app)
     describe_api(app, versions()["llada_exp"])
     limits = status.settings.server
