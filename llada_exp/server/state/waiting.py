@@ -14,10 +14,9 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Queue
-from typing import Any
 
-from llada_exp.server.processes.messages import DecodeJob, QueuedJob, WorkerMessage
+from llada_exp.server.processes.fair_queue import FairQueue
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
 from llada_exp.server.state.worker_books import WorkerBooks
 
@@ -25,21 +24,21 @@ logger = logging.getLogger(__name__)
 
 WATCH_S = 0.25
 LOST_S = 2.0
-"""The queue is first in, first out: a job that waits while the queue is empty, or while jobs that were
-submitted so much later are admitted, was swallowed by a worker that died."""
+"""A job that is not in the queue for so long, and at no worker, was swallowed by a worker that died."""
 FORGET_EVERY = 40
 
 
 @dataclass
 class Ticket:
     """One job on its way, or several whose prompts are only read. pid: the worker that admitted it first,
-    None while it waits."""
+    None while it waits. missed: when it was first seen to be in no queue and at no worker."""
 
     uid: str
     job: DecodeJob | list[DecodeJob]
     group: JobGroup
     submitted: float
     pid: int | None = None
+    missed: float | None = None
     worker: int | None = None  # once it is in the engine
 
     @property
@@ -50,7 +49,7 @@ class Ticket:
 class WaitingRequests:
     """queue: of the workers' jobs; alive: pids of live workers."""
 
-    def __init__(self, queue: Queue[QueuedJob], shared: SharedState, alive: Callable[[], set[int]]) -> None:
+    def __init__(self, queue: FairQueue, shared: SharedState, alive: Callable[[], set[int]]) -> None:
         self._queue = queue
         self._shared = shared
         self._alive = alive
@@ -142,7 +141,9 @@ class WaitingRequests:
         if left:
             self.counters["cancelled"] += len(left)
             with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
-                self._shared.cancel(left)
+                queued = set(self._queue.discard(group.name))
+                if running := [uid for uid in left if uid not in queued]:
+                    self._shared.cancel(running)
 
     def fail_all(self, message: str) -> None:
         """Give up everything, as a server does that must end now."""
@@ -158,6 +159,7 @@ class WaitingRequests:
             try:
                 self._fail_orphans()
                 self._find_lost()
+                self._find_unread()
                 if turn % FORGET_EVERY == 0:
                     self._shared.forget(before=self._admitted_until - LOST_S)
             except (EOFError, ConnectionError):
@@ -165,9 +167,11 @@ class WaitingRequests:
             except Exception:
                 logger.exception("the watch over jobs stumbled")
 
-    def _submit(self, ticket: Ticket) -> None:
-        queue: Queue[Any] = self._queue if ticket.is_decoded else self._shared.prompts
-        queue.put((ticket.uid, ticket.submitted, ticket.job))
+    def _submit(self, ticket: Ticket, again: bool = False) -> None:
+        if isinstance(ticket.job, list):
+            self._shared.prompts.put((ticket.uid, ticket.submitted, ticket.job))
+        else:
+            self._queue.put((ticket.uid, ticket.submitted, ticket.job), ticket.group.name, again)
 
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
@@ -183,25 +187,41 @@ class WaitingRequests:
                 self._fail(ticket, "the worker that decoded this request died; please send it again")
 
     def _find_lost(self) -> None:
+        now = time.monotonic()
+        waiting = [
+            ticket.uid for ticket in self._tickets.values() if ticket.pid is None and ticket.is_decoded
+        ]
+        if not waiting or self._queue.qsize() >= len(waiting):
+            return
+        for uid in self._queue.missing(waiting):
+            ticket = self._tickets[uid]
+            if ticket.missed is None:
+                ticket.missed = now
+            elif ticket.missed < now - LOST_S:
+                logger.warning("a request was swallowed by a worker that died; submitting it again")
+                ticket.missed = None
+                self.counters["resubmitted"] += 1
+                self._submit(ticket, again=True)
+
+    def _find_unread(self) -> None:
+        """A list is read at once: one that waits while none lies in the queue was swallowed."""
         before = time.monotonic() - LOST_S
-        late = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
-        lost, unread = [t for t in late if t.is_decoded], [t for t in late if not t.is_decoded]
-        if lost and self._queue.qsize() > 0:
-            lost = [t for t in lost if t.submitted < self._admitted_until - LOST_S]
-        if unread and self._shared.prompts.qsize() > 0:
-            unread = []
-        for ticket in lost + unread:
-            logger.warning("a request was swallowed by a worker that died; submitting it again")
+        late = [
+            t for t in self._tickets.values() if t.pid is None and not t.is_decoded and t.submitted < before
+        ]
+        for ticket in late if late and not self._shared.prompts.qsize() else ():
+            logger.warning("a list of prompts was swallowed by a worker that died; submitting it again")
             ticket.submitted = time.monotonic()
-            self.counters["resubmitted"] += ticket.is_decoded
             self._submit(ticket)
 
 
 class JobGroup:
-    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order."""
+    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order;
+    name: under which they take turns with other requests'."""
 
     def __init__(self, waiting: WaitingRequests) -> None:
         self.uids: list[str] = []
+        self.name = uuid.uuid4().hex
         self._arrived = asyncio.Event()
         self._messages: deque[WorkerMessage] = deque()
         self._waiting = waiting
