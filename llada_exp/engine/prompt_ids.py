@@ -11,8 +11,8 @@ from llada_exp.fields import TokenError
 
 
 def checked_ids(prompt_ids: Sequence[Any], vocab: int, mask: int) -> np.ndarray:
-    """int64 [P]. Raises ValueError for an empty prompt, and TokenError for the first entry that is the mask or no
-    id below `vocab`, whatever it is instead."""
+    """int64 [P]. Raises ValueError for an empty prompt, and TokenError for the first entry that is the mask
+    or no id below `vocab`, whatever it is."""
     try:
         prompt = np.asarray(prompt_ids)
     except ValueError:  # lists of several lengths
