@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -25,6 +26,45 @@ class DecodingError(ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str, Code]]:  # it may cross processes
         return type(self), (str(self), self.field, self.code)
+
+
+class TokenError(ValueError):
+    """A token of a prompt that no prompt may hold. position: its index there."""
+
+    def __init__(self, position: int, token: Any, expected: str) -> None:
+        super().__init__(f"token {position} of the prompt is {shown(token)}; expected {expected}")
+        self.position = position
+        self.at_fault = f"is {shown(token)}; expected {expected}"
+
+
+class ContextLengthError(ValueError):
+    """A row that is too long.
+
+    limit: positions of the longest row; prompt, answer: tokens asked for; blocks: positions of the row in
+    whole blocks of `block_length`, where the model's grid is anchored at 0, else None.
+    """
+
+    def __init__(self, limit: int, prompt: int, answer: int, block_length: int, blocks: int | None) -> None:
+        self._facts = (limit, prompt, answer, block_length, blocks)
+        self.room = limit - prompt - (0 if blocks is None else limit % block_length)  # of an answer
+        super().__init__(self.words())
+
+    def words(self, prompt: str = "prompt", names: Mapping[str, str] | None = None) -> str:
+        """In vLLM's words, which clients look for, and advice that helps. prompt: the input's name; names: of
+        the fields max_tokens and block_length, as the user wrote them."""
+        limit, tokens, answer, block_length, blocks = self._facts
+        spelled = {name: (names or {}).get(name, name) for name in ("max_tokens", "block_length")}
+        whole = "" if blocks is None else f" ({blocks} positions in whole blocks of {block_length})"
+        if blocks is not None and tokens + answer <= limit:
+            advice = f"lower {spelled['block_length']}"
+        elif self.room < 1:
+            advice = f"reduce the length of the {prompt}"
+        else:
+            advice = f"reduce the length of the {prompt} or {spelled['max_tokens']}"
+        return (
+            f"This model's maximum context length is {limit} tokens. However, you requested {answer} output "
+            f"tokens{whole} and your request has {tokens} input tokens. Please {advice}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

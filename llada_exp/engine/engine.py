@@ -21,9 +21,10 @@ from llada_exp.engine.errors import explained, is_out_of_memory
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
+from llada_exp.engine.prompt_ids import checked_ids
 from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
-from llada_exp.fields import DecodingError
+from llada_exp.fields import ContextLengthError, DecodingError
 from llada_exp.models.base import Model
 from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
@@ -165,6 +166,10 @@ class EngineCore:
             "batch_size_histogram": dict(sorted(self._batch_sizes.items())),
         }
 
+    def check(self, prompt_ids: Sequence[int], params: DecodingParams) -> None:
+        """Raises ValueError as `add_request` does where such a request cannot be decoded."""
+        self._layout(len(self._checked_prompt(prompt_ids)), self.effective(params))
+
     def longest_prompt(self, params: DecodingParams) -> int:
         """Tokens of the longest prompt for which such a request's row is held; below 1: none."""
         block_length = self.effective(params).block_length
@@ -213,24 +218,12 @@ class EngineCore:
         model, limit = self.model, self.max_length
         layout = Layout(prompt_length, params.max_tokens, params.block_length, model.visibility, model.shift)
         if layout.length > limit:
-            whole = f" ({layout.length} positions in whole blocks of {params.block_length})"
-            raise ValueError(
-                f"This model's maximum context length is {limit} tokens. However, you requested "
-                f"{params.max_tokens} output tokens{whole * model.visibility.anchored} and your request has "
-                f"{prompt_length} input tokens. Please reduce the length of the messages or max_tokens."
-            )
+            blocks = layout.length if model.visibility.anchored else None
+            raise ContextLengthError(limit, prompt_length, params.max_tokens, params.block_length, blocks)
         return layout
 
     def _checked_prompt(self, prompt_ids: Sequence[int]) -> np.ndarray:
-        prompt = np.asarray(prompt_ids, dtype=np.int64)
-        vocab = self.model.shape.vocab_size
-        if prompt.ndim != 1 or len(prompt) == 0:
-            raise ValueError("the prompt is empty; expected at least one token")
-        if prompt.min() < 0 or prompt.max() >= vocab:
-            raise ValueError(f"prompt token ids must be from 0 to {vocab - 1}")
-        if (prompt == self.model.special.mask).any():
-            raise ValueError("the prompt holds the mask token, which only the decoder may place")
-        return prompt
+        return checked_ids(prompt_ids, self.model.shape.vocab_size, self.model.special.mask)
 
     def _schedule(self) -> list[Request]:
         """Admit what fits, and choose among all that runs."""

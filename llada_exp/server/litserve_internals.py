@@ -47,6 +47,7 @@ from llada_exp.server.processes.backend import Build, load_backend
 from llada_exp.server.processes.engine_turns import EngineTurns
 from llada_exp.server.processes.fair_queue import FairQueue, QueueManager
 from llada_exp.server.processes.messages import WorkerMessage
+from llada_exp.server.processes.prompt_reader import PromptReader
 from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, SharedState
 from llada_exp.server.processes.start_stop import exit_with, ignore_stop_signals
 from llada_exp.server.processes.worker import Backend, Worker
@@ -207,6 +208,7 @@ class EngineLoop(LitLoop):
 
         assert self.shared is not None
         worker = Worker(lit_api.backend, worker_id)
+        PromptReader(worker.prompts, worker.engine.check, self.shared.prompts, send).start()
         turns = EngineTurns(worker, request_queue, send, self.shared, self.max_wait_s)
         try:
             while turns.run_one():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llada_exp.caches import CACHES
 from llada_exp.engine import EngineCore
 from llada_exp.engine.likelihood import Likelihood
+from llada_exp.fields import ContextLengthError
 from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
 from llada_exp.types import RULES, DecodingParams
@@ -125,6 +126,34 @@ def test_whole_blocks_that_pass_the_context_are_refused_in_words():
     limit = model.shape.max_length
     with pytest.raises(ValueError, match=r"maximum context length is \d+ tokens.*in whole blocks of 100"):
         run(model, [([BOS], DecodingParams(max_tokens=limit - 1, block_length=100))])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "block_length", "advice"),
+    [
+        (1, 8, 10**4, "Please lower block_length."),
+        (1, 10**4, 8, "Please reduce the length of the prompt or max_tokens."),
+        (10**4, 8, 8, "Please reduce the length of the prompt."),
+    ],
+)
+def test_the_advice_of_a_row_that_is_too_long_helps(prompt, answer, block_length, advice):
+    model = MODELS["block_causal"]
+    with pytest.raises(ContextLengthError) as caught:
+        run(model, [([BOS] * prompt, DecodingParams(max_tokens=answer, block_length=block_length))])
+    assert str(caught.value).endswith(advice)
+
+
+@pytest.mark.parametrize("block_length", [8, 24, 100])
+@pytest.mark.parametrize("name", ["block_causal", "full"])
+def test_the_room_that_a_refusal_names_is_all_there_is(name, block_length):
+    engine = EngineCore(MODELS[name])
+    for length in (1, 17, engine.max_length // 2):
+        with pytest.raises(ContextLengthError) as caught:
+            engine.check([BOS] * length, DecodingParams(max_tokens=10**6, block_length=block_length))
+        room = caught.value.room
+        engine.check([BOS] * length, DecodingParams(max_tokens=room, block_length=block_length))
+        with pytest.raises(ContextLengthError):
+            engine.check([BOS] * length, DecodingParams(max_tokens=room + 1, block_length=block_length))
 
 
 @every_model

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llada_exp.fields import ContextLengthError
 from llada_exp.server.processes.worker import Backend
 from llada_exp.settings import ServeSettings
 from llada_exp.types import DecodingParams, Progress, RequestOutput
@@ -62,14 +63,17 @@ class FakeEngine:
         self.aborted: list[str] = []
 
     def add_request(self, prompt_ids, params, *, request_id=None, find_stop=None) -> str:  # type: ignore[no-untyped-def]
-        if not len(prompt_ids):
-            raise ValueError("the prompt is empty; expected at least one token")
-        if len(prompt_ids) + params.max_tokens > MAX_LENGTH:
-            raise ValueError(f"This model's maximum context length is {MAX_LENGTH} tokens.")
+        self.check(prompt_ids, params)
         prompt = "".join(map(chr, prompt_ids))
         answer = [ord(c) for c in f"{prompt} @{params.seed or 0}"]
         self.rows[request_id] = _Row(prompt, answer, params, find_stop)
         return request_id
+
+    def check(self, prompt_ids, params) -> None:  # type: ignore[no-untyped-def]
+        if not len(prompt_ids):
+            raise ValueError("the prompt is empty; expected at least one token")
+        if len(prompt_ids) + params.max_tokens > MAX_LENGTH:
+            raise ContextLengthError(MAX_LENGTH, len(prompt_ids), params.max_tokens, 16, None)
 
     def has_capacity(self, num_rows: int = 1) -> bool:
         return len(self.rows) + num_rows <= self.batch_size

@@ -128,9 +128,11 @@ def test_no_stop_words_name_none():
     assert resolve(passed(stop_words=[], stop=["a"]), DecodingParams(), 0).params.stop == ("a",)
 
 
-def test_how_text_is_made_goes_with_the_job():
-    assert text_options(passed()) == {}
-    asked = passed(CompletionRequest, skip_special_tokens=False, add_special_tokens=False)
+def test_how_text_is_made_and_what_was_named_goes_with_the_job():
+    assert text_options(passed()) == {"fits": True}
+    assert text_options(passed(max_tokens=5)) == {}
+    assert text_options(passed(gen_length=5)) == {"names": {"max_tokens": "gen_length"}}
+    asked = passed(CompletionRequest, skip_special_tokens=False, add_special_tokens=False, max_tokens=1)
     assert text_options(asked) == {"skip_special_tokens": False, "add_special_tokens": False}
     passed(add_special_tokens=False)
     assert refused(ChatRequest, say("x") | {"add_special_tokens": True}).param == "add_special_tokens"

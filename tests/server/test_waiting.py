@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+from queue import Queue
 
 import pytest
 
@@ -21,6 +22,7 @@ JOB = {"kind": "text", "prompt": "x", "params": DecodingParams(), "stream": Fals
 class Marks:
     def __init__(self):
         self.cancelled = []
+        self.prompts = Queue()
 
     def cancel(self, uids):
         self.cancelled += uids
@@ -249,3 +251,39 @@ def test_an_info_file_is_whole_or_absent(tmp_path):
         write_info(path, {"x": object()})
     assert path.read_text() == '{\n  "x": 1\n}\n'
     assert [p.name for p in path.parent.iterdir()] == ["b.json"]
+
+
+def test_a_list_is_read_before_it_is_decoded_and_counts_as_no_answer():
+    async def play(desk):
+        group = desk.waiting.open_reading([JOB, JOB])
+        uid, _, jobs = desk.marks.prompts.get_nowait()
+        assert jobs == [JOB, JOB]
+        assert desk.queue.qsize() == 0
+        desk.message(uid, "reading")
+        assert (desk.waiting.num_pending, desk.waiting.num_processing) == (0, 0)
+        desk.message(uid, "read", prompts=[[1], [2]])
+        assert [(await group.next())[1]["kind"] for _ in range(2)] == ["reading", "read"]
+        group.close()
+        assert desk.waiting.num_open == desk.waiting.num_unanswered == 0
+        assert not any(desk.waiting.counters.values())
+        assert desk.marks.cancelled == []
+
+    played(play)
+
+
+def test_a_list_that_a_worker_swallowed_is_read_by_another(fast_watch):
+    async def play(desk):
+        watch = asyncio.create_task(desk.waiting.watch())
+        group = desk.waiting.open_reading([JOB])
+        uid = desk.marks.prompts.get_nowait()[0]
+        while desk.marks.prompts.empty():
+            await asyncio.sleep(0.01)
+        assert desk.marks.prompts.get_nowait()[0] == uid
+        desk.message(uid, "reading", pid=2)
+        desk.alive.discard(2)
+        while (message := (await group.next())[1])["kind"] == "reading":
+            pass
+        assert message["status"] == 503
+        watch.cancel()
+
+    played(play)

@@ -1,8 +1,9 @@
 """What passes between the API process and a worker: plain dicts, cheap to pickle.
 
 API -> worker: a `DecodeJob`, one per choice. Worker -> API, per job: one `Admitted`, then `Piece`s (of
-streamed jobs only) and one `Done`, or one `Failed` at any point. Every message carries the worker's
-pid, so that a job which was handed out twice is answered once.
+streamed jobs only) and one `Done`, or one `Failed` at any point. The prompts of a list go there before,
+together: per list one `Reading`, then one `Read` or `Failed`. Every message carries the worker's pid, so that
+a job which was handed out twice is answered once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ class DecodeJob(TypedDict):
 
     skip_special_tokens: false: those in the answer are text, too; true where absent.
     add_special_tokens: false: raw text gets no BOS; true where absent.
+    fits: the client named no length: the answer is no longer than what the row has left.
+    place: of one prompt of several, for errors; names: of fields as the client wrote them.
     """
 
     kind: Literal["chat", "text", "ids"]
@@ -25,6 +28,18 @@ class DecodeJob(TypedDict):
     stream: bool
     skip_special_tokens: NotRequired[bool]
     add_special_tokens: NotRequired[bool]
+    fits: NotRequired[bool]
+    place: NotRequired[str]
+    names: NotRequired[dict[str, str]]
+
+
+class Refusal(TypedDict):
+    """Why a job is not done, for the client: an HTTP status, words, the field at fault and a code."""
+
+    status: int
+    message: str
+    param: str | None
+    code: str | None
 
 
 class _OfJob(TypedDict):
@@ -33,9 +48,12 @@ class _OfJob(TypedDict):
 
 
 class Admitted(_OfJob):
+    """max_tokens: of its answer, where the client named none."""
+
     kind: Literal["admitted"]
     worker: int
     prompt_tokens: int
+    max_tokens: NotRequired[int]
 
 
 class Piece(_OfJob):
@@ -70,9 +88,24 @@ class Failed(_OfJob):
     param: NotRequired[str | None]
 
 
-WorkerMessage = Admitted | Piece | Done | Failed
+class Reading(_OfJob):
+    """A worker has begun to read the prompts of a list."""
+
+    kind: Literal["reading"]
+
+
+class Read(_OfJob):
+    """prompts: their token ids; all may be decoded."""
+
+    kind: Literal["read"]
+    prompts: list[list[int]]
+
+
+WorkerMessage = Admitted | Piece | Done | Failed | Reading | Read
 
 QueuedJob = tuple[str, float, DecodeJob]
 """What lies in the queue: uid, submission by the monotonic clock, job."""
+QueuedPrompts = tuple[str, float, list[DecodeJob]]
+"""What lies in the queue of prompts that are read before any of them is decoded: a job each."""
 STOP = "stop"
 """Lies in the queue for a worker that is to end."""

@@ -22,7 +22,8 @@ _CONTEXT = get_context("spawn")
 
 
 class SharedState:
-    """states: worker id -> the worker's last report; about: worker id -> facts of its model, reported once.
+    """states: worker id -> the worker's last report; about: worker id -> facts of its model, reported once;
+    prompts: the queue of those that are read before they are decoded.
 
     Cancelled uids are in a manager's dict; a plain shared counter says when it has news, so that a
     worker's look at it costs nothing in the usual step. So are loads and heartbeats: plain memory,
@@ -32,6 +33,7 @@ class SharedState:
     def __init__(self, manager: SyncManager, num_workers: int = 1) -> None:
         self.states = manager.dict()
         self.about = manager.dict()
+        self.prompts = manager.Queue()
         self._cancelled = manager.dict()
         self._news = _CONTEXT.RawValue("Q", 0)
         self._news_read = 0  # of this process: every worker has a copy

@@ -11,16 +11,16 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
-from llada_exp.fields import DecodingError
-from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
+from llada_exp.server.processes.job_prompts import JobPrompts, PromptError
+from llada_exp.server.processes.messages import Admitted, DecodeJob, WorkerMessage
 from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 
 logger = logging.getLogger(__name__)
 
-CONTEXT_ERROR = "This model's maximum context length"
 TRACED = ("step", "positions", "token_ids", "confidences")
 """Fields of a commit that clients see."""
 
@@ -36,6 +36,7 @@ class EngineLike(Protocol):
         request_id: str | None = None,
         find_stop: Callable[[Sequence[int]], int | None] | None = None,
     ) -> str: ...
+    def check(self, prompt_ids: Sequence[int], params: DecodingParams) -> None: ...
     def has_capacity(self, num_rows: int = 1) -> bool: ...
     def has_work(self) -> bool: ...
     def step(self, on_failure: Callable[[str, Exception], None] | None = None) -> list[Progress]: ...
@@ -87,7 +88,7 @@ class Worker:
     def __init__(self, backend: Backend, worker_id: int) -> None:
         self.engine = backend.engine
         self.tokenizer = backend.tokenizer
-        self.max_prompt_tokens = backend.max_prompt_tokens
+        self.prompts = JobPrompts(backend.tokenizer, backend.max_prompt_tokens)
         self.end_ids = frozenset(backend.end_ids)
         self.worker_id = worker_id
         self.pid = os.getpid()
@@ -105,24 +106,23 @@ class Worker:
         if uid in self._running:
             return  # handed out twice
         try:
-            prompt = self._encode(job)
-            self._check_length(prompt)
             stops, keep = job["params"].stop, not job.get("skip_special_tokens", True)
             find_stop = StopStrings(self.tokenizer, stops, keep) if stops else None
-            self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
-        except DecodingError as error:  # what this model rules out
-            self._fail(uid, 400, str(error), error.code, error.field)
-        except ValueError as error:
-            code = "context_length_exceeded" if str(error).startswith(CONTEXT_ERROR) else None
-            self._fail(uid, 400, str(error), code)
+            add = partial(self.engine.add_request, request_id=uid, find_stop=find_stop)
+            prompt, params = self.prompts.read(job, add)
+        except PromptError as error:
+            self._fail(uid, **error.refusal)
         except Exception:
             logger.exception("a job could not be added")
             self._fail(uid, 500, "internal error while preparing the request")
         else:
-            ends = self.end_ids if keep and not job["params"].ignore_eos else frozenset()
+            ends = self.end_ids if keep and not params.ignore_eos else frozenset()
             self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops, keep), ends)
-            self.outbox.append({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
-                                "prompt_tokens": len(prompt)})  # fmt: skip
+            admitted: Admitted = {"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
+                                  "prompt_tokens": len(prompt)}  # fmt: skip
+            if job.get("fits"):
+                admitted["max_tokens"] = params.max_tokens
+            self.outbox.append(admitted)
 
     def step(self) -> None:
         """One engine step; its progress, and its failures, go out."""
@@ -161,23 +161,6 @@ class Worker:
         for uid in self._running:
             self._fail(uid, status, message)
         self._running.clear()
-
-    def _check_length(self, prompt: Sequence[int]) -> None:
-        if self.max_prompt_tokens is not None and len(prompt) > self.max_prompt_tokens:
-            raise ValueError(
-                f"{CONTEXT_ERROR} is {self.max_prompt_tokens} tokens for a prompt, as set. "
-                f"However, your request has {len(prompt)} input tokens. Please reduce the length of the "
-                "messages."
-            )
-
-    def _encode(self, job: DecodeJob) -> list[int]:
-        if job["kind"] == "chat":
-            return self.tokenizer.encode_chat(job["prompt"])
-        if job["kind"] == "text":
-            if not job.get("add_special_tokens", True):
-                return self.tokenizer.encode_text(job["prompt"])
-            return self.tokenizer.encode_prompt(job["prompt"])
-        return list(job["prompt"])
 
     def _progress(self, item: Progress) -> None:
         job = self._running.get(item.request_id)

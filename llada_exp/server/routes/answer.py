@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from llada_exp.server.processes.messages import WorkerMessage
+from llada_exp.server.processes.messages import Failed, WorkerMessage
 from llada_exp.server.routes.errors import ApiError
 from llada_exp.server.routes.replies import DONE, Choice, Reply, sse, usage
 from llada_exp.server.state.request_facts import CLIENT_GONE, DEADLINE, RequestFacts, outcome_of
@@ -26,17 +26,23 @@ T = TypeVar("T")
 
 
 class RequestAnswer:
-    """jobs: one for each choice, in their order; max_s: from now, None: no limit."""
+    """jobs: one for each choice, in their order; max_s: in all, None: no limit; spent_s: of it, so far."""
 
     def __init__(
-        self, jobs: JobGroup, choices: list[Choice], reply: Reply, facts: RequestFacts, max_s: float | None
+        self,
+        jobs: JobGroup,
+        choices: list[Choice],
+        reply: Reply,
+        facts: RequestFacts,
+        max_s: float | None,
+        spent_s: float = 0.0,
     ) -> None:
         self.jobs = jobs
         self.choices = choices
         self.reply = reply
         self.facts = facts
         self.max_s = max_s
-        self.until = None if max_s is None else asyncio.get_running_loop().time() + max_s
+        self.until = None if max_s is None else asyncio.get_running_loop().time() + max_s - spent_s
 
     async def whole(self, http: Request) -> Response:
         try:
@@ -100,9 +106,7 @@ class RequestAnswer:
                 async with asyncio.timeout_at(self.until):
                     index, message = await self.jobs.next()
             except TimeoutError:
-                raise ApiError(
-                    DEADLINE, f"not done within its max_time of {self.max_s:g} s", code="deadline_exceeded"
-                ) from None
+                raise _too_late(self.max_s) from None
             choice = self.choices[index]
             text = take_in(choice, message)
             if choice.done:
@@ -127,18 +131,44 @@ class EventStream(StreamingResponse):
             self._close()
 
 
+async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> list[list[int]]:
+    """The ids of a list's prompts, once a worker has read them. Raises ApiError where one is at fault."""
+
+    async def read() -> list[list[int]]:
+        while (message := (await jobs.next())[1])["kind"] != "read":
+            if message["kind"] == "failed":
+                raise _failure(message)
+        return message["prompts"]
+
+    try:
+        async with asyncio.timeout(max_s):
+            return await unless_gone(http, read())
+    except TimeoutError:
+        raise _too_late(max_s) from None
+
+
+def _failure(message: Failed) -> ApiError:
+    return ApiError(
+        message["status"], message["message"], param=message.get("param"), code=message.get("code")
+    )
+
+
+def _too_late(max_s: float | None) -> ApiError:
+    assert max_s is not None
+    return ApiError(DEADLINE, f"not done within its max_time of {max_s:g} s", code="deadline_exceeded")
+
+
 def take_in(choice: Choice, message: WorkerMessage) -> str:
     """Write a message into its choice; its text. Raises ApiError for a failure."""
     if message["kind"] == "failed":
-        raise ApiError(
-            message["status"], message["message"], param=message.get("param"), code=message.get("code")
-        )
+        raise _failure(message)
     if message["kind"] == "admitted":
-        choice.prompt_tokens = message["prompt_tokens"]
+        choice.prompt_tokens, choice.max_tokens = message["prompt_tokens"], message.get("max_tokens")
         return ""
     if message["kind"] == "piece":
         choice.num_tokens = message["num_tokens"]
         return message["text"]
+    assert message["kind"] == "done"
     choice.done = message
     choice.num_tokens, choice.prompt_tokens = message["completion_tokens"], message["prompt_tokens"]
     return message["text"]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
+from contextlib import closing
 from typing import Any, Literal
 
 from fastapi import Depends, FastAPI, Request
@@ -16,8 +18,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from llada_exp.decoding import describe
 from llada_exp.server.processes.messages import DecodeJob
 from llada_exp.server.processes.shared_state import STARTING
-from llada_exp.server.routes.answer import RequestAnswer
+from llada_exp.server.routes.answer import RequestAnswer, read_prompts
 from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.documentation import install_documentation
 from llada_exp.server.routes.errors import ApiError, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.routes.openapi import describe_api
@@ -34,6 +37,7 @@ from llada_exp.server.routes.schema import (
 )
 from llada_exp.server.state.request_facts import RequestFacts
 from llada_exp.server.state.status import ServerStatus, versions
+from llada_exp.server.state.waiting import JobGroup
 
 MAX_JOBS = 4096
 WAIT_TICK_S = 0.1
@@ -59,6 +63,7 @@ def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck) -> None:
         ("/info", routes.info, "GET"),
     ):
         app.add_api_route(path, endpoint, methods=[method], dependencies=[Depends(key_check.check)])
+    install_documentation(app)
     install_handlers(app)
     describe_api(app, versions()["llada_exp"])
     limits = status.settings.server
@@ -113,11 +118,11 @@ class Endpoints:
     async def batch_stats(self) -> Response:
         return JSONResponse(self.status.batch_stats())
 
-    async def stats(self) -> Response:
-        return JSONResponse(self.status.stats())
+    async def stats(self, http: Request) -> Response:
+        return JSONResponse(self.status.stats(str(http.base_url).rstrip("/")))
 
-    async def worker_status(self) -> Response:
-        return JSONResponse({"workers": self.status.worker_status()})
+    async def worker_status(self, http: Request) -> Response:
+        return JSONResponse(self.status.worker_summary(str(http.base_url).rstrip("/")))
 
     async def metrics(self) -> Response:
         return Response(self.status.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -144,13 +149,12 @@ class Endpoints:
         if is_fresh:
             seed = self._seeds.randrange(MAX_SEED_SENT)
         decoding = resolve(request, self.status.preset(), seed)
+        beside = text_options(request)
         jobs: list[DecodeJob] = [
             {"kind": _kind(chat, prompts[i // num]), "prompt": prompts[i // num], "params": params,
-             "stream": bool(request.stream)}
+             "stream": bool(request.stream), **beside}
             for i, params in enumerate(for_choices(decoding.params, len(prompts), num, is_fresh))
         ]  # fmt: skip
-        for job in jobs:
-            job.update(text_options(request))
         self._check_queue(len(jobs))
         facts.num_choices, facts.seed = len(jobs), decoding.params.seed
         choices = [Choice(i, job["params"].seed or 0, i // num) for i, job in enumerate(jobs)]
@@ -163,12 +167,27 @@ class Endpoints:
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
         )
+        began, max_s = time.monotonic(), request.max_time or self.limits.max_time
         try:
-            group = self.status.waiting.open(jobs)
+            group = await self._submit(http, jobs, num, max_s)
         except (EOFError, ConnectionError):
             raise ApiError(503, "the server is stopping", code="not_ready") from None
-        answer = RequestAnswer(group, choices, reply, facts, request.max_time or self.limits.max_time)
+        answer = RequestAnswer(group, choices, reply, facts, max_s, time.monotonic() - began)
         return await (answer.stream(http) if request.stream else answer.whole(http))
+
+    async def _submit(self, http: Request, jobs: list[DecodeJob], num: int, max_s: float | None) -> JobGroup:
+        """jobs: of `num` choices a prompt. A list of prompts is read as a whole before any is decoded. Raises
+        ApiError, EOFError and ConnectionError."""
+        waiting, prompts = self.status.waiting, jobs[::num]
+        if len(prompts) == 1:
+            return waiting.open(jobs)
+        for index, job in enumerate(prompts):
+            job["place"] = f"prompt[{index}]"
+        with closing(waiting.open_reading(prompts)) as reading:
+            ids = await read_prompts(http, reading, max_s)
+            for index, job in enumerate(jobs):
+                job["kind"], job["prompt"] = "ids", ids[index // num]
+            return waiting.open(jobs)
 
     def _check_queue(self, num_jobs: int) -> None:
         """Raises a 429 ApiError where the queue cannot take so many more."""

@@ -19,7 +19,8 @@ from llada_exp.server.processes.messages import Done
 
 @dataclass
 class Choice:
-    """One answer as it grows. num_tokens: released so far; done: set at its end."""
+    """One answer as it grows. num_tokens: released so far; done: set at its end; max_tokens: what its row had
+    left, where the client named no length."""
 
     index: int
     seed: int
@@ -27,6 +28,7 @@ class Choice:
     text: str = ""
     num_tokens: int = 0
     prompt_tokens: int = 0
+    max_tokens: int | None = None
     begun: bool = False
     done: Done | None = None
 
@@ -104,6 +106,7 @@ class Reply:
                 "index": c.index,
                 "seed": c.seed,
                 "nfe": c.done["nfe"],
+                **({} if c.max_tokens is None else {"max_tokens": c.max_tokens}),
                 "tpf": round(c.done["completion_tokens"] / max(c.done["nfe"], 1), 4),
                 "num_positions": c.done["num_positions"],
                 "queue_ms": c.done["queue_ms"],
@@ -116,9 +119,10 @@ class Reply:
         ]
         nfe = sum(c.done["nfe"] for c in choices if c.done is not None)
         tokens = sum(c.num_tokens for c in choices)
+        longest = max((c.max_tokens for c in choices if c.max_tokens is not None), default=None)
         return {
             "seed": self.decoding["seed"],
-            "decoding": self.decoding,
+            "decoding": self.decoding if longest is None else self.decoding | {"max_tokens": longest},
             "warnings": list(self.warnings),
             "nfe": nfe,
             "tpf": round(tokens / max(nfe, 1), 4),

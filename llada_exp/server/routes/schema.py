@@ -20,7 +20,7 @@ from pydantic import (
     create_model,
 )
 
-from llada_exp.decoding import ALIASES
+from llada_exp.decoding import ALIASES, OTHER_NAMES
 from llada_exp.fields import Declaration, DecodingError, shown
 from llada_exp.server.routes.errors import ApiError, bad_request
 from llada_exp.server.routes.fields import IN_STREAM_OPTIONS, check_extras
@@ -169,9 +169,12 @@ def parse(
 
 
 def text_options(request: Generation) -> Any:
-    """What a job says of its text: the fields of `DecodeJob` that the request names."""
+    """What a job says beside its decoding: how its text is made, and what the client named."""
     names = ("skip_special_tokens", "add_special_tokens")
-    return {name: value for name in names if (value := request.value_of(name)) is not None}
+    options = {name: value for name in names if (value := request.value_of(name)) is not None}
+    spelled = {field: name for name, field in OTHER_NAMES.items() if request.value_of(name) is not None}
+    named = request.value_of("max_tokens") is not None or "max_tokens" in spelled
+    return options | ({} if named else {"fits": True}) | ({"names": spelled} if spelled else {})
 
 
 def _invalid(error: ValidationError) -> ApiError:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
+from llada_exp.server.state.worker_books import WorkerBooks
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +30,20 @@ FORGET_EVERY = 40
 
 @dataclass
 class Ticket:
-    """One job on its way. pid: the worker that admitted it first, None while it waits. missed: when it was
-    first seen to be in no queue and at no worker."""
+    """One job on its way, or several whose prompts are only read. pid: the worker that admitted it first,
+    None while it waits. missed: when it was first seen to be in no queue and at no worker."""
 
     uid: str
-    job: DecodeJob
+    job: DecodeJob | list[DecodeJob]
     group: JobGroup
     submitted: float
     pid: int | None = None
     missed: float | None = None
+    worker: int | None = None  # once it is in the engine
+
+    @property
+    def is_decoded(self) -> bool:
+        return not isinstance(self.job, list)
 
 
 class WaitingRequests:
@@ -50,6 +56,8 @@ class WaitingRequests:
         self._tickets: dict[str, Ticket] = {}
         self._groups: set[JobGroup] = set()
         self._admitted_until = 0.0  # submission time of the latest job that was admitted
+        self.books = WorkerBooks()
+        self.num_requests = 0  # over HTTP, since the start
         self.counters = {"submitted": 0, "completed": 0, "failed": 0, "cancelled": 0, "resubmitted": 0}
 
     @property
@@ -65,24 +73,37 @@ class WaitingRequests:
     @property
     def num_pending(self) -> int:
         """Jobs that no worker has admitted yet."""
-        return sum(t.pid is None for t in self._tickets.values())
+        return sum(t.pid is None and t.is_decoded for t in self._tickets.values())
 
     @property
     def num_processing(self) -> int:
-        return sum(t.pid is not None for t in self._tickets.values())
+        return sum(t.pid is not None and t.is_decoded for t in self._tickets.values())
+
+    def num_running(self, worker: int) -> int:
+        """Answers that a worker has in its engine."""
+        return sum(t.worker == worker for t in self._tickets.values())
 
     def open(self, jobs: Sequence[DecodeJob]) -> JobGroup:
         """Submit jobs that one client waits for. Close the group in a `finally`.
 
         Raises EOFError or ConnectionError where the queue is gone.
         """
+        self.counters["submitted"] += len(jobs)
+        self.num_requests += 1
+        return self._open(jobs)
+
+    def open_reading(self, jobs: list[DecodeJob]) -> JobGroup:
+        """Have the prompts of jobs read, which are not decoded: the group has one message at its end, `Read`
+        or `Failed`. Close it in a `finally`. Raises as `open`."""
+        return self._open([jobs])
+
+    def _open(self, jobs: Sequence[DecodeJob | list[DecodeJob]]) -> JobGroup:
         group = JobGroup(self)
         self._groups.add(group)
         for job in jobs:
             ticket = Ticket(uuid.uuid4().hex, job, group, time.monotonic())
             group.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
-        self.counters["submitted"] += len(jobs)
         try:
             for uid in group.uids:
                 self._submit(self._tickets[uid])
@@ -100,16 +121,23 @@ class WaitingRequests:
         if ticket is None or (ticket.pid is not None and message["pid"] != ticket.pid):
             return
         ticket.pid = message["pid"]
-        self._admitted_until = max(self._admitted_until, ticket.submitted)
-        if message["kind"] in ("done", "failed"):
+        if ticket.is_decoded:
+            self._admitted_until = max(self._admitted_until, ticket.submitted)
+        if message["kind"] == "admitted" and (worker := message.get("worker")) is not None:
+            ticket.worker = worker
+            self.books.began(worker)
+        if message["kind"] in ("done", "failed", "read"):
             del self._tickets[ticket.uid]
-            self.counters["completed" if message["kind"] == "done" else "failed"] += 1
+            if ticket.is_decoded:
+                self.counters["completed" if message["kind"] == "done" else "failed"] += 1
+            if ticket.worker is not None:
+                self.books.ended(ticket.worker, is_good=message["kind"] == "done")
         ticket.group.put(message)
 
     def close(self, group: JobGroup) -> None:
         """Forget a group; what is still running is cancelled."""
         self._groups.discard(group)
-        left = [uid for uid in group.uids if self._tickets.pop(uid, None)]
+        left = [uid for uid in group.uids if (ticket := self._tickets.pop(uid, None)) and ticket.is_decoded]
         if left:
             self.counters["cancelled"] += len(left)
             with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
@@ -131,6 +159,7 @@ class WaitingRequests:
             try:
                 self._fail_orphans()
                 self._find_lost()
+                self._find_unread()
                 if turn % FORGET_EVERY == 0:
                     self._shared.forget(before=self._admitted_until - LOST_S)
             except (EOFError, ConnectionError):
@@ -139,11 +168,16 @@ class WaitingRequests:
                 logger.exception("the watch over jobs stumbled")
 
     def _submit(self, ticket: Ticket, again: bool = False) -> None:
-        self._queue.put((ticket.uid, ticket.submitted, ticket.job), ticket.group.name, again)
+        if isinstance(ticket.job, list):
+            self._shared.prompts.put((ticket.uid, ticket.submitted, ticket.job))
+        else:
+            self._queue.put((ticket.uid, ticket.submitted, ticket.job), ticket.group.name, again)
 
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
-        self.counters["failed"] += 1
+        self.counters["failed"] += ticket.is_decoded
+        if ticket.worker is not None:
+            self.books.ended(ticket.worker, is_good=False)
         ticket.group.put({"kind": "failed", "uid": ticket.uid, "pid": 0, "status": 503, "message": message})
 
     def _fail_orphans(self) -> None:
@@ -154,7 +188,9 @@ class WaitingRequests:
 
     def _find_lost(self) -> None:
         now = time.monotonic()
-        waiting = [ticket.uid for ticket in self._tickets.values() if ticket.pid is None]
+        waiting = [
+            ticket.uid for ticket in self._tickets.values() if ticket.pid is None and ticket.is_decoded
+        ]
         if not waiting or self._queue.qsize() >= len(waiting):
             return
         for uid in self._queue.missing(waiting):
@@ -166,6 +202,17 @@ class WaitingRequests:
                 ticket.missed = None
                 self.counters["resubmitted"] += 1
                 self._submit(ticket, again=True)
+
+    def _find_unread(self) -> None:
+        """A list is read at once: one that waits while none lies in the queue was swallowed."""
+        before = time.monotonic() - LOST_S
+        late = [
+            t for t in self._tickets.values() if t.pid is None and not t.is_decoded and t.submitted < before
+        ]
+        for ticket in late if late and not self._shared.prompts.qsize() else ():
+            logger.warning("a list of prompts was swallowed by a worker that died; submitting it again")
+            ticket.submitted = time.monotonic()
+            self._submit(ticket)
 
 
 class JobGroup:
