@@ -38,6 +38,7 @@ from llada_exp.server.processes.start_stop import (
 )
 from llada_exp.server.processes.worker_watch import StartError, WorkerWatch
 from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.body import BodyReader
 from llada_exp.server.routes.endpoints import install
 from llada_exp.server.state.status import ServerStatus
 from llada_exp.server.state.waiting import WaitingRequests
@@ -97,8 +98,11 @@ class Supervisor:
         at_end.callback(self._end_workers)
         self._waiting = WaitingRequests(self._queue, shared, self._workers.alive)
         self._status = ServerStatus(self.settings, server.device_names, self._waiting, self._workers, shared)
-        install(server.app, self._status, self._key_check)
-        server.run_beside_http(lambda: server.receive(self._waiting.deliver), self._waiting.watch)
+        bodies = BodyReader(self.settings.server.max_body_mb * 2**20)
+        install(server.app, self._status, self._key_check, bodies)
+        server.run_beside_http(
+            lambda: server.receive(self._waiting.deliver), self._waiting.watch, bodies.close_at_end
+        )
         http = HttpThread(server.app, sock)
         at_end.callback(self._end_http, http)
         return http

@@ -73,6 +73,11 @@ class ServerStatus:
         """Worker id -> facts of its model."""
         return dict(self._shared.about)
 
+    def room(self) -> tuple[int, int | None] | None:
+        """What a row holds: tokens, and bytes of the longest text of so many; None before a worker is up."""
+        facts = next((facts for facts in self.about().values() if "max_length" in facts), None)
+        return None if facts is None else (facts["max_length"], facts.get("max_prompt_bytes"))
+
     def health(self) -> dict[str, Any]:
         word = self.word()
         return {
