@@ -16,7 +16,10 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 
 
 class JobLauncher(BaseSubmititLauncher):
-    """Its parameters are those of conf/hydra/launcher/slurm.yaml."""
+    """Its parameters are those of conf/hydra/launcher/slurm.yaml. listener: is told of each point's job (see
+    submit.Listener); it stays here, while this object travels with each job."""
+
+    listener: Any = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from llada_exp.jobs import submit  # heavy, and wanted by nobody who only lists plugins
@@ -29,7 +32,8 @@ class JobLauncher(BaseSubmititLauncher):
             (overrides, "hydra.sweep.dir", index, f"job_id_for_{index}", Singleton.get_state())
             for index, overrides in points
         ]
-        return submit.launch(self, arguments, submit.ArrayPlan(**self.params))
+        listener, self.listener = self.listener, None
+        return submit.launch(self, arguments, submit.ArrayPlan(**self.params), listener)
 
     def _replicas(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
         """How many servers each is. Raises ValueError for the first bad one, before any is submitted."""

@@ -248,7 +248,7 @@ def run(endpoint: CheckedEndpoint, concurrency: int) -> int:
     num_checks, wrong = len(checks), [answer for answer in answers if not answer.is_right]
     if answers:
         words, is_fault = judge(answers, _is_embedded(endpoint))
-        failed, num_checks = failed + is_fault, num_checks + 1
+        failed, num_checks = failed + is_fault, num_checks + is_fault
         print(f"{'answers':<12}{'FAILED: ' if is_fault else ''}{words}")
     for answer in [*wrong[:NUM_SAMPLES], *(a for a in answers[:NUM_SAMPLES] if a.is_right)]:
         print(f"{'sample':<12}{question(answer.number)} -> {answer.text!r}{answer.mark()}")

@@ -103,7 +103,8 @@ class Supervisor:
         server.run_beside_http(
             lambda: server.receive(self._waiting.deliver), self._waiting.watch, bodies.close_at_end
         )
-        http = HttpThread(server.app, sock)
+        limits = self.settings.server
+        http = HttpThread(server.app, sock, limits.max_connections, limits.read_seconds)
         at_end.callback(self._end_http, http)
         return http
 

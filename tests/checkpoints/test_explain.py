@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file, save_file
 
 from llada_exp import load_model
 from llada_exp.checkpoints.explain import listed
+from llada_exp.serve import plan
+from llada_exp.settings import conf_dir
 
 SHARD, INDEX, WHOLE = "model-00002-of-00003.safetensors", "model.safetensors.index.json", "model.safetensors"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 16060522904\n" % (b"a" * 64)
@@ -198,6 +201,39 @@ def test_paths_that_are_no_folder(copy_of, tmp_path):
         (tmp_path / "link").unlink()
         (tmp_path / "void").mkdir(exist_ok=True)
         refused(source, tmp_path / "void", f"{tmp_path / 'void'} is empty")
+
+
+@pytest.mark.parametrize("how", ["missing", "half", "lfs", "two"])
+def test_the_plan_looks_through_the_weights(copy_of, how, capsys):
+    """Prevents a check before the start that passes what then does not load."""
+    folder = copy_of("a")
+    cfg = composed_config("model=hf", f"model.path={folder}", "model.name=x")
+    assert plan(cfg) == 0
+    assert f"tensors, whole by their headers, in {folder}" in capsys.readouterr().out
+    if how == "missing":
+        (folder / WHOLE).unlink()
+    elif how == "two":
+        (folder / INDEX).write_text(json.dumps({"weight_map": {"x": "model-00001-of-00001.safetensors"}}))
+    else:
+        broken(folder / WHOLE, how)
+    with pytest.raises(ValueError, match=str(folder)):
+        plan(cfg)
+
+
+def test_the_plan_of_a_run_and_of_a_hub_id(run, monkeypatch, single, capsys):
+    cfg = composed_config("model=dcp", f"model.path={run}", "model.name=x")
+    assert plan(cfg) == 0
+    (run / "policy" / "weights" / "__0_0.distcp").unlink()
+    with pytest.raises(ValueError, match="no such file"):
+        plan(cfg)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(single))
+    assert plan(composed_config("model=hf", "model.path=some/model", "model.name=x")) == 0
+    assert "some/model is fetched from the hub when the server starts" in capsys.readouterr().out
+
+
+def composed_config(*overrides):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("serve", overrides=list(overrides))
 
 
 def test_names_are_sorted_by_their_numbers():

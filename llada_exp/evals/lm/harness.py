@@ -113,4 +113,5 @@ HARNESS = Harness(
     ),
     recognises=lambda name: name.endswith((".yaml", ".yml")),
     prepare=prepare,
+    records=(f"{tasks.FOLDER}/{tasks.RECORDS}",),
 )

@@ -105,7 +105,5 @@ WorkerMessage = Admitted | Piece | Done | Failed | Reading | Read
 
 QueuedJob = tuple[str, float, DecodeJob]
 """What lies in the queue: uid, submission by the monotonic clock, job."""
-QueuedPrompts = tuple[str, float, list[DecodeJob]]
-"""What lies in the queue of prompts that are read before any of them is decoded: a job each."""
 STOP = "stop"
 """Lies in the queue for a worker that is to end."""

@@ -12,14 +12,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
-from multiprocessing.managers import SyncManager
 from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+
+from llada_exp.server.processes.connections import BoundedProtocol, ConnectionLimits
+from llada_exp.server.processes.fair_queue import QueueManager
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection: closing first would race with their next request."""
@@ -62,9 +65,9 @@ def ignore_stop_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def start_manager() -> SyncManager:
+def start_manager() -> QueueManager:
     """A manager that no signal to the group reaches and that ends with this process."""
-    manager = SyncManager(ctx=get_context("fork"))
+    manager = QueueManager(ctx=get_context("fork"))
     with signals_held():
         manager.start(initializer=exit_with, initargs=(os.getpid(),))
     return manager
@@ -100,9 +103,13 @@ def exit_with(parent: int) -> None:
 class HttpThread(threading.Thread):
     """uvicorn, beside the main thread."""
 
-    def __init__(self, app: FastAPI, sock: socket) -> None:
+    def __init__(self, app: FastAPI, sock: socket, max_connections: int, read_seconds: float) -> None:
         super().__init__(name="http", daemon=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+        limits = ConnectionLimits(max_connections, read_seconds, KEEP_ALIVE_S)
+        protocol: Any = partial(BoundedProtocol, limits=limits)
+        config = uvicorn.Config(
+            app, http=protocol, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=2
+        )
         config.timeout_keep_alive = KEEP_ALIVE_S
         self._server = uvicorn.Server(config)
         self._sock = sock

@@ -1,7 +1,8 @@
 """A worker's work without its surroundings: jobs in, engine steps, messages out.
 
 Knows the engine's interface and the text layer; knows nothing of LitServe, queues and HTTP. A bad job
-fails alone; a step that raises fails the jobs in the engine, and the next job finds it empty.
+fails alone, and so does one whose pass raises. Where the engine itself raises, the jobs in it fail and the
+next finds it empty; where the device is lost, the worker is to end.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class EngineLike(Protocol):
     def check(self, prompt_ids: Sequence[int], params: DecodingParams) -> None: ...
     def has_capacity(self, num_rows: int = 1) -> bool: ...
     def has_work(self) -> bool: ...
-    def step(self) -> list[Progress]: ...
+    def step(self, on_failure: Callable[[str, Exception], None] | None = None) -> list[Progress]: ...
     def abort(self, request_id: str) -> bool: ...
     def abort_all(self) -> list[str]: ...
     def stats(self) -> dict[str, Any]: ...
@@ -67,10 +68,18 @@ class _ServedRequest:
     num_tokens: int = 0
 
 
-def _kind(error: Exception) -> str:
-    """What to tell a client of a failed step. The class is known by its name: torch is not, here."""
-    name = type(error).__name__
-    return "out of memory: ask for less, or lower batch_size" if name == "OutOfMemoryError" else name
+_IN_WORDS = ("NotFiniteError", "DoesNotFitError")
+"""The engine's own errors, which say all to a client. Known by their names: torch is not known here."""
+_LONGEST_REASON = 200
+
+
+def _failure(error: Exception) -> str:
+    """What to tell a client whose request's pass raised."""
+    name, words = type(error).__name__, " ".join(str(error).split())
+    if name in _IN_WORDS:
+        return f"the model failed while decoding this request: {words}"
+    reason = f"{name}: {words[:_LONGEST_REASON]}" if words else name
+    return f"the model failed while decoding this request ({reason}); the server's log says where"
 
 
 class Worker:
@@ -84,7 +93,8 @@ class Worker:
         self.worker_id = worker_id
         self.pid = os.getpid()
         self.outbox: list[WorkerMessage] = []
-        self.num_failed_steps = 0  # in a row
+        self.num_failed_steps = 0  # in a row, of the engine itself
+        self.is_lost = False  # the device: only a new process helps
         self._running: dict[str, _ServedRequest] = {}
 
     @property
@@ -115,17 +125,28 @@ class Worker:
             self.outbox.append(admitted)
 
     def step(self) -> None:
-        """One engine step; its progress, or its failure, goes out."""
+        """One engine step; its progress, and its failures, go out."""
         try:
-            progress = self.engine.step()
+            progress = self.engine.step(self._pass_failed)
         except Exception as error:
-            logger.exception("a step failed; the requests in it are given up")
+            self.is_lost = type(error).__name__ == "DeviceLostError"
             self.num_failed_steps += 1
-            self.fail_all(500, f"the model failed while decoding ({_kind(error)})")
+            if self.is_lost:
+                logger.exception("the device is lost; the worker ends, and is started anew")
+                self.fail_all(503, "the device of this request's worker failed; please send it again")
+            else:
+                logger.exception("a step failed; the requests in it are given up")
+                self.fail_all(500, f"the model failed while decoding ({type(error).__name__})")
             return
         self.num_failed_steps = 0
         for item in progress:
             self._progress(item)
+
+    def _pass_failed(self, uid: str, error: Exception) -> None:
+        """The engine has forgotten the job, and goes on with the others."""
+        logger.error("a request's pass failed; the others go on", exc_info=error)
+        if self._running.pop(uid, None):
+            self._fail(uid, 500, _failure(error))
 
     def abort(self, uids: Iterable[str]) -> None:
         """Forget jobs whose clients are gone."""

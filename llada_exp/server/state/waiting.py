@@ -14,31 +14,31 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Queue
 from typing import Any
 
-from llada_exp.server.processes.messages import DecodeJob, QueuedJob, WorkerMessage
+from llada_exp.server.processes.fair_queue import FairQueue
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.25
 LOST_S = 2.0
-"""The queue is first in, first out: a job that waits while the queue is empty, or while jobs that were
-submitted so much later are admitted, was swallowed by a worker that died."""
+"""A job that is not in the queue for so long, and at no worker, was swallowed by a worker that died."""
 FORGET_EVERY = 40
 
 
 @dataclass
 class Ticket:
     """One job on its way, or several whose prompts are only read. pid: the worker that admitted it first,
-    None while it waits."""
+    None while it waits. missed: when it was first seen to be in no queue and at no worker."""
 
     uid: str
     job: DecodeJob | list[DecodeJob]
     group: JobGroup
     submitted: float
     pid: int | None = None
+    missed: float | None = None
 
     @property
     def is_decoded(self) -> bool:
@@ -48,7 +48,7 @@ class Ticket:
 class WaitingRequests:
     """queue: of the workers' jobs; alive: pids of live workers."""
 
-    def __init__(self, queue: Queue[QueuedJob], shared: SharedState, alive: Callable[[], set[int]]) -> None:
+    def __init__(self, queue: FairQueue, shared: SharedState, alive: Callable[[], set[int]]) -> None:
         self._queue = queue
         self._shared = shared
         self._alive = alive
@@ -124,16 +124,17 @@ class WaitingRequests:
     def close(self, group: JobGroup) -> None:
         """Forget a group; what is still running is cancelled."""
         self._groups.discard(group)
-        left = [uid for uid in group.uids if (ticket := self._tickets.pop(uid, None)) and ticket.is_decoded]
-        if left:
-            self.counters["cancelled"] += len(left)
-            with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
-                self._shared.cancel(left)
+        left = [ticket for uid in group.uids if (ticket := self._tickets.pop(uid, None))]
+        self.counters["cancelled"] += sum(ticket.is_decoded for ticket in left)
+        self._cancel(left)
 
     def fail_all(self, message: str) -> None:
-        """Give up everything, as a server does that must end now."""
-        for ticket in list(self._tickets.values()):
+        """Give up everything, as a server does that must end now: workers, too, for they look for the word to
+        stop only where a row is free."""
+        tickets = list(self._tickets.values())
+        for ticket in tickets:
             self._fail(ticket, message)
+        self._cancel(tickets)
 
     async def watch(self) -> None:
         """Fail jobs whose worker died, resubmit jobs that were swallowed. Runs until cancelled."""
@@ -151,9 +152,20 @@ class WaitingRequests:
             except Exception:
                 logger.exception("the watch over jobs stumbled")
 
-    def _submit(self, ticket: Ticket) -> None:
-        queue: Queue[Any] = self._queue if ticket.is_decoded else self._shared.prompts
-        queue.put((ticket.uid, ticket.submitted, ticket.job))
+    def _submit(self, ticket: Ticket, again: bool = False) -> None:
+        item: Any = (ticket.uid, ticket.submitted, ticket.job)
+        self._queue_of(ticket).put(item, ticket.group.name, again)
+
+    def _cancel(self, tickets: list[Ticket]) -> None:
+        """Take jobs out of their queue; whichever worker has them already is to drop them."""
+        places = {ticket.group.name: self._queue_of(ticket) for ticket in tickets}
+        with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
+            queued = {uid for name, queue in places.items() for uid in queue.discard(name)}
+            if running := [ticket.uid for ticket in tickets if ticket.uid not in queued]:
+                self._shared.cancel(running)
+
+    def _queue_of(self, ticket: Ticket) -> FairQueue:
+        return self._queue if ticket.is_decoded else self._shared.prompts
 
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
@@ -167,25 +179,31 @@ class WaitingRequests:
                 self._fail(ticket, "the worker that decoded this request died; please send it again")
 
     def _find_lost(self) -> None:
-        before = time.monotonic() - LOST_S
-        late = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
-        lost, unread = [t for t in late if t.is_decoded], [t for t in late if not t.is_decoded]
-        if lost and self._queue.qsize() > 0:
-            lost = [t for t in lost if t.submitted < self._admitted_until - LOST_S]
-        if unread and self._shared.prompts.qsize() > 0:
-            unread = []
-        for ticket in lost + unread:
-            logger.warning("a request was swallowed by a worker that died; submitting it again")
-            ticket.submitted = time.monotonic()
-            self.counters["resubmitted"] += ticket.is_decoded
-            self._submit(ticket)
+        for are_decoded, queue in ((True, self._queue), (False, self._shared.prompts)):
+            waiting = [t.uid for t in self._tickets.values() if t.pid is None and t.is_decoded == are_decoded]
+            if waiting and queue.qsize() < len(waiting):
+                self._look_for(queue.missing(waiting))
+
+    def _look_for(self, missing: list[str]) -> None:
+        now = time.monotonic()
+        for uid in missing:
+            ticket = self._tickets[uid]
+            if ticket.missed is None:
+                ticket.missed = now
+            elif ticket.missed < now - LOST_S:
+                logger.warning("a request was swallowed by a worker that died; submitting it again")
+                ticket.missed = None
+                self.counters["resubmitted"] += ticket.is_decoded
+                self._submit(ticket, again=True)
 
 
 class JobGroup:
-    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order."""
+    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order;
+    name: under which they take turns with other requests'."""
 
     def __init__(self, waiting: WaitingRequests) -> None:
         self.uids: list[str] = []
+        self.name = uuid.uuid4().hex
         self._arrived = asyncio.Event()
         self._messages: deque[WorkerMessage] = deque()
         self._waiting = waiting
