@@ -94,7 +94,7 @@ class Scripted:
     def add_request(self, prompt_ids, params, **named):
         pass
 
-    def step(self):
+    def step(self, on_failure=None):
         fresh, self.left = tuple(self.left[: self.size]), self.left[self.size :]
         output = None if self.left else RequestOutput("a", 1, self.ids, "stop", 1, 1, 0.0, 0.0, 0.0)
         return [Progress("a", fresh, output)]

@@ -203,6 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.message_event.set()
         self.flow.resume_reading()
         self.transport.write(refusal(status, message))
+        self.transport.write_eof()  # whoever reads to the end has it; what still comes is passed over
         self._set_timer(LINGER_S, self._close)
 
     def _close(self) -> None:

@@ -80,9 +80,9 @@ class PromptReader(Thread):
         pid = os.getpid()
         try:
             while reading.jobs:
-                if time.monotonic() > until:
-                    return True
                 reading.ids.append(self.prompts.read(reading.jobs.popleft(), self.check)[0])
+                if reading.jobs and time.monotonic() > until:
+                    return True
         except PromptError as error:
             self.send({"kind": "failed", "uid": reading.uid, "pid": pid, **error.refusal})
         except Exception:
