@@ -170,7 +170,8 @@ class ModelAPI(LitAPI):
             if not isinstance(error, ValueError | OSError):
                 logger.exception("the model does not load")
             message = " ".join(str(error).split()) or type(error).__name__
-            self.shared.report(worker_id, state=FAILED, error=message)
+            is_final = isinstance(error, ValueError)
+            self.shared.report(worker_id, state=FAILED, error=message, is_final=is_final)
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
         self.shared.about[worker_id] = self.backend.about
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())

@@ -214,7 +214,7 @@ def test_a_job_can_be_pickled():
         ([], 1, False, "starting"),
         (["starting"], 1, False, "starting"),
         (["ready"], 1, False, "ready"),
-        (["ready", "starting"], 2, False, "starting"),
+        (["ready", "starting"], 2, False, "degraded"),
         (["ready", "failed"], 2, False, "degraded"),
         (["ready"], 1, True, "draining"),
     ],

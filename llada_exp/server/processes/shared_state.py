@@ -56,6 +56,10 @@ class SharedState:
         self._loads[worker_id] = _ABSENT
         self._beats[worker_id] = 0.0
 
+    def has_beaten(self, worker_id: int) -> bool:
+        """Whether a worker decodes: its model is loaded."""
+        return bool(self._beats[worker_id])
+
     def silent_s(self, worker_id: int) -> float:
         """Seconds since a worker's last heartbeat; 0 before its first."""
         last = self._beats[worker_id]

@@ -68,6 +68,11 @@ def install_handlers(app: FastAPI) -> None:
             message = f"{message}: {request.method} {request.url.path}"
         return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, error.headers)
 
+    @app.exception_handler(EOFError)
+    @app.exception_handler(ConnectionError)
+    async def manager_gone(_: Request, error: Exception) -> JSONResponse:
+        return ApiError(503, "the server is stopping: its queues are gone", code="not_ready").response()
+
     @app.exception_handler(ClientDisconnect)
     async def client_gone(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=499)  # nobody reads it
