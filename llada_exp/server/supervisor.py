@@ -11,11 +11,10 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from multiprocessing import resource_tracker
 from socket import socket
 from typing import Any
 
-from llada_exp.clients.http import health
+from llada_exp.clients.http import KEY_VARIABLE, health
 from llada_exp.server.announcement import (
     InfoFile,
     curl_line,
@@ -27,10 +26,10 @@ from llada_exp.server.announcement import (
 from llada_exp.server.litserve_internals import LladaServer
 from llada_exp.server.log import say, set_up
 from llada_exp.server.processes.backend import Build, load_backend
+from llada_exp.server.processes.http_thread import HttpThread
 from llada_exp.server.processes.listening import bind
 from llada_exp.server.processes.messages import STOP
 from llada_exp.server.processes.start_stop import (
-    HttpThread,
     StopSignals,
     end_processes,
     signals_held,
@@ -63,6 +62,7 @@ class Supervisor:
         self.settings = settings
         self._signals = StopSignals()
         self._key_check = KeyCheck(settings.api_key_file)
+        os.environ.pop(KEY_VARIABLE, None)  # no process that is started from here on has it
         self._server = LladaServer(settings, build)
         self._info_file = InfoFile(settings.server_info)
         self._info: dict[str, Any] | None = None  # once the server is ready
@@ -89,7 +89,6 @@ class Supervisor:
         self._queue, shared = server.connect(manager)
         # Threads that spin at a barrier make small steps many times slower where cores are shared.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        resource_tracker.ensure_running()  # its start unblocks the signals held below
         with signals_held():
             processes = server.launch_workers()
         self._workers = WorkerWatch(

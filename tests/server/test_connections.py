@@ -10,8 +10,8 @@ from fastapi import FastAPI, Request
 
 from llada_exp.server.processes import connections as module
 from llada_exp.server.processes.connections import MAX_HEAD
+from llada_exp.server.processes.http_thread import HttpThread
 from llada_exp.server.processes.listening import bind
-from llada_exp.server.processes.start_stop import HttpThread
 
 READ_S = 1.0
 MAX_CONNECTIONS = 8
