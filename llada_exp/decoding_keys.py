@@ -11,6 +11,7 @@ Knows no Hydra: composed mappings come in, mappings to compose go out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -101,6 +102,16 @@ def apply(request: Mapping[str, Any], preset: DecodingParams | None) -> Decoding
     for warning in decoding.warnings:
         raise ValueError(f"{DECODING}.{warning}")
     return decoding.params
+
+
+def in_terms_of_keys(message: str, field: str | None, code: str | None) -> str:
+    """A server's message about a request's field, of the key that stands for it in a program, which the user
+    can change. field, code: of the error."""
+    if code == "context_length_exceeded":
+        facts, please, advice = message.rpartition("Please ")
+        return facts + please + re.sub(r"\b(max_tokens|block_length)\b", rf"{DECODING}.\1", advice)
+    is_about = field in REQUEST_FIELDS and message.startswith(f"{field} ")
+    return f"{DECODING}.{message}" if is_about else message
 
 
 def explained(name: str) -> str:

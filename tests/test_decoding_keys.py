@@ -13,8 +13,15 @@ from omegaconf import OmegaConf
 from llada_exp.bench.settings import bench_keys, validate_bench
 from llada_exp.cli import explain
 from llada_exp.decoding import resolve
-from llada_exp.decoding_keys import MOVED_OF_BENCH, MOVED_OF_SERVER, help_preset, help_requests
+from llada_exp.decoding_keys import (
+    MOVED_OF_BENCH,
+    MOVED_OF_SERVER,
+    help_preset,
+    help_requests,
+    in_terms_of_keys,
+)
 from llada_exp.evals.settings import MOVED, eval_keys, validate_eval
+from llada_exp.fields import ContextLengthError
 from llada_exp.runs.servers import check_experiment, check_remote, server_overrides
 from llada_exp.settings import conf_dir, serve_keys, validate
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
@@ -240,3 +247,26 @@ def test_what_an_experiment_sets_for_a_server_is_refused_beside_a_url():
         check_experiment(tree, plain, [])
     words = ("experiment=figures/fast_dllm_gsm8k", "url=http://a", "seed=1")
     check_experiment(validate_eval(composed("eval", *words)).server_tree, plain, ["http://a"], ("seed",))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "advice"),
+    [
+        (None, "reduce the length of the messages or decoding.max_tokens."),
+        (4096, "lower decoding.block_length."),
+    ],
+)
+def test_an_evaluation_says_its_own_keys_where_the_server_said_fields(blocks, advice):
+    error = ContextLengthError(1024, 10, 8 if blocks else 2000, 4096, blocks)
+    said = in_terms_of_keys(error.words("messages"), "messages", "context_length_exceeded")
+    assert said.startswith("This model's maximum context length is 1024 tokens.")
+    assert said.endswith(advice)
+
+
+def test_what_a_server_says_of_other_fields_stays():
+    assert (
+        in_terms_of_keys("cache is 'x'; expected none", "cache", None)
+        == "decoding.cache is 'x'; expected none"
+    )
+    assert in_terms_of_keys("prompt[2] is 5", "prompt[2]", "invalid_value") == "prompt[2] is 5"
+    assert in_terms_of_keys("max_tokens", None, None) == "max_tokens"

@@ -21,9 +21,10 @@ from llada_exp.engine.errors import explained, is_out_of_memory
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
+from llada_exp.engine.prompt_ids import checked_ids
 from llada_exp.engine.request import Commit, FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
-from llada_exp.fields import ContextLengthError, DecodingError, TokenError
+from llada_exp.fields import ContextLengthError, DecodingError
 from llada_exp.models.base import Model
 from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
@@ -222,26 +223,7 @@ class EngineCore:
         return layout
 
     def _checked_prompt(self, prompt_ids: Sequence[int]) -> np.ndarray:
-        vocab, mask = self.model.shape.vocab_size, self.model.special.mask
-        try:
-            prompt = np.asarray(prompt_ids)
-        except ValueError:  # lists of several lengths
-            raise ValueError("the prompt is no list of token ids") from None
-        if prompt.ndim != 1 or len(prompt) == 0:
-            raise ValueError("the prompt is empty; expected at least one token")
-        if prompt.dtype.kind not in "iu" or prompt.min() < 0 or prompt.max() >= vocab:
-            for position, token in enumerate(
-                prompt_ids
-            ):  # also what is no integer, or larger than any of numpy
-                if (
-                    isinstance(token, bool)
-                    or not isinstance(token, int | np.integer)
-                    or not 0 <= token < vocab
-                ):
-                    raise TokenError(position, token, f"a token id from 0 to {vocab - 1}")
-        if (hits := np.flatnonzero(prompt == mask)).size:
-            raise TokenError(int(hits[0]), mask, "no mask token, which only the decoder may place")
-        return prompt.astype(np.int64)
+        return checked_ids(prompt_ids, self.model.shape.vocab_size, self.model.special.mask)
 
     def _schedule(self) -> list[Request]:
         """Admit what fits, and choose among all that runs."""

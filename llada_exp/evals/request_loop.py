@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.clients.pool import Pool, PoolResponse
 from llada_exp.clients.reply import ReadReply, error_text, read_reply
+from llada_exp.decoding_keys import in_terms_of_keys
 from llada_exp.evals.decoding_check import difference
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
@@ -115,4 +116,8 @@ def _reply(response: PoolResponse) -> ReadReply | str:
 
 def message(response: PoolResponse) -> str:
     """What an error's body says."""
+    error = response.body.get("error")
+    if isinstance(error, dict) and isinstance(text := error.get("message"), str):
+        text = in_terms_of_keys(text, error.get("param"), error.get("code"))
+        return error_text({"error": {"message": text}})
     return error_text(response.body)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import closing
 
 import psutil
 import pytest
@@ -109,24 +110,29 @@ def test_a_long_body_is_read_in_a_process_of_its_own_as_a_short_one_is_here():
     async def run():
         bodies = BodyReader(4 * LONG)
         outcomes = []
+
+        async def read(body):
+            with closing(bodies.turn()) as turn:
+                return await bodies.read(http(body), turn, CompletionRequest, None, False)
+
         try:
             for size in (10, LONG):
                 body = {"prompt": "x" * size, "seed": 3, "user": None, "skip_special_tokens": False}
-                read = await bodies.read(http(json.dumps(body).encode()), CompletionRequest, None, False)
-                outcomes.append((read.prompts(), read.seed, read.skip_special_tokens, read.warnings))
+                request = await read(json.dumps(body).encode())
+                outcomes.append(
+                    (request.prompts(), request.seed, request.skip_special_tokens, request.warnings)
+                )
                 for wrong in ({"prompt": "x" * size, "stpes": 1}, {"prompt": ["x" * size, 1]}):
                     with pytest.raises(ApiError) as raised:
-                        await bodies.read(http(json.dumps(wrong).encode()), CompletionRequest, None, False)
+                        await read(json.dumps(wrong).encode())
                     outcomes.append((raised.value.status, raised.value.param, raised.value.code))
             with pytest.raises(ApiError, match="more than 524288 bytes"):
-                await bodies.read(http(b'"' + b"x" * 4 * LONG), CompletionRequest, None, False)
+                await read(b'"' + b"x" * 4 * LONG)
             first = bodies._parser._process.pid
             os.kill(first, signal.SIGKILL)
-            body = json.dumps({"prompt": "x" * LONG}).encode()
-            again = await asyncio.gather(
-                *(bodies.read(http(body), CompletionRequest, None) for _ in range(6))
-            )
-            assert [read.prompts() for read in again] == [["x" * LONG]] * 6
+            long = json.dumps({"prompt": "x" * LONG}).encode()
+            again = await asyncio.gather(*(read(long) for _ in range(6)))
+            assert [request.prompts() for request in again] == [["x" * LONG]] * 6
             second = bodies._parser._process.pid
         finally:
             bodies._parser.close()

@@ -12,6 +12,7 @@ import schemathesis
 from hypothesis import HealthCheck, example, given, settings
 
 from llada_exp.decoding import ALIASES
+from llada_exp.server.routes.fields import NEUTRAL
 from llada_exp.types import MAX_COUNT, REQUEST_FIELDS
 from tests.server.breakable import CHAT, wait_for
 from tests.server.conftest import say
@@ -85,8 +86,8 @@ JSON = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 FIELDS = st.sampled_from(
-    [*REQUEST_FIELDS, *ALIASES, "model", "n", "stream", "stream_options", "logprobs", "tools",
-     "response_format", "messages", "prompt", "user", "metadata", "max_time", "unknown"]
+    [*REQUEST_FIELDS, *ALIASES, *NEUTRAL, "model", "n", "stream", "stream_options", "messages", "prompt",
+     "max_time", "unknown", "\ud83d", "skip_special_tokens", "add_special_tokens"]
 )  # fmt: skip
 
 

@@ -169,13 +169,13 @@ def test_a_long_list_gives_way_to_a_short_one_and_ends_where_its_client_goes(mon
     while reader._readings:
         reader.run_one()
     assert [(m["kind"], m["uid"]) for m in out[3:]] == [("read", "short"), ("read", "long")]
-    assert out[-1]["prompts"] == [TOKENIZER.encode_prompt("a")] * 9
+    assert [list(ids) for ids in out[-1]["prompts"]] == [TOKENIZER.encode_prompt("a")] * 9
 
 
 def test_a_list_is_read_as_a_whole():
     (message,) = messages_of_a_list(("text", "abc"), ("ids", [5, 6]))
     assert message["kind"] == "read"
-    assert message["prompts"] == [TOKENIZER.encode_prompt("abc"), [5, 6]]
+    assert [list(ids) for ids in message["prompts"]] == [TOKENIZER.encode_prompt("abc"), [5, 6]]
 
 
 @pytest.mark.parametrize(

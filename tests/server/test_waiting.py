@@ -196,7 +196,7 @@ def test_jobs_that_cannot_be_queued_leave_nothing_behind():
         def put(*item):
             raise BrokenPipeError
 
-        desk.queue.put = put
+        desk.queue.put_all = put
         with pytest.raises(ConnectionError):
             desk.waiting.open([JOB, JOB])
         assert (desk.waiting.num_open, desk.waiting.num_pending, desk.waiting.num_unanswered) == (0, 0, 0)

@@ -8,6 +8,7 @@ a job which was handed out twice is answered once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from llada_exp.types import DecodingParams
@@ -98,7 +99,7 @@ class Read(_OfJob):
     """prompts: their token ids; all may be decoded."""
 
     kind: Literal["read"]
-    prompts: list[list[int]]
+    prompts: Sequence[Sequence[int]]
 
 
 WorkerMessage = Admitted | Piece | Done | Failed | Reading | Read

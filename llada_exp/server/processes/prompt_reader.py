@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable
 from queue import Empty
@@ -34,7 +35,9 @@ class _Reading:
     def __init__(self, uid: str, jobs: list[DecodeJob]) -> None:
         self.uid = uid
         self.jobs = deque(jobs)
-        self.ids: list[list[int]] = []
+        self.ids: list[
+            array[int]
+        ] = []  # ids as objects would take ten times as much, on their way and waiting
 
 
 class PromptReader(Thread):
@@ -80,7 +83,7 @@ class PromptReader(Thread):
         pid = os.getpid()
         try:
             while reading.jobs:
-                reading.ids.append(self.prompts.read(reading.jobs.popleft(), self.check)[0])
+                reading.ids.append(array("q", self.prompts.read(reading.jobs.popleft(), self.check)[0]))
                 if reading.jobs and time.monotonic() > until:
                     return True
         except PromptError as error:

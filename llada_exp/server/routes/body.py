@@ -28,6 +28,23 @@ ANY_BYTES = 2**30
 Body = TypeVar("Body", bound=Generation)
 
 
+class Turn:
+    """Of one request, to hold much memory until its prompts are tokens; nothing where it never begins."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns = turns
+        self._holds = False
+
+    async def begin(self) -> None:
+        await self._turns.acquire()
+        self._holds = True
+
+    def close(self) -> None:
+        if self._holds:
+            self._holds = False
+            self._turns.release()
+
+
 class BodyReader:
     """max_bytes: of a body."""
 
@@ -36,9 +53,15 @@ class BodyReader:
         self._turns = asyncio.Semaphore(NUM_TURNS)
         self._parser = SideProcess(parsed, PARSED_S, ANY_BYTES + MAX_GROWTH * max_bytes)
 
-    async def read(self, http: Request, kind: type[Body], room: PromptRoom | None, *settings: Any) -> Body:
-        """The checked body; settings: of `parse`. Raises ApiError: 400 for a wrong body, 413 for too long a
-        one, 503 where the process that parses dies."""
+    def turn(self) -> Turn:
+        """To be closed once the body's prompts are wanted no more."""
+        return Turn(self._turns)
+
+    async def read(
+        self, http: Request, turn: Turn, kind: type[Body], room: PromptRoom | None, *settings: Any
+    ) -> Body:
+        """The checked body; settings: of `parse`. The turn of a long one has begun then. Raises ApiError: 400
+        for a wrong body, 413 for too long a one, 503 where the process that parses dies."""
         stream = http.stream()
         chunks: list[bytes] = []
         size = 0
@@ -48,15 +71,15 @@ class BodyReader:
                 break
         else:
             return _unpacked(parsed(b"".join(chunks), kind, room, *settings))
-        async with self._turns:
-            self._check_length(size)
-            async for chunk in stream:
-                chunks.append(chunk)
-                self._check_length(size := size + len(chunk))
-            try:
-                return _unpacked(await self._parser.call(chunks, kind, room, *settings))
-            except SideProcessError as error:
-                raise ApiError(503, f"the body cannot be read now: {error}") from None
+        await turn.begin()
+        self._check_length(size)
+        async for chunk in stream:
+            chunks.append(chunk)
+            self._check_length(size := size + len(chunk))
+        try:
+            return _unpacked(await self._parser.call(chunks, kind, room, *settings))
+        except SideProcessError as error:
+            raise ApiError(503, f"the body cannot be read now: {error}") from None
 
     async def close_at_end(self) -> None:
         await self._parser.close_at_end()

@@ -20,7 +20,8 @@ from llada_exp.server.processes.messages import DecodeJob
 from llada_exp.server.processes.shared_state import STARTING
 from llada_exp.server.routes.answer import RequestAnswer, read_prompts
 from llada_exp.server.routes.auth import KeyCheck
-from llada_exp.server.routes.body import Body, BodyReader
+from llada_exp.server.routes.body import Body, BodyReader, Turn
+from llada_exp.server.routes.documentation import install_documentation
 from llada_exp.server.routes.errors import ApiError, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.routes.openapi import describe_api
@@ -63,6 +64,7 @@ def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck, bodies: Bod
         ("/info", routes.info, "GET"),
     ):
         app.add_api_route(path, endpoint, methods=[method], dependencies=[Depends(key_check.check)])
+    install_documentation(app)
     install_handlers(app)
     describe_api(app, versions()["llada_exp"])
     limits = status.settings.server
@@ -86,13 +88,15 @@ class Endpoints:
         self._seeds = random.SystemRandom() if seed is None else random.Random(seed)
 
     async def chat(self, http: Request) -> Response:
-        request = await self._read(http, ChatRequest)
-        messages = [message.plain() for message in request.messages]
-        return await self._answer(http, request, True, [messages])
+        with closing(self.bodies.turn()) as turn:
+            request = await self._read(http, turn, ChatRequest)
+            messages = [message.plain() for message in request.messages]
+            return await self._answer(http, turn, request, True, [messages])
 
     async def completions(self, http: Request) -> Response:
-        request = await self._read(http, CompletionRequest)
-        return await self._answer(http, request, False, request.prompts())
+        with closing(self.bodies.turn()) as turn:
+            request = await self._read(http, turn, CompletionRequest)
+            return await self._answer(http, turn, request, False, request.prompts())
 
     async def models(self) -> Response:
         return JSONResponse({"object": "list", "data": [self.names.card(self.status.created)]})
@@ -118,11 +122,11 @@ class Endpoints:
     async def batch_stats(self) -> Response:
         return JSONResponse(self.status.batch_stats())
 
-    async def stats(self) -> Response:
-        return JSONResponse(self.status.stats())
+    async def stats(self, http: Request) -> Response:
+        return JSONResponse(self.status.stats(str(http.base_url).rstrip("/")))
 
-    async def worker_status(self) -> Response:
-        return JSONResponse({"workers": self.status.worker_status()})
+    async def worker_status(self, http: Request) -> Response:
+        return JSONResponse(self.status.worker_summary(str(http.base_url).rstrip("/")))
 
     async def metrics(self) -> Response:
         return Response(self.status.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -133,16 +137,19 @@ class Endpoints:
     async def algorithms(self) -> Response:
         return JSONResponse({"algorithms": algorithms()})
 
-    async def _read(self, http: Request, kind: type[Body]) -> Body:
+    async def _read(self, http: Request, turn: Turn, kind: type[Body]) -> Body:
         room, limits = self.status.room(), self.limits
         return await self.bodies.read(
-            http, kind, room and PromptRoom(*room), self.ignores_unknown, limits.max_messages
+            http, turn, kind, room and PromptRoom(*room), self.ignores_unknown, limits.max_messages
         )
 
-    async def _answer(self, http: Request, request: Generation, chat: bool, prompts: list[Any]) -> Response:
+    async def _answer(
+        self, http: Request, turn: Turn, request: Generation, chat: bool, prompts: list[Any]
+    ) -> Response:
+        """turn: closed once the prompts are tokens."""
         facts: RequestFacts = http.scope["facts"]
         facts.stream, facts.model = bool(request.stream), self.names.name
-        facts.prompt = prompts if self.limits.log_prompts else None
+        facts.prompt = list(prompts) if self.limits.log_prompts else None
         self.names.check(request.model)
         if not self.status.takes_requests():
             raise ApiError(503, f"the server is {self.status.word()}", code="not_ready")
@@ -178,6 +185,9 @@ class Endpoints:
             group = await self._submit(http, jobs, num, max_s)
         except (EOFError, ConnectionError):
             raise ApiError(503, "the server is stopping", code="not_ready") from None
+        request.forget_prompts()
+        prompts.clear()
+        turn.close()
         answer = RequestAnswer(group, choices, reply, facts, max_s, time.monotonic() - began)
         return await (answer.stream(http) if request.stream else answer.whole(http))
 

@@ -50,7 +50,9 @@ class RequestLog:
 
         try:
             if (error := self._refused(scope, headers)) is None:
-                await self.app(scope, receive, send_with_id)
+                # What answers GET answers HEAD, too; uvicorn leaves the body out.
+                inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+                await self.app(inner, receive, send_with_id)
             else:
                 await error.response()(scope, receive, send_with_id)
         except Exception:

@@ -23,6 +23,8 @@ from llada_exp.server.state.waiting import WaitingRequests
 from llada_exp.settings import ServeSettings
 from llada_exp.types import DecodingParams
 
+RECENT_S = 90.0
+"""What the predecessor calls recently active."""
 PACKAGES = ("llada_exp", "torch", "transformers", "litserve", "fastapi", "pydantic", "tokenizers")
 
 
@@ -101,16 +103,34 @@ class ServerStatus:
             return dict(Counter(state["state"] for state in self._workers.states().values()))
         return {}
 
-    def stats(self) -> dict[str, Any]:
-        """Requests and workers, since the start."""
+    def stats(self, url: str = "") -> dict[str, Any]:
+        """Requests and workers, since the start; the predecessor's names beside ours. url: of this server."""
+        workers = self.worker_status(url)
         return {
             "status": self.word(),
+            "total_workers": self._workers.num_workers,
+            "healthy_workers": sum(worker["healthy"] for worker in workers),
+            "total_requests": self.waiting.num_requests,
             "uptime_s": round(time.time() - self.created, 1),
             "num_workers": self._workers.num_workers,
             "requests": dict(self.waiting.counters),
             "pending_requests": self.waiting.num_pending,
             "currently_processing": self.waiting.num_processing,
-            "workers": self.worker_status(),
+            "workers": workers,
+        }
+
+    def worker_summary(self, url: str = "") -> dict[str, Any]:
+        """Of all workers, by the predecessor's names. overloaded: answers wait and every worker is busy."""
+        workers = self.worker_status(url)
+        healthy = [worker for worker in workers if worker["healthy"]]
+        waits = self.waiting.num_pending and all(worker["status"] == "busy" for worker in healthy)
+        word = "overloaded" if waits else "normal"
+        return {
+            "timestamp": time.time(),
+            "healthy_workers": len(healthy),
+            "total_workers": self._workers.num_workers,
+            "system_status": word if healthy else "unhealthy",
+            "workers": workers,
         }
 
     def batch_stats(self) -> dict[str, Any]:
@@ -142,11 +162,14 @@ class ServerStatus:
             ],
         }
 
-    def worker_status(self) -> list[dict[str, Any]]:
-        """One entry a worker; beat_age_s: since its last report."""
-        now = time.monotonic()
+    def worker_status(self, url: str = "") -> list[dict[str, Any]]:
+        """One entry a worker; beat_age_s: since its last report. `num_finished` is of its process,
+        `requests_served` since the server began."""
+        now, states = time.monotonic(), self._workers.states()
         return [
             {
+                **self._as_predecessor(worker, states[worker]["state"] == READY, now),
+                "url": url,
                 "worker": worker,
                 "pid": state["pid"],
                 "state": state["state"],
@@ -155,8 +178,25 @@ class ServerStatus:
                 "num_finished": _engine(state).get("num_finished", 0),
                 "beat_age_s": round(now - state["beat"], 3),
             }
-            for worker, state in sorted(self._workers.states().items())
+            for worker, state in sorted(states.items())
         ]
+
+    def _as_predecessor(self, worker: int, is_healthy: bool, now: float) -> dict[str, Any]:
+        """A worker by the names that the predecessor's clients read."""
+        book = self.waiting.books.of(worker)
+        idle_s = max(0.0, now - book.last_activity)
+        is_busy = self.waiting.num_running(worker) > 0
+        return {
+            "worker_id": worker,
+            "index": worker,
+            "healthy": is_healthy,
+            "status": ("busy" if is_busy else "idle") if is_healthy else "unhealthy",
+            "requests_served": book.served,
+            "errors": book.errors,
+            "consecutive_errors": book.consecutive_errors,
+            "last_activity_seconds_ago": round(idle_s, 1),
+            "recently_active": idle_s < RECENT_S,
+        }
 
     def info(self, has_key: bool) -> dict[str, Any]:
         """Versions and the resolved configuration, without the key."""

@@ -19,6 +19,7 @@ from typing import Any
 from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
+from llada_exp.server.state.worker_books import WorkerBooks
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Ticket:
     submitted: float
     pid: int | None = None
     missed: float | None = None
+    worker: int | None = None  # once it is in the engine
 
     @property
     def is_decoded(self) -> bool:
@@ -55,6 +57,8 @@ class WaitingRequests:
         self._tickets: dict[str, Ticket] = {}
         self._groups: set[JobGroup] = set()
         self._admitted_until = 0.0  # submission time of the latest job that was admitted
+        self.books = WorkerBooks()
+        self.num_requests = 0  # over HTTP, since the start
         self.counters = {"submitted": 0, "completed": 0, "failed": 0, "cancelled": 0, "resubmitted": 0}
 
     @property
@@ -76,12 +80,17 @@ class WaitingRequests:
     def num_processing(self) -> int:
         return sum(t.pid is not None and t.is_decoded for t in self._tickets.values())
 
+    def num_running(self, worker: int) -> int:
+        """Answers that a worker has in its engine."""
+        return sum(t.worker == worker for t in self._tickets.values())
+
     def open(self, jobs: Sequence[DecodeJob]) -> JobGroup:
         """Submit jobs that one client waits for. Close the group in a `finally`.
 
         Raises EOFError or ConnectionError where the queue is gone.
         """
         self.counters["submitted"] += len(jobs)
+        self.num_requests += 1
         return self._open(jobs)
 
     def open_reading(self, jobs: list[DecodeJob]) -> JobGroup:
@@ -97,8 +106,7 @@ class WaitingRequests:
             group.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
         try:
-            for uid in group.uids:
-                self._submit(self._tickets[uid])
+            self._submit([self._tickets[uid] for uid in group.uids])
         except BaseException:
             self._groups.discard(group)
             for uid in group.uids:
@@ -115,10 +123,15 @@ class WaitingRequests:
         ticket.pid = message["pid"]
         if ticket.is_decoded:
             self._admitted_until = max(self._admitted_until, ticket.submitted)
+        if message["kind"] == "admitted" and (worker := message.get("worker")) is not None:
+            ticket.worker = worker
+            self.books.began(worker)
         if message["kind"] in ("done", "failed", "read"):
             del self._tickets[ticket.uid]
             if ticket.is_decoded:
                 self.counters["completed" if message["kind"] == "done" else "failed"] += 1
+            if ticket.worker is not None:
+                self.books.ended(ticket.worker, is_good=message["kind"] == "done")
         ticket.group.put(message)
 
     def close(self, group: JobGroup) -> None:
@@ -152,9 +165,10 @@ class WaitingRequests:
             except Exception:
                 logger.exception("the watch over jobs stumbled")
 
-    def _submit(self, ticket: Ticket, again: bool = False) -> None:
-        item: Any = (ticket.uid, ticket.submitted, ticket.job)
-        self._queue_of(ticket).put(item, ticket.group.name, again)
+    def _submit(self, tickets: list[Ticket], again: bool = False) -> None:
+        """Tickets of one group, by one message: thousands of them would hold up the event loop."""
+        items: list[Any] = [(ticket.uid, ticket.submitted, ticket.job) for ticket in tickets]
+        self._queue_of(tickets[0]).put_all(items, tickets[0].group.name, again)
 
     def _cancel(self, tickets: list[Ticket]) -> None:
         """Take jobs out of their queue; whichever worker has them already is to drop them."""
@@ -170,6 +184,8 @@ class WaitingRequests:
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
         self.counters["failed"] += ticket.is_decoded
+        if ticket.worker is not None:
+            self.books.ended(ticket.worker, is_good=False)
         ticket.group.put({"kind": "failed", "uid": ticket.uid, "pid": 0, "status": 503, "message": message})
 
     def _fail_orphans(self) -> None:
@@ -194,7 +210,7 @@ class WaitingRequests:
                 logger.warning("a request was swallowed by a worker that died; submitting it again")
                 ticket.missed = None
                 self.counters["resubmitted"] += ticket.is_decoded
-                self._submit(ticket, again=True)
+                self._submit([ticket], again=True)
 
 
 class JobGroup:
