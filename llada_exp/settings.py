@@ -53,7 +53,8 @@ class ModelSettings:
 class HttpSettings:
     """extra_fields: reject or ignore unknown request fields; drain_seconds: how long a stopping server
     finishes what is in flight; hang_seconds: a worker silent for longer is killed (0: never);
-    log_prompts: requests' texts in the log.
+    log_prompts: requests' texts in the log; read_seconds: in which a request's head is to come, and each MiB
+    of its body; max_connections: open at once.
 
     What is beyond a limit is refused: max_body_mb, max_headers, max_messages (of a chat), max_prompt_tokens
     (None: the model's limit alone), max_queue (answers that wait for a row; 0: no limit), max_time (seconds
@@ -68,6 +69,8 @@ class HttpSettings:
     max_prompt_tokens: Annotated[int, between(1, 2**20)] | None
     max_queue: Annotated[int, between(0, 2**24)]
     max_time: Seconds | None
+    max_connections: Annotated[int, between(16, 2**20)]
+    read_seconds: Annotated[float, between(0.1, 3600.0)]
     log_prompts: Flag
 
 

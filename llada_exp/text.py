@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 _SENTINEL_BASE = 0xF0000  # a private-use plane, whose characters carry no meaning of their own
+_MAX_SHRINKING = 4
+"""How many times shorter a normaliser may make a text: three bytes a letter, composed of three letters."""
 _QUESTION, _ANSWER = "first words", "last words"  # to see what a template puts behind an answer
 
 
@@ -42,6 +44,14 @@ class Tokenizer:
     def num_tokens(self) -> int:
         """Tokens with a text; a model's embedding may have more rows."""
         return len(self._fast)
+
+    def max_bytes(self, num_tokens: int) -> int | None:
+        """Bytes of UTF-8 that so many tokens spell at most; None where one token may stand for any text."""
+        if type(self._backend.model).__name__ not in ("BPE", "Unigram"):
+            return None
+        longest = max(len(token.encode()) for token in self._backend.get_vocab(with_added_tokens=True))
+        shrinking = 1 if self._backend.normalizer is None else _MAX_SHRINKING
+        return num_tokens * longest * shrinking
 
     @property
     def bos_id(self) -> int | None:

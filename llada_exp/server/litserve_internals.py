@@ -170,7 +170,8 @@ class ModelAPI(LitAPI):
             if not isinstance(error, ValueError | OSError):
                 logger.exception("the model does not load")
             message = " ".join(str(error).split()) or type(error).__name__
-            self.shared.report(worker_id, state=FAILED, error=message)
+            is_final = isinstance(error, ValueError)
+            self.shared.report(worker_id, state=FAILED, error=message, is_final=is_final)
             sys.exit(SETUP_FAILED)  # past LitServe's handler, which would print a traceback
         self.shared.about[worker_id] = self.backend.about
         self.shared.report(worker_id, state=READY, engine=self.backend.engine.stats())
@@ -208,7 +209,7 @@ class EngineLoop(LitLoop):
 
         assert self.shared is not None
         worker = Worker(lit_api.backend, worker_id)
-        PromptReader(worker.prompts, worker.engine.check, self.shared.prompts, send).start()
+        PromptReader(worker.prompts, worker.engine.check, self.shared, send).start()
         turns = EngineTurns(worker, request_queue, send, self.shared, self.max_wait_s)
         try:
             while turns.run_one():

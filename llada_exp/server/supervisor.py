@@ -11,11 +11,10 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from multiprocessing import resource_tracker
 from socket import socket
 from typing import Any
 
-from llada_exp.clients.http import health
+from llada_exp.clients.http import KEY_VARIABLE, health
 from llada_exp.server.announcement import (
     InfoFile,
     curl_line,
@@ -27,10 +26,10 @@ from llada_exp.server.announcement import (
 from llada_exp.server.litserve_internals import LladaServer
 from llada_exp.server.log import say, set_up
 from llada_exp.server.processes.backend import Build, load_backend
+from llada_exp.server.processes.http_thread import HttpThread
 from llada_exp.server.processes.listening import bind
 from llada_exp.server.processes.messages import STOP
 from llada_exp.server.processes.start_stop import (
-    HttpThread,
     StopSignals,
     end_processes,
     signals_held,
@@ -38,6 +37,7 @@ from llada_exp.server.processes.start_stop import (
 )
 from llada_exp.server.processes.worker_watch import StartError, WorkerWatch
 from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.body import BodyReader
 from llada_exp.server.routes.endpoints import install
 from llada_exp.server.state.status import ServerStatus
 from llada_exp.server.state.waiting import WaitingRequests
@@ -62,6 +62,7 @@ class Supervisor:
         self.settings = settings
         self._signals = StopSignals()
         self._key_check = KeyCheck(settings.api_key_file)
+        os.environ.pop(KEY_VARIABLE, None)  # no process that is started from here on has it
         self._server = LladaServer(settings, build)
         self._info_file = InfoFile(settings.server_info)
         self._info: dict[str, Any] | None = None  # once the server is ready
@@ -88,7 +89,6 @@ class Supervisor:
         self._queue, shared = server.connect(manager)
         # Threads that spin at a barrier make small steps many times slower where cores are shared.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        resource_tracker.ensure_running()  # its start unblocks the signals held below
         with signals_held():
             processes = server.launch_workers()
         self._workers = WorkerWatch(
@@ -97,9 +97,13 @@ class Supervisor:
         at_end.callback(self._end_workers)
         self._waiting = WaitingRequests(self._queue, shared, self._workers.alive)
         self._status = ServerStatus(self.settings, server.device_names, self._waiting, self._workers, shared)
-        install(server.app, self._status, self._key_check)
-        server.run_beside_http(lambda: server.receive(self._waiting.deliver), self._waiting.watch)
-        http = HttpThread(server.app, sock)
+        bodies = BodyReader(self.settings.server.max_body_mb * 2**20)
+        install(server.app, self._status, self._key_check, bodies)
+        server.run_beside_http(
+            lambda: server.receive(self._waiting.deliver), self._waiting.watch, bodies.close_at_end
+        )
+        limits = self.settings.server
+        http = HttpThread(server.app, sock, limits.max_connections, limits.read_seconds)
         at_end.callback(self._end_http, http)
         return http
 

@@ -2,17 +2,23 @@
 
 from typing import Any
 
-from llada_exp.cli import run_app
-from llada_exp.jobs.endpoint import published
-from llada_exp.settings import replicas_of, serve_keys, validate
-
 
 def serve(cfg: Any) -> int:
+    from llada_exp.jobs.endpoint import published
     from llada_exp.server.supervisor import run_server
+    from llada_exp.settings import validate
     from tests.server.fakes import build
 
-    return run_server(published(validate(cfg), replicas=replicas_of(cfg)), build)
+    return run_server(published(validate(cfg)), build)
+
+
+def main() -> None:
+    """Imports stay inside, as in llada_exp.serve: every process that is started imports this module again."""
+    from llada_exp.cli import run_app
+    from llada_exp.settings import serve_keys
+
+    run_app(serve, "serve", serve_keys())
 
 
 if __name__ == "__main__":
-    run_app(serve, "serve", serve_keys())
+    main()

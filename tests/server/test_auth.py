@@ -2,9 +2,11 @@
 
 import pickle
 import subprocess
+from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 from fastapi import Request
 
@@ -90,6 +92,10 @@ def test_a_server_with_a_key_and_what_it_leaves_behind(place, tmp_path):
     env = {KEY_VARIABLE: KEY} if place == "environment" else {}
     folder = tmp_path / "run"
     with running_server(overrides, command=FAKE, folder=folder, env=env) as server:
+        started = psutil.Process(server.pid).children(recursive=True)
+        assert len(started) >= 3, "manager, worker, multiprocessing's own"
+        for process in started:
+            assert KEY.encode() not in Path(f"/proc/{process.pid}/environ").read_bytes(), process.cmdline()
         for body in (say("x"), say("x", stream=True), {}):
             refused = httpx.post(server.url + CHAT, json=body)
             assert refused.status_code == 401

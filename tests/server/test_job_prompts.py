@@ -4,6 +4,8 @@ import pytest
 
 from llada_exp.checkpoints import load_model
 from llada_exp.engine import EngineCore
+from llada_exp.server.processes import prompt_reader
+from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.prompt_reader import PromptReader
 from llada_exp.server.processes.worker import Backend, Worker
 from llada_exp.types import DecodingParams, Progress, RequestOutput
@@ -123,9 +125,17 @@ def test_special_tokens_are_text_where_that_is_asked_for_and_the_end_is_cut(end,
     assert whole == f"ab<|start_header_id|>é🙂{special}", "whoever sees no end cuts none"
 
 
-def messages_of_a_list(*prompts):
-    one, out = worker(max_prompt_tokens=20), []
-    jobs = [
+class SharedInOneProcess:
+    def __init__(self):
+        self.prompts = FairQueue()
+        self.cancelled = set()
+
+    def take_cancelled(self, uids):
+        return uids & self.cancelled
+
+
+def list_of(*prompts):
+    return [
         {
             "kind": kind,
             "prompt": prompt,
@@ -135,16 +145,37 @@ def messages_of_a_list(*prompts):
         }
         for i, (kind, prompt) in enumerate(prompts)
     ]
-    PromptReader(one.prompts, one.engine.check, None, out.append).read_all(("u", 0.0, jobs))
+
+
+def messages_of_a_list(*prompts):
+    one, out, shared = worker(max_prompt_tokens=20), [], SharedInOneProcess()
+    shared.prompts.put(("u", 0.0, list_of(*prompts)), "request")
+    PromptReader(one.prompts, one.engine.check, shared, out.append).run_one()
     assert out[0]["kind"] == "reading"
     assert not one.engine.has_work()
     return out[1:]
 
 
+def test_a_long_list_gives_way_to_a_short_one_and_ends_where_its_client_goes(monkeypatch):
+    """Prevents what there was: one client's texts were made into tokens while all others waited."""
+    monkeypatch.setattr(prompt_reader, "TURN_S", -1.0)  # a prompt a turn
+    one, out, shared = worker(), [], SharedInOneProcess()
+    for name, count in (("long", 9), ("short", 2), ("gone", 9)):
+        shared.prompts.put((name, 0.0, list_of(*[("text", "a")] * count)), name)
+    reader = PromptReader(one.prompts, one.engine.check, shared, out.append)
+    reader.run_one()
+    assert [(m["kind"], m["uid"]) for m in out] == [("reading", name) for name in ("long", "short", "gone")]
+    shared.cancelled.add("gone")
+    while reader._readings:
+        reader.run_one()
+    assert [(m["kind"], m["uid"]) for m in out[3:]] == [("read", "short"), ("read", "long")]
+    assert [list(ids) for ids in out[-1]["prompts"]] == [TOKENIZER.encode_prompt("a")] * 9
+
+
 def test_a_list_is_read_as_a_whole():
     (message,) = messages_of_a_list(("text", "abc"), ("ids", [5, 6]))
     assert message["kind"] == "read"
-    assert message["prompts"] == [TOKENIZER.encode_prompt("abc"), [5, 6]]
+    assert [list(ids) for ids in message["prompts"]] == [TOKENIZER.encode_prompt("abc"), [5, 6]]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         "dtype": str(plan.dtype).removeprefix("torch."),
         "num_parameters": plan.shape.num_parameters,
         "max_length": engine.max_length,
+        "max_prompt_bytes": loaded.tokenizer.max_bytes(engine.max_length),
         "block_length": engine.effective(DecodingParams()).block_length,
         "caches": [c for c in CACHES if engine.decodes(DecodingParams(cache=c))],
         "memory": {

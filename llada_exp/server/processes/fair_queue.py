@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from multiprocessing.managers import SyncManager
 from queue import Empty
 from typing import TYPE_CHECKING
@@ -31,14 +31,22 @@ class FairQueue:
 
     def put(self, item: QueuedJob | str, request: str = "", first: bool = False) -> None:
         """request: whose turn the job takes. first: before the request's other jobs, as one that was lost."""
+        if not isinstance(item, str):
+            self.put_all([item], request, first)
+            return
         with self._changed:
-            if isinstance(item, str):
-                self._words.append(item)
-            elif first:
-                self._lines.setdefault(request, deque()).appendleft(item)
-            else:
-                self._lines.setdefault(request, deque()).append(item)
+            self._words.append(item)
             self._changed.notify()
+
+    def put_all(self, items: Sequence[QueuedJob], request: str = "", first: bool = False) -> None:
+        """As `put`, of several at once, in their order."""
+        with self._changed:
+            line = self._lines.setdefault(request, deque())
+            if first:
+                line.extendleft(reversed(items))
+            else:
+                line.extend(items)
+            self._changed.notify(len(items))
 
     def get(self, block: bool = True, timeout: float | None = None) -> QueuedJob | str:
         """The next job of the request whose turn it is. Raises queue.Empty."""
@@ -86,5 +94,5 @@ class QueueManager(SyncManager):
 
 
 QueueManager.register(
-    "FairQueue", FairQueue, exposed=("put", "get", "get_nowait", "qsize", "discard", "missing")
+    "FairQueue", FairQueue, exposed=("put", "put_all", "get", "get_nowait", "qsize", "discard", "missing")
 )

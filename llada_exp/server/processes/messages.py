@@ -8,6 +8,7 @@ a job which was handed out twice is answered once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 from llada_exp.types import DecodingParams
@@ -98,14 +99,12 @@ class Read(_OfJob):
     """prompts: their token ids; all may be decoded."""
 
     kind: Literal["read"]
-    prompts: list[list[int]]
+    prompts: Sequence[Sequence[int]]
 
 
 WorkerMessage = Admitted | Piece | Done | Failed | Reading | Read
 
 QueuedJob = tuple[str, float, DecodeJob]
 """What lies in the queue: uid, submission by the monotonic clock, job."""
-QueuedPrompts = tuple[str, float, list[DecodeJob]]
-"""What lies in the queue of prompts that are read before any of them is decoded: a job each."""
 STOP = "stop"
 """Lies in the queue for a worker that is to end."""

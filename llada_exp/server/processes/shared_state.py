@@ -9,8 +9,9 @@ import os
 import time
 from collections.abc import Iterable
 from multiprocessing import get_context
-from multiprocessing.managers import SyncManager
 from typing import Any
+
+from llada_exp.server.processes.fair_queue import QueueManager
 
 STARTING, READY, FAILED = "starting", "ready", "failed"
 FULL = 2**31
@@ -30,10 +31,10 @@ class SharedState:
     one writer for each number. Without locks, for a worker that is killed would keep them.
     """
 
-    def __init__(self, manager: SyncManager, num_workers: int = 1) -> None:
+    def __init__(self, manager: QueueManager, num_workers: int = 1) -> None:
         self.states = manager.dict()
         self.about = manager.dict()
-        self.prompts = manager.Queue()
+        self.prompts = manager.FairQueue()
         self._cancelled = manager.dict()
         self._news = _CONTEXT.RawValue("Q", 0)
         self._news_read = 0  # of this process: every worker has a copy
@@ -54,6 +55,10 @@ class SharedState:
         """A worker is gone: nobody waits for it, and it cannot hang."""
         self._loads[worker_id] = _ABSENT
         self._beats[worker_id] = 0.0
+
+    def has_beaten(self, worker_id: int) -> bool:
+        """Whether a worker decodes: its model is loaded."""
+        return bool(self._beats[worker_id])
 
     def silent_s(self, worker_id: int) -> float:
         """Seconds since a worker's last heartbeat; 0 before its first."""

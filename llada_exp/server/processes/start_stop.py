@@ -12,18 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.process import BaseProcess
-from socket import socket
 from typing import Any
-
-import uvicorn
-from fastapi import FastAPI
 
 from llada_exp.server.processes.fair_queue import QueueManager
 
-KEEP_ALIVE_S = 75
-"""Longer than clients keep an idle connection: closing first would race with their next request."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -64,8 +58,10 @@ def ignore_stop_signals() -> None:
 
 
 def start_manager() -> QueueManager:
-    """A manager that no signal to the group reaches and that ends with this process."""
-    manager = QueueManager(ctx=get_context("fork"))
+    """A manager that no signal to the group reaches and that ends with this process. Not forked: it would
+    keep the environment that this process was started with, and the key that may be in it."""
+    manager = QueueManager(ctx=get_context("spawn"))
+    resource_tracker.ensure_running()  # its start unblocks the signals held below
     with signals_held():
         manager.start(initializer=exit_with, initargs=(os.getpid(),))
     return manager
@@ -96,21 +92,3 @@ def exit_with(parent: int) -> None:
 
     with contextlib.suppress(RuntimeError):
         threading.Thread(target=watch, name="exit-with-parent", daemon=True).start()
-
-
-class HttpThread(threading.Thread):
-    """uvicorn, beside the main thread."""
-
-    def __init__(self, app: FastAPI, sock: socket) -> None:
-        super().__init__(name="http", daemon=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        config.timeout_keep_alive = KEEP_ALIVE_S
-        self._server = uvicorn.Server(config)
-        self._sock = sock
-        self.start()
-
-    def run(self) -> None:
-        self._server.run(sockets=[self._sock])
-
-    def stop(self) -> None:
-        self._server.should_exit = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -131,10 +131,10 @@ class EventStream(StreamingResponse):
             self._close()
 
 
-async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> list[list[int]]:
+async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> Sequence[Sequence[int]]:
     """The ids of a list's prompts, once a worker has read them. Raises ApiError where one is at fault."""
 
-    async def read() -> list[list[int]]:
+    async def read() -> Sequence[Sequence[int]]:
         while (message := (await jobs.next())[1])["kind"] != "read":
             if message["kind"] == "failed":
                 raise _failure(message)

@@ -20,10 +20,12 @@ from llada_exp.server.processes.messages import DecodeJob
 from llada_exp.server.processes.shared_state import STARTING
 from llada_exp.server.routes.answer import RequestAnswer, read_prompts
 from llada_exp.server.routes.auth import KeyCheck
+from llada_exp.server.routes.body import Body, BodyReader, Turn
 from llada_exp.server.routes.documentation import install_documentation
 from llada_exp.server.routes.errors import ApiError, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.routes.openapi import describe_api
+from llada_exp.server.routes.prompt_room import SHORT_BYTES, SHORT_IDS, PromptRoom
 from llada_exp.server.routes.replies import Choice, Reply
 from llada_exp.server.routes.request_decoding import MAX_SEED_SENT, algorithms, for_choices, resolve
 from llada_exp.server.routes.request_log import RequestLog
@@ -32,7 +34,6 @@ from llada_exp.server.routes.schema import (
     ChatRequest,
     CompletionRequest,
     Generation,
-    parse,
     text_options,
 )
 from llada_exp.server.state.request_facts import RequestFacts
@@ -43,9 +44,9 @@ MAX_JOBS = 4096
 WAIT_TICK_S = 0.1
 
 
-def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck) -> None:
+def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck, bodies: BodyReader) -> None:
     """Give an application every route, and what stands around them."""
-    routes = Endpoints(status, key_check.is_set)
+    routes = Endpoints(status, key_check.is_set, bodies)
     for path, endpoint, method in (
         ("/v1/chat/completions", routes.chat, "POST"),
         ("/v1/completions", routes.completions, "POST"),
@@ -76,8 +77,9 @@ def install(app: FastAPI, status: ServerStatus, key_check: KeyCheck) -> None:
 
 
 class Endpoints:
-    def __init__(self, status: ServerStatus, has_key: bool) -> None:
+    def __init__(self, status: ServerStatus, has_key: bool, bodies: BodyReader) -> None:
         self.status = status
+        self.bodies = bodies
         self.has_key = has_key
         self.limits = status.settings.server
         self.ignores_unknown = self.limits.extra_fields == "ignore"
@@ -86,13 +88,15 @@ class Endpoints:
         self._seeds = random.SystemRandom() if seed is None else random.Random(seed)
 
     async def chat(self, http: Request) -> Response:
-        request = parse(ChatRequest, await http.body(), self.ignores_unknown, self.limits.max_messages)
-        messages = [message.plain() for message in request.messages]
-        return await self._answer(http, request, True, [messages])
+        with closing(self.bodies.turn()) as turn:
+            request = await self._read(http, turn, ChatRequest)
+            messages = [message.plain() for message in request.messages]
+            return await self._answer(http, turn, request, True, [messages])
 
     async def completions(self, http: Request) -> Response:
-        request = parse(CompletionRequest, await http.body(), self.ignores_unknown)
-        return await self._answer(http, request, False, request.prompts())
+        with closing(self.bodies.turn()) as turn:
+            request = await self._read(http, turn, CompletionRequest)
+            return await self._answer(http, turn, request, False, request.prompts())
 
     async def models(self) -> Response:
         return JSONResponse({"object": "list", "data": [self.names.card(self.status.created)]})
@@ -133,10 +137,19 @@ class Endpoints:
     async def algorithms(self) -> Response:
         return JSONResponse({"algorithms": algorithms()})
 
-    async def _answer(self, http: Request, request: Generation, chat: bool, prompts: list[Any]) -> Response:
+    async def _read(self, http: Request, turn: Turn, kind: type[Body]) -> Body:
+        room, limits = self.status.room(), self.limits
+        return await self.bodies.read(
+            http, turn, kind, room and PromptRoom(*room), self.ignores_unknown, limits.max_messages
+        )
+
+    async def _answer(
+        self, http: Request, turn: Turn, request: Generation, chat: bool, prompts: list[Any]
+    ) -> Response:
+        """turn: closed once the prompts are tokens."""
         facts: RequestFacts = http.scope["facts"]
         facts.stream, facts.model = bool(request.stream), self.names.name
-        facts.prompt = prompts if self.limits.log_prompts else None
+        facts.prompt = list(prompts) if self.limits.log_prompts else None
         self.names.check(request.model)
         if not self.status.takes_requests():
             raise ApiError(503, f"the server is {self.status.word()}", code="not_ready")
@@ -172,17 +185,21 @@ class Endpoints:
             group = await self._submit(http, jobs, num, max_s)
         except (EOFError, ConnectionError):
             raise ApiError(503, "the server is stopping", code="not_ready") from None
+        request.forget_prompts()
+        prompts.clear()
+        turn.close()
         answer = RequestAnswer(group, choices, reply, facts, max_s, time.monotonic() - began)
         return await (answer.stream(http) if request.stream else answer.whole(http))
 
     async def _submit(self, http: Request, jobs: list[DecodeJob], num: int, max_s: float | None) -> JobGroup:
-        """jobs: of `num` choices a prompt. A list of prompts is read as a whole before any is decoded. Raises
-        ApiError, EOFError and ConnectionError."""
+        """jobs: of `num` choices a prompt. A list of prompts, or a long one, is read as a whole before any is
+        decoded. Raises ApiError, EOFError and ConnectionError."""
         waiting, prompts = self.status.waiting, jobs[::num]
-        if len(prompts) == 1:
+        if len(prompts) == 1 and _is_short(prompts[0]):
             return waiting.open(jobs)
-        for index, job in enumerate(prompts):
-            job["place"] = f"prompt[{index}]"
+        if len(prompts) > 1:
+            for index, job in enumerate(prompts):
+                job["place"] = f"prompt[{index}]"
         with closing(waiting.open_reading(prompts)) as reading:
             ids = await read_prompts(http, reading, max_s)
             for index, job in enumerate(jobs):
@@ -197,6 +214,14 @@ class Endpoints:
         if (pending := waiting.num_pending) + num_jobs > limit:
             raise ApiError(429, f"the queue is full: {pending} of at most {limit} answers wait; try again",
                            code="queue_full")  # fmt: skip
+
+
+def _is_short(job: DecodeJob) -> bool:
+    """Whether a worker makes tokens of it between two steps, unnoticed; of others, once and beside them."""
+    prompt = job["prompt"]
+    if job["kind"] == "chat":
+        return sum(len(message["content"]) for message in prompt) <= SHORT_BYTES
+    return len(prompt) <= (SHORT_IDS if job["kind"] == "ids" else SHORT_BYTES)
 
 
 def _kind(chat: bool, prompt: Any) -> Literal["chat", "text", "ids"]:

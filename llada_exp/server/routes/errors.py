@@ -19,6 +19,14 @@ logger = logging.getLogger(__name__)
 _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 
 
+MAX_MESSAGE, MAX_PARAM = 2000, 200
+"""Characters: a client's own text comes back in part only."""
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
 class ApiError(Exception):
     """A request that fails with `status`; `param` is the field at fault, `code` a word for programs."""
 
@@ -33,7 +41,8 @@ class ApiError(Exception):
 
     def body(self) -> dict[str, Any]:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        message, param = _cut(self.message, MAX_MESSAGE), self.param and _cut(self.param, MAX_PARAM)
+        return {"error": {"message": message, "type": kind, "param": param, "code": self.code}}
 
     def response(self) -> JSONResponse:
         headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
@@ -58,6 +67,11 @@ def install_handlers(app: FastAPI) -> None:
         if error.status_code in (404, 405):
             message = f"{message}: {request.method} {request.url.path}"
         return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, error.headers)
+
+    @app.exception_handler(EOFError)
+    @app.exception_handler(ConnectionError)
+    async def manager_gone(_: Request, error: Exception) -> JSONResponse:
+        return ApiError(503, "the server is stopping: its queues are gone", code="not_ready").response()
 
     @app.exception_handler(ClientDisconnect)
     async def client_gone(_: Request, error: ClientDisconnect) -> Response:

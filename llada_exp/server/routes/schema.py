@@ -113,6 +113,9 @@ class Generation(_Decoding):
     def warnings(self) -> list[str]:
         return self._warnings
 
+    def forget_prompts(self) -> None:
+        """They may be long, and the answer may take hours."""
+
     def value_of(self, name: str) -> Any:
         """The value of a declared or undeclared field, None if absent."""
         return getattr(self, name, None)
@@ -130,6 +133,9 @@ class ChatRequest(Generation):
         list[Message], PlainValidator(_read_messages), WithJsonSchema(MESSAGES_SCHEMA)
     ] = Field(description="a chat, oldest first; content is a text, or a list of text parts")  # fmt: skip
 
+    def forget_prompts(self) -> None:
+        self.messages.clear()
+
 
 class CompletionRequest(Generation):
     prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
@@ -137,6 +143,9 @@ class CompletionRequest(Generation):
     def prompts(self) -> list[str | list[int]]:
         """One entry per prompt: text, or token ids."""
         return self.prompt
+
+    def forget_prompts(self) -> None:
+        self.prompt.clear()
 
 
 ELSEWHERE = {"messages": "/v1/chat/completions", "prompt": "/v1/completions"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 from llada_exp.fields import shown
@@ -48,8 +49,8 @@ def _no_constant(name: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     tree = dict(pairs)
     if len(tree) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name, count in counts.items() if count > 1)
         raise ValueError(f"{shown(twice)} stands twice in one object")
     return tree
 
@@ -63,9 +64,15 @@ def _half_character(tree: dict[str, Any]) -> str | None:
             if _HALF.search(value):
                 return place
         elif isinstance(value, list):
-            left += [(f"{place}[{index}]", inner) for index, inner in enumerate(value)]
+            left += [(f"{place}[{index}]", inner) for index, inner in enumerate(value) if _has_text(inner)]
         elif isinstance(value, dict):
             if any(_HALF.search(name) for name in value):
                 return place
-            left += [(f"{place}.{name}" if place else name, inner) for name, inner in value.items()]
+            inside = ((name, inner) for name, inner in value.items() if _has_text(inner))
+            left += [(f"{place}.{name}" if place else name, inner) for name, inner in inside]
     return None
+
+
+def _has_text(value: Any) -> bool:
+    """Whether it is worth a place of its own among millions."""
+    return bool(_HALF.search(value)) if isinstance(value, str) else isinstance(value, list | dict)

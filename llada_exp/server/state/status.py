@@ -11,11 +11,12 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from llada_exp.decoding import describe
-from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, SharedState
+from llada_exp.server.processes.shared_state import READY, STARTING, SharedState
 from llada_exp.server.processes.worker_watch import WorkerWatch
 from llada_exp.server.state.metrics import Metrics
 from llada_exp.server.state.waiting import WaitingRequests
@@ -54,7 +55,10 @@ class ServerStatus:
         """starting | ready | degraded | draining, as /health says it. Not ready before requests are taken."""
         if not self.was_ready and not self.draining:
             return STARTING
-        return overall(self._workers.states(), self._workers.num_workers, self.draining)
+        try:
+            return overall(self._workers.states(), self._workers.num_workers, self.draining)
+        except (EOFError, ConnectionError):  # the process that knows it died: the server ends
+            return "draining"
 
     def all_loaded(self) -> bool:
         return overall(self._workers.states(), self._workers.num_workers, draining=False) == READY
@@ -75,6 +79,11 @@ class ServerStatus:
         """Worker id -> facts of its model."""
         return dict(self._shared.about)
 
+    def room(self) -> tuple[int, int | None] | None:
+        """What a row holds: tokens, and bytes of the longest text of so many; None before a worker is up."""
+        facts = next((facts for facts in self.about().values() if "max_length" in facts), None)
+        return None if facts is None else (facts["max_length"], facts.get("max_prompt_bytes"))
+
     def health(self) -> dict[str, Any]:
         word = self.word()
         return {
@@ -85,7 +94,14 @@ class ServerStatus:
             "device": ",".join(self._devices),
             "mode": self.settings.mode,
             "batch_processor_active": bool(self._workers.alive()) and not self.draining,
+            "workers": self._worker_counts(),
         }
+
+    def _worker_counts(self) -> dict[str, int]:
+        """How many are how; nothing where the process that knows it died, and the server ends."""
+        with suppress(EOFError, ConnectionError):
+            return dict(Counter(state["state"] for state in self._workers.states().values()))
+        return {}
 
     def stats(self, url: str = "") -> dict[str, Any]:
         """Requests and workers, since the start; the predecessor's names beside ours. url: of this server."""
@@ -214,7 +230,7 @@ def overall(states: Mapping[int, Mapping[str, Any]], num_workers: int, draining:
     counts = Counter(state["state"] for state in states.values())
     if counts[READY] >= num_workers:
         return "ready"
-    return "degraded" if counts[FAILED] and counts[READY] else "starting"
+    return "degraded" if counts[READY] else "starting"
 
 
 def with_block_length(preset: DecodingParams, about: Mapping[int, Mapping[str, Any]]) -> DecodingParams:

@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
@@ -105,8 +106,7 @@ class WaitingRequests:
             group.uids.append(ticket.uid)
             self._tickets[ticket.uid] = ticket
         try:
-            for uid in group.uids:
-                self._submit(self._tickets[uid])
+            self._submit([self._tickets[uid] for uid in group.uids])
         except BaseException:
             self._groups.discard(group)
             for uid in group.uids:
@@ -137,18 +137,17 @@ class WaitingRequests:
     def close(self, group: JobGroup) -> None:
         """Forget a group; what is still running is cancelled."""
         self._groups.discard(group)
-        left = [uid for uid in group.uids if (ticket := self._tickets.pop(uid, None)) and ticket.is_decoded]
-        if left:
-            self.counters["cancelled"] += len(left)
-            with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
-                queued = set(self._queue.discard(group.name))
-                if running := [uid for uid in left if uid not in queued]:
-                    self._shared.cancel(running)
+        left = [ticket for uid in group.uids if (ticket := self._tickets.pop(uid, None))]
+        self.counters["cancelled"] += sum(ticket.is_decoded for ticket in left)
+        self._cancel(left)
 
     def fail_all(self, message: str) -> None:
-        """Give up everything, as a server does that must end now."""
-        for ticket in list(self._tickets.values()):
+        """Give up everything, as a server does that must end now: workers, too, for they look for the word to
+        stop only where a row is free."""
+        tickets = list(self._tickets.values())
+        for ticket in tickets:
             self._fail(ticket, message)
+        self._cancel(tickets)
 
     async def watch(self) -> None:
         """Fail jobs whose worker died, resubmit jobs that were swallowed. Runs until cancelled."""
@@ -159,7 +158,6 @@ class WaitingRequests:
             try:
                 self._fail_orphans()
                 self._find_lost()
-                self._find_unread()
                 if turn % FORGET_EVERY == 0:
                     self._shared.forget(before=self._admitted_until - LOST_S)
             except (EOFError, ConnectionError):
@@ -167,11 +165,21 @@ class WaitingRequests:
             except Exception:
                 logger.exception("the watch over jobs stumbled")
 
-    def _submit(self, ticket: Ticket, again: bool = False) -> None:
-        if isinstance(ticket.job, list):
-            self._shared.prompts.put((ticket.uid, ticket.submitted, ticket.job))
-        else:
-            self._queue.put((ticket.uid, ticket.submitted, ticket.job), ticket.group.name, again)
+    def _submit(self, tickets: list[Ticket], again: bool = False) -> None:
+        """Tickets of one group, by one message: thousands of them would hold up the event loop."""
+        items: list[Any] = [(ticket.uid, ticket.submitted, ticket.job) for ticket in tickets]
+        self._queue_of(tickets[0]).put_all(items, tickets[0].group.name, again)
+
+    def _cancel(self, tickets: list[Ticket]) -> None:
+        """Take jobs out of their queue; whichever worker has them already is to drop them."""
+        places = {ticket.group.name: self._queue_of(ticket) for ticket in tickets}
+        with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
+            queued = {uid for name, queue in places.items() for uid in queue.discard(name)}
+            if running := [ticket.uid for ticket in tickets if ticket.uid not in queued]:
+                self._shared.cancel(running)
+
+    def _queue_of(self, ticket: Ticket) -> FairQueue:
+        return self._queue if ticket.is_decoded else self._shared.prompts
 
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
@@ -187,32 +195,22 @@ class WaitingRequests:
                 self._fail(ticket, "the worker that decoded this request died; please send it again")
 
     def _find_lost(self) -> None:
+        for are_decoded, queue in ((True, self._queue), (False, self._shared.prompts)):
+            waiting = [t.uid for t in self._tickets.values() if t.pid is None and t.is_decoded == are_decoded]
+            if waiting and queue.qsize() < len(waiting):
+                self._look_for(queue.missing(waiting))
+
+    def _look_for(self, missing: list[str]) -> None:
         now = time.monotonic()
-        waiting = [
-            ticket.uid for ticket in self._tickets.values() if ticket.pid is None and ticket.is_decoded
-        ]
-        if not waiting or self._queue.qsize() >= len(waiting):
-            return
-        for uid in self._queue.missing(waiting):
+        for uid in missing:
             ticket = self._tickets[uid]
             if ticket.missed is None:
                 ticket.missed = now
             elif ticket.missed < now - LOST_S:
                 logger.warning("a request was swallowed by a worker that died; submitting it again")
                 ticket.missed = None
-                self.counters["resubmitted"] += 1
-                self._submit(ticket, again=True)
-
-    def _find_unread(self) -> None:
-        """A list is read at once: one that waits while none lies in the queue was swallowed."""
-        before = time.monotonic() - LOST_S
-        late = [
-            t for t in self._tickets.values() if t.pid is None and not t.is_decoded and t.submitted < before
-        ]
-        for ticket in late if late and not self._shared.prompts.qsize() else ():
-            logger.warning("a list of prompts was swallowed by a worker that died; submitting it again")
-            ticket.submitted = time.monotonic()
-            self._submit(ticket)
+                self.counters["resubmitted"] += ticket.is_decoded
+                self._submit([ticket], again=True)
 
 
 class JobGroup:
