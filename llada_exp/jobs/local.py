@@ -45,6 +45,13 @@ class ServerHandle:
     log: Path
     process: subprocess.Popen[bytes]
 
+    def ended(self) -> str | None:
+        """That its process runs no more, how it ended and what it said last; None while it runs."""
+        if (code := self.process.poll()) is None:
+            return None
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"the server's process ended {how}; its log ends:\n{log_end(self.log, 10)}"
+
 
 @contextmanager
 def running_server(
