@@ -44,7 +44,8 @@ class Engine(engine.EngineCore):
 
         prompts: raw texts (BOS is added where the tokenizer has one) or lists of token ids.
         params:  one for all, or one per prompt; default: exact greedy decoding. A mapping names fields as
-                 a request to a server does, over those defaults (llada_exp/decoding.py).
+                 a request to a server does, over those defaults (llada_exp/decoding.py). A seed that they
+                 name is every prompt's; where they name none, prompt i has the seed i.
         progress: show a bar on stderr.
         Raises ValueError as `add_request` does, before anything is decoded.
         """
@@ -118,7 +119,9 @@ def as_params(params: Params, preset: DecodingParams = DecodingParams()) -> Deco
 
 def _per_prompt(params: Params | Sequence[Params] | None, count: int) -> list[DecodingParams]:
     if params is None or isinstance(params, DecodingParams | Mapping):
-        return [as_params(params or {})] * count
-    if len(params) != count:
+        each = [as_params(params or {})] * count
+    elif len(params) != count:
         raise ValueError(f"params has {len(params)} entries; expected one, or one per prompt ({count})")
-    return [as_params(one) for one in params]
+    else:
+        each = [as_params(one) for one in params]
+    return [replace(one, seed=i) if one.seed is None else one for i, one in enumerate(each)]

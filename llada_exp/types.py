@@ -94,7 +94,10 @@ class DecodingParams:
     top_p: float = number(1.0, 0.0, 1.0, "sample from the likeliest tokens of this mass", open_low=True)
     top_k: int = integer(0, 0, MAX_COUNT, "sample from so many likeliest tokens; 0 and -1 are off", off=-1)
     cfg_scale: float = number(0.0, 0.0, 1000.0, "classifier-free guidance; above 0 a request takes two rows")
-    seed: int = integer(0, 0, MAX_SEED, "of the request's own random numbers", preset=False)
+    seed: int | None = integer(
+        None, 0, MAX_SEED, "of the request's own random numbers; null: each answer gets one of its own",
+        preset=False,
+    )  # fmt: skip
     stop: tuple[str, ...] = texts(64, 1024, "strings that end the answer and are cut from it", preset=False)
     ignore_eos: bool = flag(False, "decode the whole canvas whatever it holds", preset=False)
     early_eos: bool = flag(
@@ -171,6 +174,7 @@ class RequestOutput:
     num_positions: positions forwarded for it, over all its passes.
     queue_ms, ttft_ms, e2el_ms: from add_request to first pass, first committed text, finish.
     trace:     the commits of every step, where `DecodingParams.trace` asked for them.
+    seed:      of its random numbers.
     """
 
     request_id: str
@@ -184,6 +188,7 @@ class RequestOutput:
     e2el_ms: float
     text: str = ""
     trace: tuple[BlockCommit, ...] = ()
+    seed: int = 0
 
     @property
     def tpf(self) -> float:

@@ -253,7 +253,7 @@ def _sampling(requests: Sequence[Request], padded: int, device: torch.device) ->
     is_sampled[counts.sum() :] = False
     uniform = np.full(padded, 0.5)
     if is_sampled.any():
-        draws = [uniforms(r.params.seed, r.logit_positions, r.nfe, TOKEN_STREAM) for r in requests]
+        draws = [uniforms(r.seed, r.logit_positions, r.nfe, TOKEN_STREAM) for r in requests]
         uniform[: counts.sum()] = np.concatenate(draws)
     return PositionParams(
         temperature=column([p.temperature or 1.0 for p in params], np.float32),
@@ -274,7 +274,7 @@ def _rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor 
     if all(r.params.remasking == "low_confidence" for r in requests):
         return None
     draws = [
-        uniforms(r.params.seed, r.logit_positions, r.nfe, RANK_STREAM)
+        uniforms(r.seed, r.logit_positions, r.nfe, RANK_STREAM)
         if r.params.remasking == "random"
         else np.full(len(r.logit_positions), np.nan)
         for r in requests

@@ -75,6 +75,10 @@ class Request:
         self.masked = np.ones(len(answer), dtype=bool)
 
     @property
+    def seed(self) -> int:
+        return self.params.seed or 0
+
+    @property
     def prompt_length(self) -> int:
         return len(self.prompt)
 
@@ -211,4 +215,5 @@ class Request:
             ttft_ms=None if self.first_text is None else 1000 * (self.first_text - self.arrived),
             e2el_ms=1000 * (time.monotonic() - self.arrived),
             trace=tuple(self.trace),
+            seed=self.seed,
         )

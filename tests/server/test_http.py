@@ -250,3 +250,18 @@ def test_health_and_figures(http, server):
 def test_bodies_over_the_limit_are_refused(http):
     with httpx.Client(base_url=http.base_url, timeout=30) as big:
         is_error(big.post(CHAT, json=say("x" * (33 * 2**20))), 413)
+
+
+def test_without_a_seed_no_two_answers_of_a_request_share_one(http):
+    hot = {"temperature": 20, "ignore_eos": True, "max_tokens": 6, "n": 2}
+    answer = http.post(TEXT, json=hot | {"prompt": ["a", "a", "a"]}).json()
+    told = [choice["seed"] for choice in answer["llada"]["choices"]]
+    assert len({c["text"] for c in answer["choices"]}) == len(set(told)) == 6
+    for choice, seed in zip(answer["choices"], told, strict=True):
+        again = http.post(TEXT, json=hot | {"prompt": "a", "seed": seed, "n": 1}).json()
+        assert again["choices"][0]["text"] == choice["text"]
+    streamed = events(http.post(TEXT, json=hot | {"prompt": ["a", "a"], "stream": True}))[:-1]
+    ends = [c["llada"]["choices"][0]["seed"] for c in streamed if c["choices"][0]["finish_reason"]]
+    assert len(set(ends)) == 4
+    shared = http.post(TEXT, json=hot | {"prompt": ["a", "a"], "seed": 1}).json()["llada"]["choices"]
+    assert [c["seed"] for c in shared[:2]] == [c["seed"] for c in shared[2:]]

@@ -10,7 +10,7 @@ import pytest
 
 from llada_exp.decoding import describe
 from llada_exp.server.routes.errors import ApiError
-from llada_exp.server.routes.request_decoding import algorithms, for_choice, resolve
+from llada_exp.server.routes.request_decoding import algorithms, for_choices, resolve
 from llada_exp.server.routes.schema import ChatRequest, parse
 from llada_exp.types import CACHES, DECLARATIONS, RULES, DecodingParams
 from tests.server.conftest import say
@@ -157,10 +157,20 @@ def test_top_k_of_minus_one_is_off():
 
 def test_choices_have_seeds_of_their_own_and_the_first_has_the_requests():
     params = resolved(seed=5)
-    seeds = [for_choice(params, i).seed for i in range(8)]
+    seeds = [p.seed for p in for_choices(params, 1, 8, is_fresh=False)]
     assert seeds[0] == params.seed
     assert len(set(seeds)) == 8
-    assert seeds == [for_choice(params, i).seed for i in range(8)]
+    assert seeds == [p.seed for p in for_choices(params, 1, 8, is_fresh=True)], "a named one repeats it"
+    assert all(seed < 2**53 for seed in seeds), "JavaScript reads them exactly"
+
+
+def test_prompts_share_the_clients_seed_and_no_fresh_one():
+    params = resolved(seed=5)
+    shared = [p.seed for p in for_choices(params, 3, 2, is_fresh=False)]
+    assert shared == shared[:2] * 3
+    fresh = [p.seed for p in for_choices(params, 3, 2, is_fresh=True)]
+    assert len(set(fresh)) == 6
+    assert fresh[:2] == shared[:2]
 
 
 def test_the_description_is_plain_and_whole():

@@ -1,7 +1,8 @@
 """A worker's work without its surroundings: jobs in, engine steps, messages out.
 
 Knows the engine's interface and the text layer; knows nothing of LitServe, queues and HTTP. A bad job
-fails alone; a step that raises fails the jobs in the engine, and the next job finds it empty.
+fails alone, and so does one whose pass raises. Where the engine itself raises, the jobs in it fail and the
+next finds it empty; where the device is lost, the worker is to end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class EngineLike(Protocol):
     ) -> str: ...
     def has_capacity(self, num_rows: int = 1) -> bool: ...
     def has_work(self) -> bool: ...
-    def step(self) -> list[Progress]: ...
+    def step(self, on_failure: Callable[[str, Exception], None] | None = None) -> list[Progress]: ...
     def abort(self, request_id: str) -> bool: ...
     def abort_all(self) -> list[str]: ...
     def stats(self) -> dict[str, Any]: ...
@@ -45,28 +46,39 @@ class EngineLike(Protocol):
 
 @dataclass
 class Backend:
-    """A loaded model, ready to answer. about: plain facts, for /info and the ready line."""
+    """A loaded model, ready to answer. end_ids: what ends an answer, no part of its text; about: plain
+    facts, for /info and the ready line."""
 
     engine: EngineLike
     tokenizer: Any  # `llada_exp.text.Tokenizer`'s encode_chat, encode_prompt and decode
     max_prompt_tokens: int | None = None
+    end_ids: tuple[int, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class _ServedRequest:
-    """A job in the engine. pieces: text so far, where it is not streamed."""
+    """A job in the engine. pieces: text so far, where it is not streamed; cut_ids: never text."""
 
     stream: bool
     text: TextStream
+    cut_ids: frozenset[int] = frozenset()
     pieces: list[str] = field(default_factory=list)
     num_tokens: int = 0
 
 
-def _kind(error: Exception) -> str:
-    """What to tell a client of a failed step. The class is known by its name: torch is not, here."""
-    name = type(error).__name__
-    return "out of memory: ask for less, or lower batch_size" if name == "OutOfMemoryError" else name
+_IN_WORDS = ("NotFiniteError", "DoesNotFitError")
+"""The engine's own errors, which say all to a client. Known by their names: torch is not known here."""
+_LONGEST_REASON = 200
+
+
+def _failure(error: Exception) -> str:
+    """What to tell a client whose request's pass raised."""
+    name, words = type(error).__name__, " ".join(str(error).split())
+    if name in _IN_WORDS:
+        return f"the model failed while decoding this request: {words}"
+    reason = f"{name}: {words[:_LONGEST_REASON]}" if words else name
+    return f"the model failed while decoding this request ({reason}); the server's log says where"
 
 
 class Worker:
@@ -76,10 +88,12 @@ class Worker:
         self.engine = backend.engine
         self.tokenizer = backend.tokenizer
         self.max_prompt_tokens = backend.max_prompt_tokens
+        self.end_ids = frozenset(backend.end_ids)
         self.worker_id = worker_id
         self.pid = os.getpid()
         self.outbox: list[WorkerMessage] = []
-        self.num_failed_steps = 0  # in a row
+        self.num_failed_steps = 0  # in a row, of the engine itself
+        self.is_lost = False  # the device: only a new process helps
         self._running: dict[str, _ServedRequest] = {}
 
     @property
@@ -93,8 +107,8 @@ class Worker:
         try:
             prompt = self._encode(job)
             self._check_length(prompt)
-            stops = job["params"].stop
-            find_stop = StopStrings(self.tokenizer, stops) if stops else None
+            stops, keep = job["params"].stop, not job.get("skip_special_tokens", True)
+            find_stop = StopStrings(self.tokenizer, stops, keep) if stops else None
             self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
         except DecodingError as error:  # what this model rules out
             self._fail(uid, 400, str(error), error.code, error.field)
@@ -105,22 +119,34 @@ class Worker:
             logger.exception("a job could not be added")
             self._fail(uid, 500, "internal error while preparing the request")
         else:
-            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops))
+            ends = self.end_ids if keep and not job["params"].ignore_eos else frozenset()
+            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops, keep), ends)
             self.outbox.append({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
                                 "prompt_tokens": len(prompt)})  # fmt: skip
 
     def step(self) -> None:
-        """One engine step; its progress, or its failure, goes out."""
+        """One engine step; its progress, and its failures, go out."""
         try:
-            progress = self.engine.step()
+            progress = self.engine.step(self._pass_failed)
         except Exception as error:
-            logger.exception("a step failed; the requests in it are given up")
+            self.is_lost = type(error).__name__ == "DeviceLostError"
             self.num_failed_steps += 1
-            self.fail_all(500, f"the model failed while decoding ({_kind(error)})")
+            if self.is_lost:
+                logger.exception("the device is lost; the worker ends, and is started anew")
+                self.fail_all(503, "the device of this request's worker failed; please send it again")
+            else:
+                logger.exception("a step failed; the requests in it are given up")
+                self.fail_all(500, f"the model failed while decoding ({type(error).__name__})")
             return
         self.num_failed_steps = 0
         for item in progress:
             self._progress(item)
+
+    def _pass_failed(self, uid: str, error: Exception) -> None:
+        """The engine has forgotten the job, and goes on with the others."""
+        logger.error("a request's pass failed; the others go on", exc_info=error)
+        if self._running.pop(uid, None):
+            self._fail(uid, 500, _failure(error))
 
     def abort(self, uids: Iterable[str]) -> None:
         """Forget jobs whose clients are gone."""
@@ -147,6 +173,8 @@ class Worker:
         if job["kind"] == "chat":
             return self.tokenizer.encode_chat(job["prompt"])
         if job["kind"] == "text":
+            if not job.get("add_special_tokens", True):
+                return self.tokenizer.encode_text(job["prompt"])
             return self.tokenizer.encode_prompt(job["prompt"])
         return list(job["prompt"])
 
@@ -155,7 +183,7 @@ class Worker:
         if job is None:
             return
         job.num_tokens += len(item.token_ids)
-        piece = job.text.push(item.token_ids)
+        piece = job.text.push(i for i in item.token_ids if i not in job.cut_ids)
         if item.output is not None:
             self._finish(item.request_id, job, piece + job.text.finish(), item.output)
         elif not job.stream:

@@ -13,10 +13,10 @@ from llada_exp import decoding
 from llada_exp.decoding import ALGORITHMS, ALIASES, Decoding, DecodingError
 from llada_exp.server.routes.errors import bad_request
 from llada_exp.server.routes.schema import Generation
-from llada_exp.types import DECLARATIONS, MAX_SEED, REQUEST_FIELDS, DecodingParams
+from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams
 
-MAX_FRESH_SEED = 2**53
-"""Seeds of requests that bring none are below, so that JavaScript reads them exactly too."""
+MAX_SEED_SENT = 2**53
+"""Seeds that a response names and no client chose are below, so that JavaScript reads them exactly, too."""
 
 
 def resolve(request: Generation, preset: DecodingParams, seed: int) -> Decoding:
@@ -28,11 +28,22 @@ def resolve(request: Generation, preset: DecodingParams, seed: int) -> Decoding:
         raise bad_request(str(error), error.field, error.code) from None
 
 
-def for_choice(params: DecodingParams, index: int) -> DecodingParams:
-    """Choice 0 has the request's seed, choice i one derived from it and i alone."""
+def for_choices(params: DecodingParams, num_prompts: int, n: int, is_fresh: bool) -> list[DecodingParams]:
+    """Of n choices for each prompt, prompt after prompt.
+
+    A seed that the client named is every prompt's, as in vLLM: a prompt's answers are the same alone and in a
+    list. Choice 0 has the seed itself, choice i one derived from it and i alone. Of a fresh seed the choices
+    of all prompts are counted through, so that no two share their random numbers.
+    """
+    if is_fresh:
+        return [_for_choice(params, index) for index in range(num_prompts * n)]
+    return [_for_choice(params, index) for index in range(n)] * num_prompts
+
+
+def _for_choice(params: DecodingParams, index: int) -> DecodingParams:
     if index == 0:
         return params
-    return replace(params, seed=Random(f"{params.seed}/{index}").randrange(MAX_SEED))
+    return replace(params, seed=Random(f"{params.seed}/{index}").randrange(MAX_SEED_SENT))
 
 
 def algorithms() -> list[dict[str, Any]]:
