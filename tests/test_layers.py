@@ -36,17 +36,20 @@ MAY_IMPORT = {
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
     "bench/engine.py": {"tables", "decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
+    "runs": {"clients", "signals", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
              "validation"},
     "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
               "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
               "validation"},
     "validation.py": {"types", "decoding_keys"},
     "settings.py": {"types", "decoding_keys", "help", "validation"},
-    "cli.py": {"settings", "validation"},
-    "server": {"clients", "settings", "validation", "decoding", "fields", "engine", "checkpoints", "text",
-               "text_stream", "types"},
-    "jobs": {"clients", "server", "settings", "tables"},
+    "signals.py": set(),  # how a process ends
+    "programs.py": {"signals"},
+    "command_line.py": {"settings", "validation"},
+    "cli.py": {"command_line", "programs", "settings", "validation"},
+    "server": {"clients", "settings", "signals", "validation", "decoding", "fields", "engine", "checkpoints",
+               "text", "text_stream", "types"},
+    "jobs": {"clients", "programs", "server", "settings", "signals", "tables"},
     "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients"},  # a client: over HTTP only
@@ -57,7 +60,18 @@ MAY_IMPORT = {
     "gate": {"checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline", "runs", "scoring",
              "settings", "tiny", "types", "validation"},
 }  # fmt: skip
-HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench", "gate", "validation.py"}
+HARNESSED = {
+    "cli.py",
+    "command_line.py",
+    "serve.py",
+    "server",
+    "jobs",
+    "runs",
+    "evals",
+    "bench",
+    "gate",
+    "validation.py",
+}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
 

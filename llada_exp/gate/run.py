@@ -96,4 +96,4 @@ def main() -> None:
         for group in (decoding_keys.DECODING, decoding_keys.PRESET)
         for name in PRESET_FIELDS
     )
-    run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)
+    run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER, names=("resume",))

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from llada_exp.clients.http import KEY_VARIABLE, RequestFailed
 from llada_exp.jobs import operate, router, slurm
 from llada_exp.jobs.endpoint import FOLDER_VARIABLE, find, folder, load_all
+from llada_exp.programs import run_program
 from llada_exp.tables import Table, TableColumn
 
 FAILED, USAGE_ERROR = 1, 2
@@ -183,4 +184,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

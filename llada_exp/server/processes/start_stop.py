@@ -21,21 +21,24 @@ import uvicorn
 from fastapi import FastAPI
 
 from llada_exp.server.processes.fair_queue import QueueManager
+from llada_exp.signals import ENDING
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection: closing first would race with their next request."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """Counts SIGTERM and SIGINT while entered, whatever a launcher had installed before."""
+    """Counts the signals that mean "end" while entered, whatever a launcher had installed before. What was
+    to be ignored when this process was started stays so (nohup), but for SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
         self.count = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        self._before = {s: signal.signal(s, self._note) for s in STOP_SIGNALS}
+        always = (signal.SIGTERM, signal.SIGINT)
+        stops = [s for s in ENDING if s in always or signal.getsignal(s) != signal.SIG_IGN]
+        self._before = {s: signal.signal(s, self._note) for s in stops}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,14 +46,15 @@ class StopSignals:
             signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: Any) -> None:
-        self.count += 1
+        if not self.count or signum in (signal.SIGTERM, signal.SIGINT):  # a hangup comes twice by itself
+            self.count += 1
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Processes started inside never get SIGTERM or SIGINT: a signal to the group is ours to handle.
+    """Processes started inside never get a signal to end: one to the group is ours to handle.
     Those that come meanwhile reach us afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
@@ -59,7 +63,7 @@ def signals_held() -> Iterator[None]:
 
 def ignore_stop_signals() -> None:
     """In a worker: they are the main process's business, which drains, then ends us."""
-    for signum in STOP_SIGNALS:
+    for signum in ENDING:
         signal.signal(signum, signal.SIG_IGN)
 
 
