@@ -58,8 +58,8 @@ def test_null_unsets_a_path_and_names_a_folder():
 
 
 def test_what_names_something_else_is_left_as_it_is():
-    words = ["batch_size=1e3", "name='1e3'", "name=s${seed}", "name=plain", "url=[http://a,http://b]", "model=hf",
-             "name=choice(a,b)", "decoding.stop=[a]", "~url"]  # fmt: skip
+    words = ["batch_size=1e3", "name='1e3'", "name=s${seed}", "name=plain", "url=[http://a,http://b]",
+             "model=hf", "name=choice(a,b)", "decoding.stop=[a]", "~url"]  # fmt: skip
     assert typed(*words) == words
     assert typed("resume=true") == ["resume=true"]
     assert typed("resume=1e3", names=("resume",)) == ["resume='1e3'"]

@@ -33,16 +33,20 @@ def test_a_signal_is_an_exception_with_the_shells_exit_code_and_handlers_are_put
 
 
 def test_a_second_signal_does_not_disturb_what_is_put_away():
-    done = []
-    with pytest.raises(EndedBySignal), terminable():
+    steps = []
+
+    def run():
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
             with terminable():  # a task of the same program
                 signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
-            done.append(True)
-    assert done
+            steps.append("put away")
+
+    with pytest.raises(EndedBySignal), terminable():
+        run()
+    assert steps == ["put away"]
 
 
 def test_a_signal_ends_an_event_loop():
@@ -79,11 +83,15 @@ def test_a_handler_of_a_launcher_keeps_its_signal_but_for_sigterm():
 
 def test_a_deferred_signal_comes_at_the_end_of_the_block():
     steps = []
-    with pytest.raises(EndedBySignal), terminable():
+
+    def run():
         with deferred(lambda: steps.append("told")):
             signal.raise_signal(signal.SIGTERM)
             steps.append("end")
         steps.append("never")
+
+    with pytest.raises(EndedBySignal), terminable():
+        run()
     assert steps == ["told", "end"]
 
 
@@ -135,7 +143,7 @@ def is_running(pid):
 
 @pytest.mark.parametrize("signals", [[signal.SIGHUP], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]])
 def test_a_server_ends_with_the_process_that_started_it(signals, tmp_path):
-    """Prevents servers that a closed terminal, an impatient hand or the kernel's OOM killer leave for ever."""
+    """Prevents servers that a closed terminal, an impatient hand or an OOM killer leave for ever."""
     process = python(RUN, str(tmp_path), stderr=subprocess.DEVNULL)
     pid = int(process.stdout.readline())
     for number in signals:
