@@ -14,7 +14,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from benchmarks.client import Answer, post, send
 from benchmarks.soak_verdict import Soak, judge, show
 from llada_exp.clients.http import environment_key, get_json, health
 from llada_exp.jobs import ServerHandle, running_server
+from llada_exp.programs import run_program
 
 HUNG_S = 180.0
 SAMPLE_S = 0.5
@@ -255,4 +255,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

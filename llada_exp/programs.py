@@ -16,9 +16,9 @@ FAILED = 1
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def run_program(main: Callable[[], int]) -> NoReturn:
-    """Exit with what `main` returns. A signal and what the system refuses (a folder that cannot be written, a
-    full disk) are a line on stderr; HYDRA_FULL_ERROR=1 shows the latter's traceback instead."""
+def run_program(main: Callable[[], int | None]) -> NoReturn:
+    """Exit with what `main` returns, 0 for None. A signal and what the system refuses (a folder that cannot
+    be written, a full disk) are a line on stderr; HYDRA_FULL_ERROR=1 shows the latter's traceback instead."""
     full = wants_tracebacks()
     stdout = sys.stdout
     sys.stdout = _Output(stdout)
@@ -34,11 +34,11 @@ def wants_tracebacks() -> bool:
     return os.environ.get(FULL_ERROR, "0") not in ("", "0")
 
 
-def _code(main: Callable[[], int], full: bool) -> int:
+def _code(main: Callable[[], int | None], full: bool) -> int:
     try:
         code = main()
         sys.stdout.flush()
-        return code
+        return code or 0
     except EndedBySignal as end:
         print(f"\n{end.line()}" if sys.stderr.isatty() else end.line(), file=sys.stderr)  # after ^C
         return 128 + end.signal
@@ -51,8 +51,8 @@ def _code(main: Callable[[], int], full: bool) -> int:
 
 def system_line(error: OSError) -> str:
     """What the system refused, of which file."""
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{error.strerror or error}"
+    where = f": {error.filename}" if error.filename is not None else ""
+    return f"{error.strerror or error}{where}"
 
 
 class _Output:

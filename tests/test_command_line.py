@@ -10,22 +10,8 @@ from llada_exp.command_line import NAMES, NAMES_OR_NULL, ambiguous, hydra_words,
 from llada_exp.settings import conf_dir, serve_keys
 
 KEYS = serve_keys()
-ODD = [
-    "1E234",
-    "1e3",
-    "1e-4",
-    "0x10",
-    "1_000",
-    "yes",
-    "010",
-    "2026-01-01",
-    "true",
-    "False",
-    "inf",
-    "nan",
-    "~",
-    "1.50",
-]
+ODD = ["1E234", "1e3", "1e-4", "0x10", "1_000", "yes", "010", "2026-01-01", "true", "False", "inf", "nan"]
+ODD += ["~", "1.50"]
 
 
 def typed(*words, names=()):

@@ -17,6 +17,7 @@ from llada_exp import jsonl
 from llada_exp.bench.foreign import read_foreign
 from llada_exp.bench.schema import ROW, VERSION
 from llada_exp.bench.soundness import is_sound
+from llada_exp.programs import run_program
 from llada_exp.runs.files import to_parquet
 
 
@@ -63,4 +64,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)
