@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "server": {"clients", "settings", "signals", "validation", "decoding", "fields", "engine", "checkpoints",
                "text", "text_stream", "types"},
     "jobs": {"clients", "programs", "server", "settings", "signals", "tables"},
-    "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
+    "serve.py": {"checkpoints", "cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
     "check.py": {"clients", "programs"},  # a client: over HTTP only
     # the server over HTTP only
