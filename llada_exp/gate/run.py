@@ -53,7 +53,7 @@ def gate(cfg: Any) -> int:
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
     engine = Engine(model, batch_size=tree["batch_size"])
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with _telling_how_to_go_on(folder):
+    with _go_on_hint(folder):
         exactnesses: list[Exactness] = []
         outcomes: list[Outcome] = []
         if tree["exact"]:
@@ -75,7 +75,7 @@ def gate(cfg: Any) -> int:
 
 
 @contextmanager
-def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
+def _go_on_hint(folder: Path) -> Iterator[None]:
     """Where a signal ends the block."""
     try:
         yield

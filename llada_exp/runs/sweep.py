@@ -28,7 +28,7 @@ from llada_exp.runs.lock import FolderTaken, taking
 from llada_exp.runs.points import Point, roots
 from llada_exp.runs.queued import PointJobs
 from llada_exp.runs.servers import sharing
-from llada_exp.runs.task import ROW, Task, claim, prepare, told_how_to_go_on
+from llada_exp.runs.task import ROW, Task, claim, go_on_hint, prepare
 from llada_exp.signals import terminable
 
 SUMMARY = "summary"
@@ -59,7 +59,7 @@ class Sweep:
         tracking.check(points[0].settings.tracking)
         with ExitStack() as stack:
             points, live = self._enter(stack, points, overrides)
-            stack.enter_context(told_how_to_go_on(self.task, points[0].settings.name, roots(points)[0]))
+            stack.enter_context(go_on_hint(self.task, points[0].settings.name, roots(points)[0]))
             num_failed = self._run(points, live)
         if num_failed:
             raise SystemExit(1)

@@ -243,7 +243,7 @@ def _single(
 ) -> int:
     if _finished(task, settings, folder):
         return 0
-    with told_how_to_go_on(task, settings.name, folder):
+    with go_on_hint(task, settings.name, folder):
         measured = _recorded(task, settings, folder, tree, overrides, prepared)
     if measured is None:
         return 1
@@ -254,7 +254,7 @@ def _single(
 
 
 @contextmanager
-def told_how_to_go_on(task: Task, name: str, folder: Path) -> Iterator[None]:
+def go_on_hint(task: Task, name: str, folder: Path) -> Iterator[None]:
     """Where a signal ends the block, the user learns where its results are and which command goes on."""
     try:
         yield
