@@ -30,6 +30,7 @@ from benchmarks.client import post
 from benchmarks.random_checkpoint import write
 from llada_exp.clients.http import health
 from llada_exp.jobs import running_server, stop
+from llada_exp.programs import run_program
 
 LAUNCHER = Path(__file__).with_name("dlmserve_launcher.py")
 
@@ -119,4 +120,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -26,6 +26,7 @@ from llada_exp.bench.models import MODELS, plain_model
 from llada_exp.engine import EngineCore
 from llada_exp.engine.decoder import Decoder
 from llada_exp.models.base import Model
+from llada_exp.programs import run_program
 from llada_exp.types import DecodingParams
 
 GEN, BLOCK = 128, 32
@@ -161,4 +162,4 @@ def print_ratios(median: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

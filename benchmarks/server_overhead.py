@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.client import post
 from llada_exp.jobs import running_server
+from llada_exp.programs import run_program
 from llada_exp.types import DecodingParams
 
 MODELS = ("tiny", "random_31m")
@@ -134,4 +135,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -3,7 +3,11 @@
     python -m benchmarks.soak --requests 10000 --concurrency 64
 
 Every answer is compared with the same request's answer alone. Exit code 1 if a request was lost, hung
-or answered wrongly, if a 5xx came that no kill explains, if memory grew, or if anything was left over.
+or answered wrongly, if a 5xx came that no kill explains, if memory grew, if anything was left over, or if
+something of this was asked for and could not be judged.
+
+A worker is killed once in every `--kill-every` requests, while it decodes; the next so many wait until it is
+back, so that no kill is left out however fast the server is.
 """
 
 from __future__ import annotations
@@ -14,7 +18,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,9 +28,11 @@ from benchmarks.client import Answer, post, send
 from benchmarks.soak_verdict import Soak, judge, show
 from llada_exp.clients.http import environment_key, get_json, health
 from llada_exp.jobs import ServerHandle, running_server
+from llada_exp.programs import run_program
 
 HUNG_S = 180.0
 SAMPLE_S = 0.5
+GATE_S = 0.01
 
 DECODING: tuple[dict[str, Any], ...] = (
     {"threshold": 0.9},
@@ -114,6 +119,9 @@ async def client(
 ) -> None:
     """Take requests from `work` until there is none."""
     for number in work:
+        while number >= soak.allowed:
+            await asyncio.sleep(GATE_S)
+        soak.num_begun += 1
         draw = random.Random(f"{options.seed}/{number}")
         body, expected = draw.choice(requests)
         body = {**body, "stream": draw.random() < 0.5}
@@ -132,21 +140,38 @@ async def client(
 
 
 async def killer(server: ServerHandle, options: argparse.Namespace, soak: Soak) -> None:
-    """Kill a worker now and then, and wait until it is back."""
-    draw = random.Random(options.seed)
+    """Kill a worker once in every `kill_every` requests, and let the next ones pass when it is back."""
+    draw, every = random.Random(options.seed), options.kill_every
+    try:
+        for number in range(soak.planned_kills):
+            soak.allowed = (number + 1) * every
+            while soak.num_begun < (number + draw.uniform(0.1, 0.6)) * every:
+                await asyncio.sleep(GATE_S)
+            os.kill(await busiest(server.url), signal.SIGKILL)
+            soak.kills += 1
+            killed = time.monotonic()
+            state = "ready"
+            while state == "ready" and time.monotonic() - killed < 2:
+                state = (await asyncio.to_thread(health, server.url)).get("status")
+            while state != "ready":
+                if time.monotonic() - killed > HUNG_S:
+                    raise TimeoutError(f"a killed worker was not back within {HUNG_S:g} s: {state}")
+                await asyncio.sleep(0.1)
+                state = (await asyncio.to_thread(health, server.url)).get("status")
+            soak.ready_after_s.append(time.monotonic() - killed)
+    finally:
+        soak.allowed = options.requests
+
+
+async def busiest(url: str, within_s: float = 5.0) -> int:
+    """The process id of the worker with the most rows in flight, waited for until it has any."""
+    until = time.monotonic() + within_s
     while True:
-        await asyncio.sleep(options.kill_every * draw.uniform(0.5, 1.5))
-        workers = [w for w in await stats(server.url) if w["state"] == "ready"]
-        os.kill(draw.choice(workers)["pid"], signal.SIGKILL)
-        soak.kills += 1
-        killed = time.monotonic()
-        state = "ready"
-        while state == "ready" and time.monotonic() - killed < 2:
-            state = (await asyncio.to_thread(health, server.url)).get("status")
-        while state != "ready":
-            await asyncio.sleep(0.1)
-            state = (await asyncio.to_thread(health, server.url)).get("status")
-        soak.ready_after_s.append(time.monotonic() - killed)
+        ready = [w for w in await stats(url) if w["state"] == "ready"]
+        worker = max(ready, key=lambda w: w["engine"].get("rows_in_flight", 0))
+        if worker["engine"].get("rows_in_flight", 0) or time.monotonic() > until:
+            return int(worker["pid"])
+        await asyncio.sleep(GATE_S)
 
 
 async def stats(url: str) -> list[dict[str, Any]]:
@@ -174,7 +199,8 @@ async def sampler(server: ServerHandle, soak: Soak) -> None:
 
 
 async def load(server: ServerHandle, options: argparse.Namespace) -> Soak:
-    soak = Soak()
+    planned = options.requests // options.kill_every if options.kill_every else 0
+    soak = Soak(planned_kills=planned, allowed=options.requests)
     requests = []
     for body in bodies(options.distinct, options.seed):
         alone = await post(server.url, body)
@@ -183,13 +209,16 @@ async def load(server: ServerHandle, options: argparse.Namespace) -> Soak:
         requests.append((body, alone.texts()))
     work = iter(range(options.requests))
     beside = [asyncio.create_task(sampler(server, soak))]
-    if options.kill_every:
+    if planned:
+        soak.allowed = 0
         beside.append(asyncio.create_task(killer(server, options, soak)))
     start = time.monotonic()
     clients = [client(server.url, work, requests, options, soak) for _ in range(options.concurrency)]
     progress = asyncio.create_task(report(soak, options.requests))
     await asyncio.gather(*clients)
     soak.seconds = time.monotonic() - start
+    if planned:
+        await asyncio.wait(beside[1:], timeout=HUNG_S)
     for task in (*beside, progress):
         task.cancel()
     ended = await asyncio.gather(*beside, progress, return_exceptions=True)
@@ -231,9 +260,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--concurrency", type=int, default=64)
     p.add_argument("--leaving", type=float, default=0.20, help="share of clients that hang up")
     p.add_argument("--malformed", type=float, default=0.05, help="share of bodies that are wrong")
-    p.add_argument(
-        "--kill-every", type=float, default=30.0, help="seconds between kills, on average; 0 = never"
-    )
+    p.add_argument("--kill-every", type=int, default=1000, help="requests for each killed worker; 0 = none")
+    p.add_argument("--no-memory", action="store_true", help="do not judge memory, as a short soak cannot")
     p.add_argument("--workers", type=int, default=2)
     p.add_argument("--batch-size", type=int, default=16)
     p.add_argument("--distinct", type=int, default=40, help="different requests, whose answers are known")
@@ -255,4 +283,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

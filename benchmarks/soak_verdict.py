@@ -15,13 +15,17 @@ OUTCOMES = ("ok", "refused", "left", "killed", "wrong", "lost", "hung")
 
 @dataclass
 class Soak:
-    """What happened. memory: process name and pid -> its resident MB over time."""
+    """What happened. memory: process name and pid -> its resident MB over time; allowed: requests up to this
+    one may be sent by now."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
     ready_after_s: list[float] = field(default_factory=list)
     memory: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     kills: int = 0
+    planned_kills: int = 0
+    num_begun: int = 0
+    allowed: int = 0
     seconds: float = 0.0
 
     def note(self, outcome: str, why: str = "") -> None:
@@ -46,10 +50,54 @@ def judge(soak: Soak, options: argparse.Namespace) -> list[str]:
         wrong.append(f"{total} outcomes for {options.requests} requests")
     if soak.outcomes["killed"] > soak.kills * options.batch_size:
         wrong.append(f"{soak.outcomes['killed']} answers of killed workers; {soak.kills} kills explain fewer")
-    for (kind, pid), samples in soak.memory.items():
-        if (grown := growth(samples)) is not None and grown > GROWTH:
-            wrong.append(f"memory of {kind} {pid} grew by {grown:.1%}")
+    if not options.no_memory:
+        wrong += judge_memory(soak)
+    wrong += not_exercised(soak, options)
     return wrong + [c for c in soak.complaints if c.split(":")[0] not in OUTCOMES]
+
+
+def judge_memory(soak: Soak) -> list[str]:
+    """What grew, and which kind of process nothing can be said of: workers that were killed live short, and
+    one of them that lived long enough will do."""
+    shares = {process: growth(samples) for process, samples in soak.memory.items()}
+    wrong = [
+        f"memory of {kind} {pid} grew by {share:.1%}"
+        for (kind, pid), share in shares.items()
+        if share is not None and share > GROWTH
+    ]
+    for kind in ("server", "worker"):
+        if all(share is None for (name, _), share in shares.items() if name == kind):
+            wrong.append(
+                f"memory of no {kind} could be judged: none was watched {MIN_SAMPLES} times; ask for more"
+                " requests or fewer kills, or --no-memory"
+            )
+    return wrong
+
+
+def not_exercised(soak: Soak, options: argparse.Namespace) -> list[str]:
+    """What was asked for and did not happen."""
+    wrong = []
+    if options.kill_every and not soak.planned_kills:
+        wrong.append(f"no worker was killed: {options.requests} requests are fewer than --kill-every")
+    elif soak.kills < soak.planned_kills:
+        wrong.append(f"{soak.kills} of {soak.planned_kills} kills were made")
+    wanted = {
+        "ok": options.leaving + options.malformed < 1,
+        "left": options.leaving,
+        "refused": options.malformed,
+        "killed": soak.kills,
+    }
+    names = {
+        "ok": "was answered",
+        "left": "hung up",
+        "refused": "was malformed",
+        "killed": "met a killed worker",
+    }
+    return wrong + [
+        f"no request {names[kind]}"
+        for kind, is_asked in wanted.items()
+        if is_asked and not soak.outcomes[kind]
+    ]
 
 
 def show(soak: Soak) -> None:

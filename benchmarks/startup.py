@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from benchmarks.client import post
 from llada_exp.jobs import running_server
+from llada_exp.programs import run_program
 
 
 def once(overrides: Sequence[str]) -> tuple[float, float]:
@@ -38,4 +39,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

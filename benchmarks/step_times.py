@@ -24,6 +24,7 @@ from llada_exp.bench.engine import prompts
 from llada_exp.bench.models import MODELS, bench_model
 from llada_exp.engine import EngineCore
 from llada_exp.models.base import Model
+from llada_exp.programs import run_program
 from llada_exp.types import DecodingParams
 
 ROW = 512  # positions
@@ -115,4 +116,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

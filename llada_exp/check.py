@@ -29,6 +29,7 @@ from llada_exp.clients.http import (
     read_json,
 )
 from llada_exp.clients.sums import CheckedAnswer, judge, question
+from llada_exp.programs import run_program
 
 CHAT = "/v1/chat/completions"
 MIXED: tuple[dict[str, Any], ...] = (
@@ -283,4 +284,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

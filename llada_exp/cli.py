@@ -9,9 +9,10 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
+from llada_exp.programs import FULL_ERROR, run_program, wants_tracebacks
 from llada_exp.settings import conf_dir
 from llada_exp.validation import unknown_key_message
 
@@ -19,23 +20,40 @@ USAGE_ERROR = 2
 
 
 def run_app(
-    task: Callable[[Any], int], config_name: str, keys: Iterable[str], moved: Mapping[str, str] | None = None
-) -> None:
+    task: Callable[[Any], int],
+    config_name: str,
+    keys: Iterable[str],
+    moved: Mapping[str, str] | None = None,
+    names: Collection[str] = (),
+) -> NoReturn:
     """Compose `conf/<config_name>.yaml` with the command line, call `task(cfg)`, exit with its code.
 
-    keys: those that there are, dotted; moved: old spelling of a key -> the new one.
+    keys: those that there are, dotted; moved: old spelling of a key -> the new one; names: keys of this
+    program alone whose value is a text or null.
 
-    A user's mistake (a ValueError, or Hydra's own refusal) is one line on stderr and exit code 2;
-    HYDRA_FULL_ERROR=1 shows the traceback instead.
+    A user's mistake (a ValueError, or Hydra's own refusal) is one line on stderr and exit code 2, and a
+    signal or what the system refuses a line, too; HYDRA_FULL_ERROR=1 shows the traceback of a mistake.
     """
+    run_program(lambda: _app(task, config_name, list(keys), moved or {}, names))
+
+
+def _app(
+    task: Callable[[Any], int],
+    config_name: str,
+    keys: Sequence[str],
+    moved: Mapping[str, str],
+    names: Collection[str],
+) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints and exits by itself
+    from llada_exp.command_line import hydra_words
+
+    full = wants_tracebacks()
+    os.environ[FULL_ERROR] = "1"  # or Hydra prints and exits by itself
     result: list[int | BaseException] = []
 
     def remember(cfg: Any) -> int | None:
@@ -52,14 +70,14 @@ def run_app(
         return result[-1]  # type: ignore[return-value]
 
     try:
+        sys.argv = [sys.argv[0], *hydra_words(sys.argv[1:], keys, names)]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(remember)()
-        code = _outcome(result)
+        return _outcome(result)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         if full:
             raise
-        print(f"error: {explain(error, keys, moved or {})}", file=sys.stderr)
-        code = USAGE_ERROR
-    sys.exit(code)
+        print(f"error: {explain(error, keys, moved)}", file=sys.stderr)
+        return USAGE_ERROR
 
 
 def _outcome(result: list[int | BaseException]) -> int:
@@ -72,6 +90,8 @@ def _outcome(result: list[int | BaseException]) -> int:
 
 def explain(error: Exception, keys: Iterable[str], moved: Mapping[str, str]) -> str:
     """One line that names the key, the value and what is allowed."""
+    from llada_exp.command_line import ambiguous, unreadable
+
     missing, options = getattr(error, "missing_cfg_file", None), getattr(error, "options", None)
     if missing and options:
         group, _, choice = missing.rpartition("/")
@@ -80,7 +100,9 @@ def explain(error: Exception, keys: Iterable[str], moved: Mapping[str, str]) -> 
     if text.startswith("Config group override must be"):
         return "a group (decoding=, model=, mode= ...) is null or a number; expected a name of its choices"
     if type(error).__name__ == "OverrideParseException":
-        return f"cannot read {getattr(error, 'override', '')!r}; write key=value"
+        return unreadable(str(getattr(error, "override", "")))
+    if several := re.match(r"Ambiguous value for argument '(.*)'$", text.splitlines()[0]):
+        return ambiguous(several[1])
     unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", text)
     if unknown and not unknown.group(1).startswith("hydra."):
         inside = re.search(r"full_key: (\S+)", f"{text} {error.__cause__}")  # of key={a: 1}, the one inside

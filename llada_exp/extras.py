@@ -14,6 +14,7 @@ from types import TracebackType
 EXTRAS = {
     "hydra_plugins": "serve",
     "llada_exp.cli": "serve",
+    "llada_exp.command_line": "serve",
     "llada_exp.jobs": "serve",
     "llada_exp.serve": "serve",
     "llada_exp.self_host": "serve",

@@ -32,32 +32,46 @@ MAY_IMPORT = {
     "caches": {"types", "models"},
     "engine": {"fields", "types", "models", "rules", "caches"},
     "checkpoints": {"models", "text"},
-    "tiny": {"models", "checkpoints", "offline", "scoring"},
+    "tiny": {"models", "programs", "checkpoints", "offline", "scoring"},
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
-    "bench/engine.py": {"tables", "decoding", "engine", "models", "checkpoints", "types"},
+    "bench/engine.py": {"programs", "tables", "decoding", "engine", "models", "checkpoints", "types"},
     "bench/models.py": {"engine", "models", "checkpoints", "types"},
-    "runs": {"clients", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
+    "runs": {"clients", "signals", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
              "validation"},
-    "bench": {"cli", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings", "decoding",
-              "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
+    "bench": {"cli", "programs", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings",
+              "decoding", "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
               "validation"},
     "validation.py": {"types", "decoding_keys"},
     "settings.py": {"types", "decoding_keys", "help", "validation"},
-    "cli.py": {"settings", "validation"},
-    "server": {"clients", "settings", "validation", "decoding", "fields", "engine", "checkpoints", "text",
-               "text_stream", "types"},
-    "jobs": {"clients", "server", "settings", "tables"},
-    "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
+    "signals.py": set(),  # how a process ends
+    "programs.py": {"signals"},
+    "command_line.py": {"settings", "validation"},
+    "cli.py": {"command_line", "programs", "settings", "validation"},
+    "server": {"clients", "settings", "signals", "validation", "decoding", "fields", "engine", "checkpoints",
+               "text", "text_stream", "types"},
+    "jobs": {"clients", "programs", "server", "settings", "signals", "tables"},
+    "serve.py": {"checkpoints", "cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},
-    "check.py": {"clients"},  # a client: over HTTP only
+    "check.py": {"clients", "programs"},  # a client: over HTTP only
     # the server over HTTP only
-    "evals": {"cli", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding", "help",
-              "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints", "tables",
-              "validation"},
-    "gate": {"checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline", "runs", "scoring",
-             "settings", "tiny", "types", "validation"},
+    "evals": {"cli", "programs", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding",
+              "help", "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
+              "tables", "validation"},
+    "gate": {"programs", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline",
+             "runs", "scoring", "settings", "tiny", "types", "validation"},
 }  # fmt: skip
-HARNESSED = {"cli.py", "serve.py", "server", "jobs", "runs", "evals", "bench", "gate", "validation.py"}
+HARNESSED = {
+    "cli.py",
+    "command_line.py",
+    "serve.py",
+    "server",
+    "jobs",
+    "runs",
+    "evals",
+    "bench",
+    "gate",
+    "validation.py",
+}
 NO_HARNESS = [part for part in MAY_IMPORT if part not in HARNESSED]
 
 

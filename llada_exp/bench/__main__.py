@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 
@@ -13,10 +12,7 @@ def main() -> None:
     from llada_exp.decoding_keys import MOVED_OF_BENCH
     from llada_exp.runs.task import run
 
-    try:
-        run_app(partial(run, TASK), "bench", bench_keys(), MOVED_OF_BENCH)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_app(partial(run, TASK), "bench", bench_keys(), MOVED_OF_BENCH)
 
 
 if __name__ == "__main__":

@@ -77,12 +77,14 @@ def run_load(
     request: Mapping[str, Any],
     seed: int,
     done: Callable[[RequestRecord], None] = lambda record: None,
+    gone: Callable[[], object] = lambda: None,
 ) -> LoadResult:
-    """Run one load to its end. done: called with each finished record, as it finishes.
+    """Run one load to its end. done: called with each finished record, as it finishes; gone: asked before
+    each request: whether the server's process ended, so that sending more is of no use.
 
     A request that fails is a record that says so; only Ctrl-C and the like end the load early.
     """
-    return asyncio.run(_Run(url, load, request, seed, done).all(prompts))
+    return asyncio.run(_Run(url, load, request, seed, done, gone).all(prompts))
 
 
 class _Run:
@@ -93,7 +95,9 @@ class _Run:
         request: Mapping[str, Any],
         seed: int,
         done: Callable[[RequestRecord], None],
+        gone: Callable[[], object],
     ) -> None:
+        self.gone = gone
         self.url = url
         self.load = load
         self.request = request
@@ -122,7 +126,7 @@ class _Run:
         return perf_counter() - self.start
 
     def _over(self, when: float) -> bool:
-        return self.load.duration is not None and when >= self.load.duration
+        return (self.load.duration is not None and when >= self.load.duration) or bool(self.gone())
 
     async def _tick(self) -> None:
         while True:

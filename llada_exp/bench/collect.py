@@ -16,6 +16,8 @@ from typing import Any
 from llada_exp import jsonl
 from llada_exp.bench.foreign import read_foreign
 from llada_exp.bench.schema import ROW, VERSION
+from llada_exp.bench.soundness import is_sound
+from llada_exp.programs import run_program
 from llada_exp.runs.files import to_parquet
 
 
@@ -30,6 +32,8 @@ def _folder(folder: Path) -> list[dict[str, Any]]:
     for name in ("summary.jsonl", "row.jsonl"):
         if (folder / name).is_file():
             rows = jsonl.read(folder / name)
+            if bad := [row for row in rows if not is_sound(row)]:
+                raise ValueError(f"{folder / name}: a failed point, {bad[0]['problem']}")
             if any(row["schema_version"] != VERSION for row in rows):
                 raise ValueError(f"{folder / name}: rows of another version than {VERSION}")
             return rows
@@ -60,4 +64,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

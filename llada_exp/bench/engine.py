@@ -14,7 +14,6 @@ import json
 import platform
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from llada_exp.decoding import resolve
 from llada_exp.engine import EngineCore
 from llada_exp.engine.request import FindStop
 from llada_exp.models.base import Model, ModelShape
+from llada_exp.programs import run_program
 from llada_exp.tables import Table, TableColumn
 from llada_exp.types import CACHES, DecodingParams
 
@@ -262,4 +262,4 @@ def _append(path: Path | None, row: EngineRow) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main() else 1)
+    run_program(lambda: 0 if main() else 1)

@@ -20,6 +20,8 @@ SUMMARIES = ("mean", "median", "p90", "p99", "std")
 SPREAD_OF = ("request_throughput", "output_throughput", "median_ttft_ms", "median_tpot_ms", "median_e2el_ms",
              "p99_e2el_ms", "accuracy")  # fmt: skip
 """Measures whose standard deviation over repeats is reported, as `<name>_spread`."""
+SUMS = ("completed", "failed", "workers_lost", "num_correct", "total_input_tokens", "total_output_tokens")
+"""Measures that are added up over repeats; the others are averaged."""
 LATE_MS, LATE_SHARE = 5.0, 0.1
 """The generator was late where its 99th percentile lag is above so many ms and such a share of the
 median latency."""
@@ -34,6 +36,7 @@ def summarise(result: LoadResult, goodput: Mapping[str, float]) -> dict[str, Any
     measures: dict[str, Any] = {
         "completed": len(good),
         "failed": len(result.records) - len(good),
+        "failed_share": failed_share(result.records),
         "duration": result.duration,
         "total_input_tokens": tokens_in,
         "total_output_tokens": tokens_out,
@@ -56,6 +59,11 @@ def summarise(result: LoadResult, goodput: Mapping[str, float]) -> dict[str, Any
     return measures | _accuracy(good) | _lag(result, measures)
 
 
+def failed_share(records: Sequence[RequestRecord]) -> float | None:
+    """Of the requests that were sent, how many were not answered whole; None where none was sent."""
+    return sum(not r.ok for r in records) / len(records) if records else None
+
+
 def spread(values: Sequence[float]) -> dict[str, float | None]:
     """mean, median, p90, p99 and std; all None where there is nothing."""
     if not values:
@@ -73,7 +81,7 @@ def over_repeats(repeats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
     for name in repeats[0]:
         values = [repeat[name] for repeat in repeats if repeat[name] is not None]
-        if name in ("completed", "failed", "num_correct", "total_input_tokens", "total_output_tokens"):
+        if name in SUMS:
             joined[name] = sum(values) if values else None
         elif isinstance(repeats[0][name], bool):
             joined[name] = any(values)
@@ -83,6 +91,8 @@ def over_repeats(repeats: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             joined[name] = statistics.fmean(values) if values else None
         if name in SPREAD_OF:
             joined[f"{name}_spread"] = statistics.stdev(values) if len(values) > 1 else None
+    if sent := joined["completed"] + joined["failed"]:
+        joined["failed_share"] = joined["failed"] / sent
     if joined["num_correct"] is not None:
         joined |= _interval(joined["num_correct"], joined["completed"])
     return joined

@@ -11,6 +11,7 @@ from llada_exp.bench.client import LoadResult, RequestRecord, judge, run_load
 from llada_exp.bench.metrics import over_repeats, summarise
 from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.settings import BenchSettings, Load
+from llada_exp.bench.soundness import ServerLife, too_many_failed
 from llada_exp.bench.turn import turn
 from llada_exp.bench.workload import build
 from llada_exp.runs import decoding_columns, status
@@ -25,8 +26,10 @@ def measure(
     settings: BenchSettings, point: PointFolder, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], list[LoadResult]]:
     """The point's row and its loads, written into its folder. Raises RuntimeError where the server does
-    not start or nothing is answered."""
+    not start, nothing is answered, or (the row is written, and says so) the server went during the load or
+    more requests failed than `max_failed`."""
     started = status.now()
+    problem = None
     measured: list[dict[str, Any]] = []
     results: list[LoadResult] = []
     with (
@@ -37,34 +40,42 @@ def measure(
         progress(settings.load.num_requests * settings.load.repeats, "req") as tick,
     ):
         _warm_up(settings, target)
+        origin = provenance("bench", overrides, target.url, target.local)
+        stats = batch_stats(target.url) if not target.local else {}
         for repeat in range(settings.load.repeats):
 
             def done(record: RequestRecord, repeat: int = repeat) -> None:
                 point.add_request(record, repeat)
                 tick()
 
-            probe = Probe(target.url, target.local)
-            result = _load(settings, target, settings.load, done)
+            probe, life = Probe(target.url, target.local), ServerLife(target)
+            result = _load(settings, target, settings.load, done, life.gone)
+            lost = life.problem(result)
+            problem = lost or too_many_failed(result, settings.max_failed)
             server_measures = probe.measures()
             if late := judge(result.records, scorer):
                 point.add_verdicts(late, repeat)
             measures = {**summarise(result, settings.goodput), **server_measures}
             measures["overlapped"] = presence.overlapped()
             point.add_repeat(measures, result.records, repeat)
-            _check(result)
+            _check(result, lost)
             measured.append(measures)
             results.append(result)
-        origin = provenance("bench", overrides, target.url, target.local)
-        stats = batch_stats(target.url) if not target.local else {}
-    row = {
-        **configured(settings, target, stats, results[0].records),
-        "point": point.folder.name,
-        **_joined(measured),
-        **origin,
-        "started": started,
-        "ended": status.now(),
-    }
-    return point.finish(row), results
+            if problem is not None:
+                break
+        row = {
+            **configured(settings, target, stats, results[0].records),
+            "point": point.folder.name,
+            **_joined(measured),
+            **origin,
+            "problem": problem,
+            "started": started,
+            "ended": status.now(),
+        }
+        whole = point.finish(row)
+        if problem is not None:  # inside: a server that fails requests is not the next point's
+            raise RuntimeError(problem)
+    return whole, results
 
 
 def _joined(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -84,18 +95,23 @@ def _warm_up(settings: BenchSettings, target: Endpoint) -> None:
 
 
 def _load(
-    settings: BenchSettings, target: Endpoint, load: Load, done: Callable[[RequestRecord], None]
+    settings: BenchSettings,
+    target: Endpoint,
+    load: Load,
+    done: Callable[[RequestRecord], None],
+    gone: Callable[[], bool] = lambda: False,
 ) -> LoadResult:
     prompts = build(settings.workload, load.num_requests)
     request = {"model": target.model, **settings.request}  # servers of other makes insist on it
-    return run_load(target.url, prompts, load, request, settings.workload["seed"], done)
+    return run_load(target.url, prompts, load, request, settings.workload["seed"], done, gone)
 
 
-def _check(result: LoadResult) -> None:
+def _check(result: LoadResult, lost: str | None = None) -> None:
+    """Raises RuntimeError where there is nothing to measure. lost: of the server, what became of it."""
     if not any(record.ok for record in result.records):
         first = result.records[0] if result.records else None
         why = f"{first.status}: {first.error}" if first else "none was sent"
-        raise RuntimeError(f"none of {len(result.records)} requests was answered ({why})")
+        raise RuntimeError(lost or f"none of {len(result.records)} requests was answered ({why})")
 
 
 def configured(

@@ -57,6 +57,8 @@ _MEASURED = (
     *columns(
         ("completed", "integer", "requests answered whole, over all repeats"),
         ("failed", "integer", "requests that were not, over all repeats"),
+        ("failed_share", "number", "their share of those that were sent"),
+        ("problem", "text", "why the point counts as failed, though it has measures; null for a good one"),
         ("duration", "number", "s, from the start to the last answer, per repeat"),
         ("total_input_tokens", "integer", "prompt tokens of completed requests, over all repeats"),
         ("total_output_tokens", "integer", "answer tokens up to EOS or stop, over all repeats"),
@@ -71,6 +73,7 @@ _MEASURED = (
         ("tpf", "number", "answer tokens per forward pass, ratio of sums"),
         ("positions_per_token", "number", "positions forwarded per answer token"),
         ("mean_queue_ms", "number", "ms, from the engine's queue to the first pass, mean"),
+        ("workers_lost", "integer", "workers that died during the load, and were started anew"),
         ("num_steps", "integer", "steps of the engine during the load, mean over repeats"),
         ("mean_batch_size", "number", "requests in a step, mean"),
         ("useful_position_ratio", "number", "masked positions among those forwarded"),

@@ -80,7 +80,7 @@ class Load:
 @dataclass(frozen=True)
 class BenchSettings:
     """One measured point. server: what its server is started with, None where `url` is given; request:
-    decoding fields of every request."""
+    decoding fields of every request; max_failed: share of the requests of a repeat that may fail."""
 
     name: FolderName
     url: str | None
@@ -90,6 +90,7 @@ class BenchSettings:
     load: Load
     request: Mapping[str, Any]
     goodput: Mapping[str, float]
+    max_failed: Annotated[float, between(0.0, 1.0)]
     tracking: Tracking
     exclusive: Flag
     vllm_json: Flag
@@ -108,7 +109,7 @@ def bench_keys() -> tuple[str, ...]:
 
 LOAD_KEYS = tuple(f.name for f in fields(Load))
 KEYS = ("name", "url", "workload", "tracking", "goodput", *LOAD_KEYS,
-        "exclusive", "vllm_json", "resume", "dry_run")  # fmt: skip
+        "max_failed", "exclusive", "vllm_json", "resume", "dry_run")  # fmt: skip
 
 
 def validate_bench(cfg: Mapping[str, Any]) -> BenchSettings:

@@ -9,6 +9,7 @@ from typing import Any
 from llada_exp import jsonl
 from llada_exp.bench.client import LoadResult
 from llada_exp.bench.rows import request_row
+from llada_exp.bench.soundness import is_sound
 
 LATENCIES = ("ttft_ms", "tpot_ms", "e2el_ms")
 
@@ -41,7 +42,7 @@ def _image(folder: Path, row: Mapping[str, Any]) -> Path:
     from llada_exp.bench.plot import throughput_latency
 
     near = [r for path in folder.parent.glob("*/row.jsonl") for r in jsonl.read(path)]
-    others = [r for r in near if r["sweep"] == row["sweep"] and r["point"] != row["point"]]
+    others = [r for r in near if r["sweep"] == row["sweep"] and r["point"] != row["point"] and is_sound(r)]
     path = folder / "throughput_latency.png"
     throughput_latency(others, row).savefig(path, dpi=150)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 
@@ -12,10 +11,7 @@ def main() -> None:
     from llada_exp.evals.task import TASK
     from llada_exp.runs.task import run
 
-    try:
-        run_app(partial(run, TASK), "eval", eval_keys(), MOVED)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run_app(partial(run, TASK), "eval", eval_keys(), MOVED)
 
 
 if __name__ == "__main__":

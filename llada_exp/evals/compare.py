@@ -18,6 +18,7 @@ from pathlib import Path
 from llada_exp.evals import answers
 from llada_exp.evals.answers import Answer
 from llada_exp.evals.scores import by_problem, right
+from llada_exp.programs import run_program
 from llada_exp.runs.statistics import paired, paired_means
 
 
@@ -132,4 +133,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -47,10 +47,7 @@ class Target:
 
     def alive(self) -> str | None:
         """Asked often, and quick: None, or the reason to give up."""
-        if self.handle is None or (code := self.handle.process.poll()) is None:
-            return self.gone()
-        end = "\n".join(self.handle.log.read_text(errors="replace").splitlines()[-10:])
-        return f"the server's process ended with exit code {code}; its log ends:\n{end}"
+        return self.gone() if self.handle is None else self.handle.ended()
 
 
 @contextlib.contextmanager

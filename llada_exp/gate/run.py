@@ -18,7 +18,10 @@ of an 8B model. This file is Hydra's side of it: keys in, rows and lines out.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,10 @@ from llada_exp.gate.outcome import Outcome, read_outcomes
 from llada_exp.gate.settings import KEYS, check, judged_settings
 from llada_exp.gate.verdict import Limits, unjudged, verdicts
 from llada_exp.offline import Engine
+from llada_exp.signals import EndedBySignal
 from llada_exp.types import PRESET_FIELDS
+
+OUTCOMES = "outcomes.jsonl"
 
 
 def gate(cfg: Any) -> int:
@@ -47,24 +53,42 @@ def gate(cfg: Any) -> int:
     model = load_model(**tree["model"], device=tree["device"], dtype=tree["dtype"])
     engine = Engine(model, batch_size=tree["batch_size"])
     folder = Path(HydraConfig.get().runtime.output_dir)
-    exactnesses: list[Exactness] = []
-    outcomes: list[Outcome] = []
-    if tree["exact"]:
-        exactnesses = measure_exactness(engine, tree["kinds"], settings, tree["exact"])
-        _print_exactness(exactnesses, folder)
-    if tree["num_problems"]:
-        print(report.HEADER, flush=True)
-        outcomes = measure_quality(
-            engine,
-            tree["kinds"],
-            settings,
-            tree["num_problems"],
-            lambda outcome: _print_outcome(outcome, limits, folder),
-            earlier,
-        )
+    with _go_on_hint(folder):
+        exactnesses: list[Exactness] = []
+        outcomes: list[Outcome] = []
+        if tree["exact"]:
+            exactnesses = measure_exactness(engine, tree["kinds"], settings, tree["exact"])
+            _print_exactness(exactnesses, folder)
+        if tree["num_problems"]:
+            print(report.HEADER, flush=True)
+            outcomes = measure_quality(
+                engine,
+                tree["kinds"],
+                settings,
+                tree["num_problems"],
+                lambda outcome: _print_outcome(outcome, limits, folder),
+                earlier,
+            )
     print(f"rows: {folder}")
     judged = verdicts(outcomes, exactnesses, limits)
     return report.conclude(judged, tree["undecided"], tree["fail"], unjudged(outcomes, exactnesses))
+
+
+@contextmanager
+def _go_on_hint(folder: Path) -> Iterator[None]:
+    """Where a signal ends the block."""
+    try:
+        yield
+    except EndedBySignal as end:
+        outcomes = folder / OUTCOMES
+        words = [word for word in sys.argv[1:] if not word.startswith("resume=")]
+        if outcomes.is_file():
+            end.results = f"what was measured so far is in {outcomes}"
+            words.append(f"resume={outcomes}")
+        else:
+            end.results = "nothing was measured to its end yet"
+        end.again = shlex.join(["python", "-m", "llada_exp.gate", *words])
+        raise
 
 
 def _print_exactness(exactnesses: list[Exactness], folder: Path) -> None:
@@ -74,7 +98,7 @@ def _print_exactness(exactnesses: list[Exactness], folder: Path) -> None:
 
 def _print_outcome(outcome: Outcome, limits: Limits, folder: Path) -> None:
     print(report.row(outcome, limits), flush=True)
-    with (folder / "outcomes.jsonl").open("a") as file:
+    with (folder / OUTCOMES).open("a") as file:
         file.write(json.dumps(asdict(outcome)) + "\n")
 
 
@@ -96,4 +120,4 @@ def main() -> None:
         for group in (decoding_keys.DECODING, decoding_keys.PRESET)
         for name in PRESET_FIELDS
     )
-    run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER)
+    run_app(gate, "gate", (*KEYS, *keys), decoding_keys.MOVED_OF_SERVER, names=("resume",))

@@ -19,6 +19,7 @@ from pathlib import Path
 from llada_exp.gate.outcome import Outcome, read_outcomes
 from llada_exp.gate.report import figures, word
 from llada_exp.gate.verdict import PASS, Limits
+from llada_exp.programs import run_program
 
 HEADER = (
     "| kind | setting | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p | same text | "
@@ -75,4 +76,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

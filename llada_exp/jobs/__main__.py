@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from llada_exp.clients.http import KEY_VARIABLE, RequestFailed
 from llada_exp.jobs import operate, router, slurm
 from llada_exp.jobs.endpoint import FOLDER_VARIABLE, find, folder, load_all
+from llada_exp.programs import run_program
+from llada_exp.signals import EndedBySignal
 from llada_exp.tables import Table, TableColumn
 
 FAILED, USAGE_ERROR = 1, 2
@@ -62,9 +64,18 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _wait(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + arguments.timeout
+    try:
+        _print_urls(arguments, until)
+    except EndedBySignal as end:
+        end.results = "the job goes on"
+        end.again = f"python -m llada_exp.jobs wait {arguments.job}"
+        raise
+    return 0
+
+
+def _print_urls(arguments: argparse.Namespace, until: float) -> None:
     for job_id in operate.tasks(arguments.job, arguments.folder):
         print(operate.wait_ready(job_id, arguments.folder, until - time.monotonic()).info["url"], flush=True)
-    return 0
 
 
 def _tail(arguments: argparse.Namespace) -> int:
@@ -87,13 +98,19 @@ def _stop(arguments: argparse.Namespace) -> int:
             return error
 
     code = 0
-    with ThreadPoolExecutor(MAX_AT_ONCE) as threads:  # each drains for half a minute
+    threads = ThreadPoolExecutor(MAX_AT_ONCE)  # each drains for half a minute
+    try:
         for job_id, state in zip(job_ids, threads.map(stop, job_ids), strict=True):
             if isinstance(state, operate.NoSuchJob):
                 print(f"error: {state}", file=sys.stderr, flush=True)
                 code = FAILED
             else:
                 print(f"{job_id} {state}", flush=True)
+    except EndedBySignal as end:
+        end.results = "the jobs that were asked to stop go on to do so"
+        end.again = f"python -m llada_exp.jobs stop {' '.join(arguments.jobs)}"
+        print(end.line(), file=sys.stderr, flush=True)
+        os._exit(128 + end.signal)  # the threads would be waited for
     return code
 
 
@@ -195,4 +212,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -26,6 +26,7 @@ from typing import Any
 
 from llada_exp.clients.http import health
 from llada_exp.settings import override_value
+from llada_exp.signals import deferred, terminable, with_starter
 
 POLL_S = 0.05
 SERVE = (sys.executable, "-m", "llada_exp.serve")
@@ -45,6 +46,13 @@ class ServerHandle:
     log: Path
     process: subprocess.Popen[bytes]
 
+    def ended(self) -> str | None:
+        """That its process runs no more, how it ended and what it said last; None while it runs."""
+        if (code := self.process.poll()) is None:
+            return None
+        how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return f"the server's process ended {how}; its log ends:\n{log_end(self.log, 10)}"
+
 
 @contextmanager
 def running_server(
@@ -57,35 +65,46 @@ def running_server(
     stop_timeout_s: float = 60.0,
 ) -> Iterator[ServerHandle]:
     """A server with these Hydra overrides on a free port, ready when the block is entered, stopped when
-    it is left.
+    it is left: by a signal too. Where this process is killed (-9) the server sees it, and ends by itself.
 
     folder: where log, run folder and server-info file go; by default a temporary one.
     Raises ServerFailed, with the end of the log, if it ends or is not ready in time.
     """
-    with contextlib.ExitStack() as stack:
+    with terminable(but=(signal.SIGINT,)), contextlib.ExitStack() as stack:  # SIGINT raises already
         place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="llada-server-")))
         place.mkdir(parents=True, exist_ok=True)
         info = place / "server.json"
         info.unlink(missing_ok=True)
         run_dir = override_value(str(place / "run"))
         words = ["port=0", f"server_info={override_value(str(info))}", f"hydra.run.dir={run_dir}"]
-        process = _start([*command, *words, *overrides], place / "server.log", env)
-        try:
-            yield _wait_ready(process, info, place / "server.log", start_timeout_s)
-        finally:
-            stop(process, stop_timeout_s)
+        with deferred():  # or a signal between the two would leave it running
+            process = _start([*command, *words, *overrides], place / "server.log", env)
+            stack.callback(stop, process, stop_timeout_s)
+        yield _wait_ready(process, info, place / "server.log", start_timeout_s)
 
 
 def stop(process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> int:
-    """Ask a server to drain and end, insist after the time-out; its exit code."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    return process.wait()
+    """Ask a server to drain and end, insist after the time-out; its exit code. A signal to this process
+    meanwhile makes it quick: it drains no longer, and the next one kills it."""
+    signals = 0
+
+    def insist() -> None:
+        nonlocal signals
+        signals += 1
+        process.terminate() if signals == 1 else kill()
+
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    with deferred(insist):
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                kill()
+        return process.wait()
 
 
 def _start(command: list[str], log: Path, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
@@ -96,7 +115,7 @@ def _start(command: list[str], log: Path, env: Mapping[str, str] | None) -> subp
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **with_starter(), **(env or {})},
             start_new_session=True,
         )
 

@@ -19,6 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from llada_exp.jobs import operate, slurm
 from llada_exp.jobs.local import log_end
+from llada_exp.signals import EndedBySignal
 
 
 class SbatchRefused(ValueError):
@@ -125,7 +126,7 @@ def launch(
             (lambda end: listener.ended(index_of[end.id], end)) if listener else (lambda end: None),
             plan,
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, EndedBySignal):
         print(f"the jobs go on; to end them: scancel {jobs[0].job_id.partition('_')[0]}", flush=True)
         raise
     return [_outcome(job) for job in jobs]

@@ -53,17 +53,21 @@ def batch_stats(url: str) -> dict[str, Any]:
 
 
 def server_measures(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Differences of the workers' counters over the load."""
+    """Differences of the workers' counters over the load. Of a worker that was started anew meanwhile they
+    begin at 0 again: then no sum is known."""
+    pids, now = ({w["pid"] for w in stats.get("workers", ())} for stats in (before, after))
+    lost = len(pids - now) if now else None
 
     def grown(name: str) -> int | None:
         sums = [
             sum(w["engine"].get(name, 0) for w in stats.get("workers", ()) if w.get("engine"))
             for stats in (before, after)
         ]
-        return sums[1] - sums[0] if after.get("workers") else None
+        return sums[1] - sums[0] if lost == 0 else None
 
     steps, passes, positions, masked = map(grown, ("num_steps", "num_nfe", "num_positions", "num_logit_rows"))
     return {
+        "workers_lost": lost,
         "num_steps": steps,
         "mean_batch_size": passes / steps if steps and passes is not None else None,
         "useful_position_ratio": masked / positions if positions and masked is not None else None,

@@ -30,12 +30,13 @@ NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
 
 @dataclass(frozen=True)
 class Endpoint:
-    """local: a server of our own on this host, whose processes can be looked at."""
+    """local: a server of our own on this host, whose processes can be looked at; key: for asking it."""
 
     url: str
     local: bool
     model: str | None
     handle: ServerHandle | None = None
+    key: str | None = None
 
 
 class _Shared:
@@ -80,7 +81,8 @@ def endpoint(url: str | None, tree: ServerTree, folder: Path) -> Iterator[Endpoi
     """What a run asks: `url`, or without one a server started with `tree`. A failure in the block stops a
     shared server too, so that the next run starts from a clean one."""
     if url is not None:
-        yield Endpoint(url, False, served_model(url, environment_key()))
+        key = environment_key()
+        yield Endpoint(url, False, served_model(url, key), key=key)
         return
     shared = _shared.get()
     if shared is None:
@@ -101,7 +103,7 @@ def _started(tree: ServerTree, folder: Path) -> contextlib.AbstractContextManage
 
 
 def _of(handle: ServerHandle) -> Endpoint:
-    return Endpoint(handle.url, True, handle.info.get("model"), handle)
+    return Endpoint(handle.url, True, handle.info.get("model"), handle, environment_key())
 
 
 def served_model(url: str, key: str | None) -> str | None:

@@ -26,10 +26,10 @@ from llada_exp.runs import files, queued, status, tracking
 from llada_exp.runs.claim import FolderRefused, check_sweeps_folder, is_default_name, names
 from llada_exp.runs.lock import FolderTaken, taking
 from llada_exp.runs.points import Point, roots
-from llada_exp.runs.process import terminable
 from llada_exp.runs.queued import PointJobs
 from llada_exp.runs.servers import sharing
-from llada_exp.runs.task import ROW, Task, claim, prepare
+from llada_exp.runs.task import ROW, Task, claim, go_on_hint, prepare
+from llada_exp.signals import terminable
 
 SUMMARY = "summary"
 """summary.jsonl, summary.parquet and summary.txt of a sweep."""
@@ -59,6 +59,7 @@ class Sweep:
         tracking.check(points[0].settings.tracking)
         with ExitStack() as stack:
             points, live = self._enter(stack, points, overrides)
+            stack.enter_context(go_on_hint(self.task, points[0].settings.name, roots(points)[0]))
             num_failed = self._run(points, live)
         if num_failed:
             raise SystemExit(1)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +24,9 @@ from llada_exp.runs import status, tracking
 from llada_exp.runs.claim import Claim, FolderRefused, check_runs_folder, is_default_name, names
 from llada_exp.runs.files import Column, write_whole
 from llada_exp.runs.lock import taking
-from llada_exp.runs.process import terminable
 from llada_exp.runs.servers import check_experiment, check_remote, tree_key
 from llada_exp.runs.settings import Tracking
+from llada_exp.signals import EndedBySignal, terminable
 from llada_exp.tables import Table
 
 ROW = "row"
@@ -73,7 +74,8 @@ class Variant:
 
 def folder_name(number: int, overrides: Sequence[str]) -> str:
     """Of a sweep's point: its number, and what was swept."""
-    words = [re.sub(r"[^\w.=+-]", "-", word.removeprefix("decoding.")) for word in overrides if word]
+    plain = [re.sub(r"=(['\"])(.*)\1$", r"=\2", word.removeprefix("decoding.")) for word in overrides if word]
+    words = [re.sub(r"[^\w.=+-]", "-", word) for word in plain]
     return f"{number:03d}_{','.join(words)}"[:MAX_NAME].rstrip("_")
 
 
@@ -241,13 +243,28 @@ def _single(
 ) -> int:
     if _finished(task, settings, folder):
         return 0
-    measured = _recorded(task, settings, folder, tree, overrides, prepared)
+    with go_on_hint(task, settings.name, folder):
+        measured = _recorded(task, settings, folder, tree, overrides, prepared)
     if measured is None:
         return 1
     table, notes = task.summary(folder, measured.rows)
     table.show(folder / f"{ROW}.txt")
     print("\n".join([*notes, *measured.notes, f"rows: {folder / ROW}.parquet"]), flush=True)
     return 0
+
+
+@contextmanager
+def go_on_hint(task: Task, name: str, folder: Path) -> Iterator[None]:
+    """Where a signal ends the block, the user learns where its results are and which command goes on."""
+    try:
+        yield
+    except EndedBySignal as end:
+        end.results = f"what was done so far is in {folder}"
+        words = [word for word in sys.argv[1:] if word.lstrip("+").partition("=")[0] != "resume"]
+        if not any(word.lstrip("+").startswith(f"{task.name_key}=") for word in words):
+            words.append(f"{task.name_key}={name}")
+        end.again = shlex.join(["python", "-m", f"llada_exp.{task.program}", *words, "resume=true"])
+        raise
 
 
 def _finished(task: Task, settings: RunSettings, folder: Path) -> bool:

@@ -42,6 +42,7 @@ from llada_exp.server.routes.endpoints import install
 from llada_exp.server.state.status import ServerStatus
 from llada_exp.server.state.waiting import WaitingRequests
 from llada_exp.settings import ServeSettings
+from llada_exp.signals import Starter
 
 TICK_S = 0.1
 STOP_WORKER_S = 5.0
@@ -61,6 +62,7 @@ class Supervisor:
     def __init__(self, settings: ServeSettings, build: Build) -> None:
         self.settings = settings
         self._signals = StopSignals()
+        self._starter = Starter()
         self._key_check = KeyCheck(settings.api_key_file)
         os.environ.pop(KEY_VARIABLE, None)  # no process that is started from here on has it
         self._server = LladaServer(settings, build)
@@ -90,6 +92,8 @@ class Supervisor:
         # Threads that spin at a barrier make small steps many times slower where cores are shared.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with signals_held():
+            resource_tracker.ensure_running()
+        with signals_held():  # again: the tracker's start has let some of them through
             processes = server.launch_workers()
         self._workers = WorkerWatch(
             processes, server.launch_worker, shared, self.settings.server.hang_seconds
@@ -112,6 +116,9 @@ class Supervisor:
         host, port = sock.getsockname()[:2]
         while not self._signals.count:
             time.sleep(TICK_S)
+            if self._starter.is_gone():
+                say("stopping: the process that started this server is gone\n", sys.stderr)
+                return
             if not http.is_alive():
                 raise StartError("the HTTP server ended unexpectedly")
             self._workers.check(self._status.was_ready)

@@ -15,6 +15,7 @@ from typing import Any
 from llada_exp.checkpoints import LoadedModel, load_model
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.offline import Engine
+from llada_exp.programs import run_program
 from llada_exp.scoring import EXACT, Scorer
 from llada_exp.tiny import tasks
 
@@ -62,4 +63,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -157,16 +157,19 @@ def test_points_of_one_server_share_its_start_and_it_is_stopped(tmp_path):
         assert row["memory_kind"] == "resident"
 
 
-def test_sigterm_stops_the_server_keeps_what_was_measured_and_says_so(tmp_path):
+def test_a_terminal_that_closes_stops_the_server_and_the_line_says_how_to_go_on(tmp_path):
     command = [*BENCH, "num_requests=1000000", "tracking=disabled", "name=one"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE)
     folder = tmp_path / "outputs" / "bench" / "one"
     until = time.monotonic() + 120
     while not (folder / "requests.jsonl").is_file() and time.monotonic() < until:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(90) == 143
-    process.stderr.close()
+    process.send_signal(signal.SIGHUP)
+    line = process.communicate(timeout=90)[1].decode()
+    assert process.returncode == 128 + signal.SIGHUP
+    assert "Traceback" not in line
+    assert f"interrupted by SIGHUP; what was done so far is in {folder}; to go on: python -m" in line
+    assert line.endswith("name=one resume=true\n")
     assert json.loads((folder / "status.json").read_text())["status"] == "interrupted"
     assert not alive(json.loads((folder / "server" / "server.json").read_text())["pid"])
     assert lines(folder / "requests.jsonl")

@@ -10,14 +10,19 @@ from benchmarks import client, soak
 
 
 def test_a_short_soak_of_the_tiny_model_loses_nothing(capsys):
-    code = soak.main(["--requests", "400", "--concurrency", "32", "--kill-every", "4", "--distinct", "10"])
+    words = ["--requests", "400", "--concurrency", "32", "--kill-every", "200", "--distinct", "10"]
+    code = soak.main([*words, "--no-memory"])
     told = capsys.readouterr().out
     assert code == 0, told
     assert "lost 0, hung 0" in told
+    assert "2 workers killed" in told, "however fast the server is"
+
+
+OPTIONS = {"requests": 10, "batch_size": 2, "kill_every": 0, "leaving": 0, "malformed": 0, "no_memory": True}
 
 
 def options(**changes):
-    return argparse.Namespace(**{"requests": 10, "batch_size": 2} | changes)
+    return argparse.Namespace(**{**OPTIONS, **changes})
 
 
 @pytest.mark.parametrize("outcome", ["lost", "hung", "wrong"])
@@ -33,10 +38,44 @@ def test_more_503_than_kills_explain_a_missing_outcome_and_growth_are_failures()
     own.outcomes["killed"] = 3
     own.memory["server", 1] = [100.0] * 100 + [106.0] * 100
     own.memory["worker", 2] = [100.0] * 100 + [104.0] * 100
-    wrong = soak.judge(own, options())
-    assert len(wrong) == 3
+    wrong = soak.judge(own, options(no_memory=False, leaving=1))
+    assert len(wrong) == 4
+    assert "no request hung up" in wrong
     assert "3 outcomes for 10 requests" in wrong
     assert any("memory of server 1 grew by 6.0%" in w for w in wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing", "words"),
+    [
+        ({"kill_every": 20}, "", "no worker was killed: 10 requests are fewer than --kill-every"),
+        ({"kill_every": 5}, "kill", "1 of 2 kills were made"),
+        ({"kill_every": 5}, "killed", "no request met a killed worker"),
+        ({"leaving": 0.2}, "left", "no request hung up"),
+        ({"malformed": 0.1}, "refused", "no request was malformed"),
+        ({}, "ok", "no request was answered"),
+        ({"no_memory": False}, "", "memory of no server could be judged"),
+        ({"no_memory": False}, "", "memory of no worker could be judged"),
+    ],
+)
+def test_what_was_asked_for_and_not_judged_is_a_failure(changes, missing, words):
+    """Prevents "passed" after 24 s in which no worker was killed and no process lived long enough to judge."""
+    asked = options(**changes)
+    planned = asked.requests // asked.kill_every if asked.kill_every else 0
+    own = soak.Soak(planned_kills=planned, kills=max(0, planned - (missing == "kill")))
+    own.outcomes.update({"ok": 7, "left": 1, "refused": 1, "killed": 1})
+    own.outcomes["hole" if missing else "ok"] += own.outcomes.pop(missing, 0)
+    own.kills = own.kills or 1
+    own.memory["server", 1] = own.memory["worker", 2] = [100.0] * 30
+    own.memory["other", 3] = [100.0] * 100
+    assert any(words in line for line in soak.judge(own, asked))
+
+
+def test_one_worker_that_lived_long_enough_and_all_that_was_asked_for_is_a_pass():
+    own = soak.Soak(planned_kills=2, kills=2)
+    own.outcomes.update({"ok": 7, "left": 1, "refused": 1, "killed": 1})
+    own.memory.update({("server", 1): [100.0] * 80, ("worker", 2): [9.0] * 5, ("worker", 3): [9.0] * 40})
+    assert soak.judge(own, options(kill_every=5, leaving=0.1, malformed=0.1, no_memory=False)) == []
 
 
 def served(answer):

@@ -17,19 +17,21 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from llada_exp.server.processes.fair_queue import QueueManager
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from llada_exp.signals import ENDING
 
 
 class StopSignals:
-    """Counts SIGTERM and SIGINT while entered, whatever a launcher had installed before."""
+    """Counts the signals that mean "end" while entered, whatever a launcher had installed before. What was
+    to be ignored when this process was started stays so (nohup), but for SIGTERM and SIGINT."""
 
     def __init__(self) -> None:
         self.count = 0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
-        self._before = {s: signal.signal(s, self._note) for s in STOP_SIGNALS}
+        always = (signal.SIGTERM, signal.SIGINT)
+        stops = [s for s in ENDING if s in always or signal.getsignal(s) != signal.SIG_IGN]
+        self._before = {s: signal.signal(s, self._note) for s in stops}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -37,14 +39,15 @@ class StopSignals:
             signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: Any) -> None:
-        self.count += 1
+        if not self.count or signum in (signal.SIGTERM, signal.SIGINT):  # a hangup comes twice by itself
+            self.count += 1
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Processes started inside never get SIGTERM or SIGINT: a signal to the group is ours to handle.
+    """Processes started inside never get a signal to end: one to the group is ours to handle.
     Those that come meanwhile reach us afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
@@ -53,7 +56,7 @@ def signals_held() -> Iterator[None]:
 
 def ignore_stop_signals() -> None:
     """In a worker: they are the main process's business, which drains, then ends us."""
-    for signum in STOP_SIGNALS:
+    for signum in ENDING:
         signal.signal(signum, signal.SIG_IGN)
 
 
@@ -61,8 +64,9 @@ def start_manager() -> QueueManager:
     """A manager that no signal to the group reaches and that ends with this process. Not forked: it would
     keep the environment that this process was started with, and the key that may be in it."""
     manager = QueueManager(ctx=get_context("spawn"))
-    resource_tracker.ensure_running()  # its start unblocks the signals held below
     with signals_held():
+        resource_tracker.ensure_running()
+    with signals_held():  # again: the tracker's start has let some of them through
         manager.start(initializer=exit_with, initargs=(os.getpid(),))
     return manager
 

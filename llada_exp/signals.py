@@ -1,0 +1,146 @@
+"""How a process of ours ends: by a signal as by an exception, so that what it started is stopped.
+
+Every signal that means "end" goes this one way: Ctrl-C, SIGTERM, a terminal that closes (SIGHUP), Ctrl-\\,
+and those that clusters warn with (SIGXCPU, SIGUSR1, SIGUSR2). SIGKILL cannot be caught: a child watches its
+starter instead (`Starter`).
+
+Standard library only. Knows signals and process ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+ENDING = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT,
+    signal.SIGXCPU, signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
+STARTER_VARIABLE = "LLADA_STARTER_PID"
+IMPATIENT = 3
+"""So many Ctrl-C end the process whatever it is about; what it started sees that it is gone."""
+
+
+class EndedBySignal(SystemExit):
+    """code: 128 + the signal's number, as shells have it. results: what is not lost, and where; again: the
+    command that goes on; both for people, "" where nobody said."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
+        self.results = self.again = ""
+
+    def __str__(self) -> str:
+        return self.signal.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EndedBySignal, (int(self.signal),)
+
+    def line(self) -> str:
+        """For people."""
+        parts = [f"interrupted by {self}", self.results, f"to go on: {self.again}" if self.again else ""]
+        return "; ".join(filter(None, parts))
+
+
+class _Ending:
+    """The first signal raises; the next find the process on its way out."""
+
+    def __init__(self) -> None:
+        self.has_raised = False
+        self.num_interrupts = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.num_interrupts += number == signal.SIGINT
+        if self.num_interrupts >= IMPATIENT:
+            os._exit(128 + number)
+        if not self.has_raised:
+            self.has_raised = True
+            raise EndedBySignal(number)
+
+
+@contextlib.contextmanager
+def terminable(but: Collection[signal.Signals] = ()) -> Iterator[None]:
+    """A signal ends the block as EndedBySignal does, so that everything is put away; a further one does not
+    disturb that.
+
+    To be entered inside a task too: launchers install handlers of their own before it, and swallow SIGTERM.
+    What is ignored stays so (nohup), and what somebody else handles, but for SIGTERM and SIGINT. but: signals
+    that are left alone. Of no effect outside of the main thread.
+    """
+    with _handled(_Ending(), [number for number in ENDING if number not in but and _is_free(number)]):
+        yield
+
+
+def _is_free(number: int) -> bool:
+    now = signal.getsignal(number)
+    if isinstance(now, _Ending) or now in (None, signal.SIG_IGN):
+        return False
+    return number in (signal.SIGTERM, signal.SIGINT) or now == signal.SIG_DFL
+
+
+@contextlib.contextmanager
+def deferred(then: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """A signal that would end the block comes at its end instead; then: called as each comes. Of no effect
+    outside of the main thread."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        then()
+
+    try:
+        with _handled(note, [n for n in ENDING if signal.getsignal(n) not in (None, signal.SIG_IGN)]):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, FrameType | None], object], numbers: Collection[int]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+class Starter:
+    """The process that started this one and means it to end with it, where there is one."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        word = environ.get(STARTER_VARIABLE, "")
+        self._pid = int(word) if word.isdigit() else None
+        self._file: int | None = None
+        if self._pid is not None:
+            with contextlib.suppress(OSError, AttributeError):  # AttributeError: not Linux
+                self._file = os.pidfd_open(self._pid)
+
+    def is_gone(self) -> bool:
+        """However it ended. Quick; always False where there is none."""
+        if self._pid is None:
+            return False
+        if self._file is not None:
+            return bool(select.select([self._file], [], [], 0)[0])
+        try:
+            os.kill(self._pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+
+def with_starter() -> dict[str, str]:
+    """The variable that makes a child of ours watch this process."""
+    return {STARTER_VARIABLE: str(os.getpid())}

@@ -1,0 +1,159 @@
+"""Every signal that means "end" ends a process in order, and what it started with it."""
+
+import asyncio
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from llada_exp.signals import ENDING, EndedBySignal, Starter, deferred, terminable, with_starter
+from tests.server.conftest import ROOT
+
+
+def python(code, *words, **options):
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    command = [sys.executable, "-c", textwrap.dedent(code), *words]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_a_signal_is_an_exception_with_the_shells_exit_code_and_handlers_are_put_back(number):
+    before = signal.getsignal(number)
+    with pytest.raises(EndedBySignal) as end, terminable():
+        signal.raise_signal(number)
+    assert end.value.code == 128 + number
+    assert str(pickle.loads(pickle.dumps(end.value))) == signal.Signals(number).name
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_signal_does_not_disturb_what_is_put_away():
+    steps = []
+
+    def run():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            with terminable():  # a task of the same program
+                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            steps.append("put away")
+
+    with pytest.raises(EndedBySignal), terminable():
+        run()
+    assert steps == ["put away"]
+
+
+def test_a_signal_ends_an_event_loop():
+    async def work():
+        asyncio.get_running_loop().call_later(0.05, signal.raise_signal, signal.SIGHUP)
+        await asyncio.sleep(30)
+
+    with pytest.raises(EndedBySignal), terminable():
+        asyncio.run(work())
+
+
+def test_what_is_ignored_stays_ignored_as_nohup_wants_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable(), deferred():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_handler_of_a_launcher_keeps_its_signal_but_for_sigterm():
+    calls = []
+    old = {n: signal.signal(n, lambda n, f: calls.append(n)) for n in (signal.SIGUSR2, signal.SIGTERM)}
+    try:
+        with terminable():
+            signal.raise_signal(signal.SIGUSR2)
+            with pytest.raises(EndedBySignal):
+                signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    assert calls == [signal.SIGUSR2]
+
+
+def test_a_deferred_signal_comes_at_the_end_of_the_block():
+    steps = []
+
+    def run():
+        with deferred(lambda: steps.append("told")):
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("end")
+        steps.append("never")
+
+    with pytest.raises(EndedBySignal), terminable():
+        run()
+    assert steps == ["told", "end"]
+
+
+def test_elsewhere_than_in_the_main_thread_nothing_is_touched():
+    before = [signal.getsignal(number) for number in ENDING]
+    seen = []
+
+    def work():
+        with terminable(), deferred():
+            seen.extend(signal.getsignal(number) for number in ENDING)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == before
+
+
+def test_a_starter_that_is_there_is_killed_or_was_never_named():
+    assert not Starter({}).is_gone()
+    assert not Starter(with_starter()).is_gone()
+    child = subprocess.Popen(["sleep", "60"])
+    starter = Starter({"LLADA_STARTER_PID": str(child.pid)})
+    assert not starter.is_gone()
+    child.kill()
+    until = time.monotonic() + 10
+    while not starter.is_gone() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert starter.is_gone(), "before anybody has waited for it, too"
+    child.wait()
+    assert Starter({"LLADA_STARTER_PID": str(child.pid)}).is_gone()
+
+
+RUN = """
+    import sys, time
+    from llada_exp.jobs import running_server
+    command = [sys.executable, "-m", "tests.server.fake_serve"]
+    with running_server(["batch_size=2"], command=command, folder=sys.argv[1]) as server:
+        print(server.pid, flush=True)
+        time.sleep(600)
+"""
+
+
+def is_running(pid):
+    try:
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGHUP], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]])
+def test_a_server_ends_with_the_process_that_started_it(signals, tmp_path):
+    """Prevents servers that a closed terminal, an impatient hand or an OOM killer leave for ever."""
+    process = python(RUN, str(tmp_path), stderr=subprocess.DEVNULL)
+    pid = int(process.stdout.readline())
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.05)
+    process.wait(60)
+    until = time.monotonic() + 30
+    while is_running(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not is_running(pid)
+    workers = [line for line in (tmp_path / "server.log").read_text().splitlines() if "Traceback" in line]
+    assert not workers
+    process.stdout.close()
