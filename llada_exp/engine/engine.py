@@ -241,10 +241,10 @@ class EngineCore:
             request.commit(commit)
             done = finished(request, self.model.special.ends)
             length = done[0] if done else visible_length(request, self.model.special.ends)[0]
-            token_ids = request.release(length)
+            token_ids, logprobs = request.release(length)
             output = self._finish(request, *done) if done else None
             if token_ids or output:
-                progress.append(Progress(request.request_id, token_ids, output))
+                progress.append(Progress(request.request_id, token_ids, output, logprobs))
         return progress
 
     def _finish(self, request: Request, length: int, reason: FinishReason) -> RequestOutput:
