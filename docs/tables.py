@@ -6,6 +6,7 @@ that no document differs from what this makes.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,12 +17,14 @@ from llada_exp.evals.harnesses import harnesses
 from llada_exp.fields import Declaration
 from llada_exp.help import spelled
 from llada_exp.runs.files import Column
+from llada_exp.server.routes.fields import NEUTRAL
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 
 DOCS = Path(__file__).parent
 OPENAI = "OpenAI's fields"
 ALIASES = ("`use_cache`, `use_dual_cache`, `generation_algorithm`", "", "",
            "the predecessor's names, see [Old and new](serving.md#old-and-new)")  # fmt: skip
+NEUTRAL_HEADS = ("fields", "what is missing here")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -72,6 +75,19 @@ def fields_beside_openais() -> str:
     return table(FIELD_HEADS, [*fields(n for n in REQUEST_FIELDS if n not in names), ALIASES])
 
 
+def neutral_fields() -> str:
+    """Of the body of a request, those of one reason in a line, with the values that pass."""
+    lines: dict[str, list[str]] = {}
+    for name, neutral in NEUTRAL.items():
+        if neutral.values is None:
+            lines.setdefault("nothing: it never changes an answer", []).append(f"`{name}`")
+            continue
+        values = " or ".join(f"`{json.dumps(value)}`" for value in neutral.values or [None])
+        passes = {(): "", None: "; others with a warning"}.get(neutral.warned, "; 1 with a warning")
+        lines.setdefault(neutral.why, []).append(f"`{name}` ({values}{passes})")
+    return table(NEUTRAL_HEADS, ((", ".join(names), why) for why, names in lines.items()))
+
+
 def harness_keys() -> str:
     rows = [
         (f"`{name}.{key.name}`", f"`{spelled(key.default)}`{f': {key.unset}' if key.unset else ''}", key.help)
@@ -84,6 +100,7 @@ def harness_keys() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "every decoding field": every_field,
     "decoding fields": fields_beside_openais,
+    "fields that pass at a value that asks for nothing": neutral_fields,
     "columns of a measured point": lambda: columns(bench.ROW),
     "columns of a request": lambda: columns(bench.REQUEST),
     "columns of a committed token": lambda: columns(bench.COMMIT),

@@ -51,11 +51,19 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     "dual_cache": Algorithm({"cache": "dual"}, "keys and values of everything but the block are kept"),
     "dinfer_blockwise": Algorithm({"rule": "threshold"}, "every candidate above a confidence"),
     "dinfer_threshold": Algorithm({"rule": "threshold"}, "every candidate above a confidence"),
-    "dinfer_hierarchical": Algorithm(
+    "dinfer_hierarchy": Algorithm(
         {"rule": "hierarchical"}, "the best candidate of each masked run, if it is sure enough"
     ),
+    "dinfer_hierarchical": Algorithm({"rule": "hierarchical"}, "dinfer_hierarchy by another spelling"),
     "dinfer_credit": Algorithm({"rule": "credit"}, "candidates gain credit over steps"),
 }
+OTHER_NAMES: Mapping[str, str] = {
+    "max_completion_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "gen_length": "max_tokens",
+    "stop_words": "stop",
+}
+"""Of OpenAI's newer API, Hugging Face, LLaDA's and NeMo's code."""
 ALIASES: Mapping[str, Declaration] = {
     "generation_algorithm": Declaration(
         kind="choice",
@@ -67,9 +75,10 @@ ALIASES: Mapping[str, Declaration] = {
         kind="flag", default=None, help="true: cache=prefix, or the one that is named; false: none"
     ),
     "use_dual_cache": Declaration(kind="flag", default=None, help="true: cache=dual"),
-    "max_completion_tokens": replace(
-        DECLARATIONS["max_tokens"], default=None, help="max_tokens by its new name"
-    ),
+    **{
+        name: replace(DECLARATIONS[field], default=None, help=f"{field} by another name")
+        for name, field in OTHER_NAMES.items()
+    },
 }
 """Names that stand for fields, and are understood wherever fields are."""
 
@@ -127,8 +136,9 @@ def _meanings(aliases: Mapping[str, Any], chosen: Mapping[str, Any]) -> list[tup
         meanings += [("generation_algorithm", *pair) for pair in _algorithm(algorithm).items()]
     cache = next((value for _, name, value in meanings if name == "cache"), chosen.get("cache"))
     meanings += [(alias, "cache", value) for alias, value in _cache_of(aliases, cache)]
-    if (length := aliases.get("max_completion_tokens")) is not None:
-        meanings.append(("max_completion_tokens", "max_tokens", length))
+    for alias, name in OTHER_NAMES.items():
+        if aliases.get(alias) not in (None, ()):  # no text is no stop string
+            meanings.append((alias, name, aliases[alias]))
     return meanings
 
 

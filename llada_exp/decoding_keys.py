@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from llada_exp.decoding import ALIASES, check, resolve
+from llada_exp.decoding import ALIASES, OTHER_NAMES, check, resolve
 from llada_exp.fields import DecodingError
 from llada_exp.help import help_line, spelled
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, SCHEDULE, DecodingParams
@@ -36,7 +36,7 @@ def moved(names: Iterable[str]) -> dict[str, str]:
         "generation_algorithm": f"{DECODING}.rule or {DECODING}.cache",
         "use_cache": f"{DECODING}.cache",
         "use_dual_cache": f"{DECODING}.cache",
-        "max_completion_tokens": f"{DECODING}.max_tokens",
+        **{name: f"{DECODING}.{field}" for name, field in OTHER_NAMES.items()},
     }
     for alias in ALIASES:
         keys |= dict.fromkeys((alias, f"request.{alias}", f"{DECODING}.{alias}"), aliases[alias])

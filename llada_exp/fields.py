@@ -7,6 +7,7 @@ the declarations. Knows no field by name.
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class Declaration:
             return None
         result, expected = getattr(self, f"_{self.kind}")(value)
         if expected:
-            raise DecodingError(f"{name} is {_shown(value)}; expected {expected}", name)
+            raise DecodingError(f"{name} is {shown(value)}; expected {expected}", name)
         return result
 
     def read(self, name: str, value: Any) -> Any:
@@ -137,10 +138,17 @@ def _declared(kind: Any, default: Any, help: str, **facts: Any) -> Any:
     return field(default=default, metadata={KEY: declaration})
 
 
-def _shown(value: Any) -> str:
-    """A value for a message; an integer of thousands of digits cannot be printed, and need not be."""
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxlong = _repr.maxother = 200
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = 8
+_repr.maxlevel = 4
+
+
+def shown(value: Any) -> str:
+    """A value for a message: short, however large or deep it is. An integer of thousands of digits cannot be
+    printed, and need not be."""
     try:
-        text = repr(value)
+        text = _repr.repr(value)
     except ValueError:
         return "a huge integer"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -85,9 +85,9 @@ class Tokenizer:
         """The id of exactly this token, or None."""
         return self._backend.token_to_id(token)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids` without special tokens; ids without text are left out."""
-        return self._backend.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], keep_special: bool = False) -> str:
+        """Text of `ids`, of special tokens only where it is asked for; ids without text are left out."""
+        return self._backend.decode(list(ids), skip_special_tokens=not keep_special)
 
     @property
     def chat_template(self) -> str | None:

@@ -1,12 +1,14 @@
 """Ids of an answer to its text as they come: whole characters, cut at the first stop string.
 
-Pieces, joined, are the decoded answer cut at its first stop string, however the ids arrived. Knows a
-tokenizer that decodes, and nothing else; the engine is handed a `StopStrings`.
+Pieces, joined, are the decoded answer cut at its first stop string, however the ids arrived. Special
+tokens are no text unless `keep_special` says so. Knows a tokenizer that decodes, and nothing else; the
+engine is handed a `StopStrings`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from llada_exp.text import Tokenizer
 
@@ -20,14 +22,14 @@ class _Pieces:
     Keeps the ids since the last character boundary, so that the work does not grow with the answer.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, keep_special: bool = False) -> None:
+        self._decode = partial(tokenizer.decode, keep_special=True) if keep_special else tokenizer.decode
         self._window: list[int] = []
         self._num_out = 0  # characters of the window's text that are out already
 
     def push(self, ids: Iterable[int]) -> str:
         self._window.extend(ids)
-        text = self._tokenizer.decode(self._window)
+        text = self._decode(self._window)
         unfinished = text.endswith(_UNFINISHED)
         piece = text[self._num_out : len(text) - unfinished]
         self._num_out += len(piece)
@@ -39,7 +41,7 @@ class _Pieces:
 
     def finish(self) -> str:
         """What was held back: bytes that never became a character."""
-        piece = self._tokenizer.decode(self._window)[self._num_out :]
+        piece = self._decode(self._window)[self._num_out :]
         self._window, self._num_out = [], 0
         return piece
 
@@ -47,12 +49,8 @@ class _Pieces:
         """Drop the front of a long run of broken bytes, where it is decided whatever follows: both
         sides decode apart as they do together, and the kept side is longer than any character."""
         front, back = self._window[: -_MAX_WINDOW // 2], self._window[-_MAX_WINDOW // 2 :]
-        head, tail = self._tokenizer.decode(front), self._tokenizer.decode(back)
-        if (
-            len(tail) > 4
-            and len(head) <= self._num_out
-            and head + tail == self._tokenizer.decode(self._window)
-        ):
+        head, tail = self._decode(front), self._decode(back)
+        if len(tail) > 4 and len(head) <= self._num_out and head + tail == self._decode(self._window):
             self._window, self._num_out = back, self._num_out - len(head)
 
 
@@ -87,9 +85,9 @@ class StopStrings:
     Made for one answer that grows: each call looks only at the ids that are new since the last.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], keep_special: bool = False) -> None:
         self._scan = _StopScan(stops)
-        self._pieces = _Pieces(tokenizer)
+        self._pieces = _Pieces(tokenizer, keep_special)
         self._open = ""
         self._num_read = 0
         self._end: int | None = None
@@ -113,9 +111,9 @@ class TextStream:
     start of a stop string. All pieces, `finish()` included, join to the answer's text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), keep_special: bool = False) -> None:
         self._scan = _StopScan(stops)
-        self._pieces = _Pieces(tokenizer)
+        self._pieces = _Pieces(tokenizer, keep_special)
         self._open = ""
         self.stopped = False
 

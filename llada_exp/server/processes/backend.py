@@ -61,4 +61,5 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
             "device": plan.device_total,
         },
     }
-    return Backend(engine, loaded.tokenizer, settings.server.max_prompt_tokens, about)
+    ends = tuple(loaded.model.special.ends)
+    return Backend(engine, loaded.tokenizer, settings.server.max_prompt_tokens, ends, about)

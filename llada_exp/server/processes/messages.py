@@ -13,12 +13,18 @@ from llada_exp.types import DecodingParams
 
 
 class DecodeJob(TypedDict):
-    """prompt: chat messages, raw text, or token ids, as `kind` says."""
+    """prompt: chat messages, raw text, or token ids, as `kind` says.
+
+    skip_special_tokens: false: those in the answer are text, too; true where absent.
+    add_special_tokens: false: raw text gets no BOS; true where absent.
+    """
 
     kind: Literal["chat", "text", "ids"]
     prompt: Any
     params: DecodingParams
     stream: bool
+    skip_special_tokens: NotRequired[bool]
+    add_special_tokens: NotRequired[bool]
 
 
 class _OfJob(TypedDict):

@@ -45,20 +45,23 @@ class EngineLike(Protocol):
 
 @dataclass
 class Backend:
-    """A loaded model, ready to answer. about: plain facts, for /info and the ready line."""
+    """A loaded model, ready to answer. end_ids: what ends an answer, no part of its text; about: plain
+    facts, for /info and the ready line."""
 
     engine: EngineLike
     tokenizer: Any  # `llada_exp.text.Tokenizer`'s encode_chat, encode_prompt and decode
     max_prompt_tokens: int | None = None
+    end_ids: tuple[int, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class _ServedRequest:
-    """A job in the engine. pieces: text so far, where it is not streamed."""
+    """A job in the engine. pieces: text so far, where it is not streamed; cut_ids: never text."""
 
     stream: bool
     text: TextStream
+    cut_ids: frozenset[int] = frozenset()
     pieces: list[str] = field(default_factory=list)
     num_tokens: int = 0
 
@@ -76,6 +79,7 @@ class Worker:
         self.engine = backend.engine
         self.tokenizer = backend.tokenizer
         self.max_prompt_tokens = backend.max_prompt_tokens
+        self.end_ids = frozenset(backend.end_ids)
         self.worker_id = worker_id
         self.pid = os.getpid()
         self.outbox: list[WorkerMessage] = []
@@ -93,8 +97,8 @@ class Worker:
         try:
             prompt = self._encode(job)
             self._check_length(prompt)
-            stops = job["params"].stop
-            find_stop = StopStrings(self.tokenizer, stops) if stops else None
+            stops, keep = job["params"].stop, not job.get("skip_special_tokens", True)
+            find_stop = StopStrings(self.tokenizer, stops, keep) if stops else None
             self.engine.add_request(prompt, job["params"], request_id=uid, find_stop=find_stop)
         except DecodingError as error:  # what this model rules out
             self._fail(uid, 400, str(error), error.code, error.field)
@@ -105,7 +109,8 @@ class Worker:
             logger.exception("a job could not be added")
             self._fail(uid, 500, "internal error while preparing the request")
         else:
-            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops))
+            ends = self.end_ids if keep and not job["params"].ignore_eos else frozenset()
+            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops, keep), ends)
             self.outbox.append({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
                                 "prompt_tokens": len(prompt)})  # fmt: skip
 
@@ -147,6 +152,8 @@ class Worker:
         if job["kind"] == "chat":
             return self.tokenizer.encode_chat(job["prompt"])
         if job["kind"] == "text":
+            if not job.get("add_special_tokens", True):
+                return self.tokenizer.encode_text(job["prompt"])
             return self.tokenizer.encode_prompt(job["prompt"])
         return list(job["prompt"])
 
@@ -155,7 +162,7 @@ class Worker:
         if job is None:
             return
         job.num_tokens += len(item.token_ids)
-        piece = job.text.push(item.token_ids)
+        piece = job.text.push(i for i in item.token_ids if i not in job.cut_ids)
         if item.output is not None:
             self._finish(item.request_id, job, piece + job.text.finish(), item.output)
         elif not job.stream:

@@ -18,13 +18,20 @@ from llada_exp.server.processes.messages import DecodeJob
 from llada_exp.server.processes.shared_state import STARTING
 from llada_exp.server.routes.answer import RequestAnswer
 from llada_exp.server.routes.auth import KeyCheck
-from llada_exp.server.routes.errors import ApiError, bad_request, install_handlers
+from llada_exp.server.routes.errors import ApiError, install_handlers
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.routes.openapi import describe_api
 from llada_exp.server.routes.replies import Choice, Reply
 from llada_exp.server.routes.request_decoding import MAX_SEED_SENT, algorithms, for_choices, resolve
 from llada_exp.server.routes.request_log import RequestLog
-from llada_exp.server.routes.schema import MAX_CHOICES, ChatRequest, CompletionRequest, Generation, parse
+from llada_exp.server.routes.schema import (
+    MAX_CHOICES,
+    ChatRequest,
+    CompletionRequest,
+    Generation,
+    parse,
+    text_options,
+)
 from llada_exp.server.state.request_facts import RequestFacts
 from llada_exp.server.state.status import ServerStatus, versions
 
@@ -68,20 +75,18 @@ class Endpoints:
         self.status = status
         self.has_key = has_key
         self.limits = status.settings.server
+        self.ignores_unknown = self.limits.extra_fields == "ignore"
         self.names = ModelNames(status.settings.model)
         seed = status.settings.seed
         self._seeds = random.SystemRandom() if seed is None else random.Random(seed)
 
     async def chat(self, http: Request) -> Response:
-        request = parse(ChatRequest, await http.body(), self.limits.extra_fields == "ignore")
-        limit = self.limits.max_messages
-        if len(request.messages) > limit:
-            raise bad_request(f"messages has {len(request.messages)} entries; at most {limit}", "messages")
+        request = parse(ChatRequest, await http.body(), self.ignores_unknown, self.limits.max_messages)
         messages = [message.plain() for message in request.messages]
         return await self._answer(http, request, True, [messages])
 
     async def completions(self, http: Request) -> Response:
-        request = parse(CompletionRequest, await http.body(), self.limits.extra_fields == "ignore")
+        request = parse(CompletionRequest, await http.body(), self.ignores_unknown)
         return await self._answer(http, request, False, request.prompts())
 
     async def models(self) -> Response:
@@ -144,6 +149,8 @@ class Endpoints:
              "stream": bool(request.stream)}
             for i, params in enumerate(for_choices(decoding.params, len(prompts), num, is_fresh))
         ]  # fmt: skip
+        for job in jobs:
+            job.update(text_options(request))
         self._check_queue(len(jobs))
         facts.num_choices, facts.seed = len(jobs), decoding.params.seed
         choices = [Choice(i, job["params"].seed or 0, i // num) for i, job in enumerate(jobs)]
@@ -152,7 +159,7 @@ class Endpoints:
             chat=chat,
             model=request.model or self.names.name,
             decoding=describe(decoding.params),
-            warnings=decoding.warnings,
+            warnings=[*request.warnings, *decoding.warnings],
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
         )

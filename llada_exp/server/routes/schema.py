@@ -1,35 +1,42 @@
 """The bodies of requests: types and ranges, strictly. What they mean is `llada_exp.decoding`'s business.
 
 Decoding fields are those that `llada_exp.types` declares, checked by their declarations. Fields that are
-neither here nor there nor in `fields.INERT` are refused with the nearest known name.
+neither here nor there nor in `fields.NEUTRAL` are refused with the nearest known name.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     create_model,
 )
 
 from llada_exp.decoding import ALIASES
-from llada_exp.fields import Declaration, DecodingError
+from llada_exp.fields import Declaration, DecodingError, shown
 from llada_exp.server.routes.errors import ApiError, bad_request
-from llada_exp.server.routes.fields import check_extras
+from llada_exp.server.routes.fields import IN_STREAM_OPTIONS, check_extras
+from llada_exp.server.routes.prompts import (
+    MAX_MESSAGES,
+    MESSAGES_SCHEMA,
+    PROMPT_SCHEMA,
+    Message,
+    read_messages,
+    read_prompts,
+)
+from llada_exp.server.routes.strict_json import read_object
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 from llada_exp.validation import MAX_TIME_S
 
 MAX_CHOICES = 128
-MAX_PROMPTS = 1024
-OF_CHATS = ("max_completion_tokens",)
-"""Names that completions have not, in OpenAI's API."""
 
 
 class _Strict(BaseModel):
@@ -70,12 +77,9 @@ if TYPE_CHECKING:
 
     class _Decoding(_Strict): ...
 
-    class _OfChats(_Strict): ...
-
 else:
-    OF_BOTH = [n for n in (*REQUEST_FIELDS, *ALIASES) if n not in OF_CHATS]
-    _Decoding = create_model("_Decoding", __base__=_Strict, **{name: _declared(name) for name in OF_BOTH})
-    _OfChats = create_model("_OfChats", __base__=_Strict, **{name: _declared(name) for name in OF_CHATS})
+    _NAMES = (*REQUEST_FIELDS, *ALIASES)
+    _Decoding = create_model("_Decoding", __base__=_Strict, **{name: _declared(name) for name in _NAMES})
 
 
 class StreamOptions(_Strict):
@@ -84,7 +88,10 @@ class StreamOptions(_Strict):
 
 
 class Generation(_Decoding):
-    """What both endpoints share: these, every decoding field and its aliases. null means: not named."""
+    """What both endpoints share: these, every decoding field and its aliases. null means: not named.
+
+    warnings: what was asked in fields that are no decoding, and is not done, in words.
+    """
 
     model: str | None = Field(None, description="a name of /v1/models; none = the one that is served")
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
@@ -94,111 +101,84 @@ class Generation(_Decoding):
         None, description="seconds after which the request is given up with a 408"
     )
 
+    skip_special_tokens: bool | None = Field(
+        None, description="false: special tokens in the answer are text, too; its end is cut off in any case"
+    )
+    add_special_tokens: bool | None = Field(
+        None, description="false: a text prompt gets no BOS in front; a chat's template alone decides"
+    )
+    _warnings: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        return self._warnings
+
     def value_of(self, name: str) -> Any:
         """The value of a declared or undeclared field, None if absent."""
         return getattr(self, name, None)
 
 
-class TextPart(_Strict):
-    type: Literal["text"]
-    text: str
+def _read_messages(value: Any, info: ValidationInfo) -> list[Message]:
+    context = info.context or {}
+    return read_messages(
+        value, context.get("max_messages", MAX_MESSAGES), context.get("ignore_unknown", False)
+    )
 
 
-class Message(_Strict):
-    role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[TextPart]
-
-    def plain(self) -> dict[str, str]:
-        if isinstance(self.content, list):
-            return {"role": self.role, "content": "".join(part.text for part in self.content)}
-        return {"role": self.role, "content": self.content}
-
-
-class ChatRequest(_OfChats, Generation):
-    messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
+class ChatRequest(Generation):
+    messages: Annotated[
+        list[Message], PlainValidator(_read_messages), WithJsonSchema(MESSAGES_SCHEMA)
+    ] = Field(description="a chat, oldest first; content is a text, or a list of text parts")  # fmt: skip
 
 
 class CompletionRequest(Generation):
-    prompt: (
-        str
-        | Annotated[list[int], Field(min_length=1)]
-        | Annotated[list[str], Field(min_length=1, max_length=MAX_PROMPTS)]
-        | Annotated[
-            list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1, max_length=MAX_PROMPTS)
-        ]
-    )
+    prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
 
     def prompts(self) -> list[str | list[int]]:
         """One entry per prompt: text, or token ids."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return list(self.prompt)
+        return self.prompt
 
+
+ELSEWHERE = {"messages": "/v1/chat/completions", "prompt": "/v1/completions"}
 
 Body = TypeVar("Body", bound=Generation)
 
 
-def parse(kind: type[Body], body: bytes, ignore_unknown: bool = False) -> Body:
+def parse(
+    kind: type[Body], body: bytes, ignore_unknown: bool = False, max_messages: int = MAX_MESSAGES
+) -> Body:
     """The checked request in `body`. Raises a 400 ApiError that names the field at fault."""
+    tree = read_object(body)
+    extras = {name: value for name, value in tree.items() if name not in kind.model_fields}
+    warnings = check_extras(extras, kind.model_fields, ignore_unknown, elsewhere=ELSEWHERE)
+    context = {"ignore_unknown": ignore_unknown, "max_messages": max_messages}
     try:
-        tree = json.loads(body, parse_constant=_no_constant)
-        body.decode("utf-8")
-    except (ValueError, RecursionError) as error:
-        raise bad_request(f"the body is not JSON: {error}", code="invalid_json") from None
-    if not isinstance(tree, dict):
-        raise bad_request("the body is not a JSON object", code="invalid_json")
-    try:
-        request = kind.model_validate(tree)
-        json.dumps(tree, ensure_ascii=False).encode("utf-8")
+        request = kind.model_validate(tree, context=context)
     except ValidationError as error:
         raise _invalid(error) from None
-    except (UnicodeEncodeError, RecursionError) as error:
-        raise bad_request(f"the body holds text that is not Unicode: {error}", code="invalid_json") from None
-    check_extras(request.model_extra or {}, kind.model_fields, ignore_unknown)
-    if isinstance(request, ChatRequest):
-        _check_messages(request.messages)
+    if (options := request.stream_options) is not None:
+        place, names = "stream_options.", StreamOptions.model_fields
+        warnings += check_extras(options.model_extra or {}, names, ignore_unknown, IN_STREAM_OPTIONS, place)
+    request.warnings.extend(warnings)
+    if isinstance(request, ChatRequest) and request.add_special_tokens:
+        raise bad_request(
+            "add_special_tokens is True, which is not supported: the chat template places them; only False",
+            "add_special_tokens", "unsupported_value",
+        )  # fmt: skip
     return request
 
 
-def _check_messages(messages: list[Message]) -> None:
-    """Fields of a history that only annotate pass; those of tool calls would change the prompt."""
-    for index, message in enumerate(messages):
-        for name in ("tool_calls", "tool_call_id", "function_call"):
-            if (message.model_extra or {}).get(name):
-                raise bad_request(
-                    f"messages[{index}].{name}: tools are not supported", f"messages[{index}].{name}"
-                )
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
+def text_options(request: Generation) -> Any:
+    """What a job says of its text: the fields of `DecodeJob` that the request names."""
+    names = ("skip_special_tokens", "add_special_tokens")
+    return {name: value for name in names if (value := request.value_of(name)) is not None}
 
 
 def _invalid(error: ValidationError) -> ApiError:
-    """The first problem, said as 'field: problem'. Of a union, the branch that came nearest."""
-    problems = error.errors(include_url=False)
-    first = max(problems, key=lambda p: (p["loc"][0] == problems[0]["loc"][0], _depth(p)))
-    names = [str(x) if isinstance(x, str) else f"[{x}]" for x in first["loc"] if _is_place(x)]
-    place = "".join(n if n.startswith("[") or i == 0 else f".{n}" for i, n in enumerate(names))
-    if first["loc"][0] == "prompt" and first["type"] != "missing":
-        return bad_request(
-            f"{place}: expected a non-empty text, list of texts, list of token ids, or list of such lists",
-            place,
-            "invalid_value",
-        )
+    """The first problem, said as 'field: problem'."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
     if isinstance(cause := (first.get("ctx") or {}).get("error"), DecodingError):
         return bad_request(str(cause), cause.field, cause.code)
-    value = repr(first.get("input"))
-    shown = f" (got {value[:80]})" if first["type"] != "missing" else ""
-    return bad_request(f"{place}: {first['msg']}{shown}", place, "invalid_value")
-
-
-def _depth(problem: Any) -> int:
-    return sum(_is_place(x) for x in problem["loc"])
-
-
-def _is_place(part: str | int) -> bool:
-    """pydantic puts names of union branches into a location; they are no fields."""
-    return isinstance(part, int) or (part.isidentifier() and part not in ("str", "int"))
+    value = f" (got {shown(first.get('input'))})" if first["type"] != "missing" else ""
+    return bad_request(f"{place}: {first['msg']}{value}", place, "invalid_value")
