@@ -82,10 +82,7 @@ class Engine(engine.EngineCore):
             outputs = self._drain(len(names), progress)
         finally:
             self.abort_all()
-        return [
-            replace(outputs[name], text=self._text(outputs[name], one))
-            for name, one in zip(names, each, strict=True)
-        ]
+        return [self._with_text(outputs[name], one) for name, one in zip(names, each, strict=True)]
 
     def _add(self, prompt: Sequence[int], params: DecodingParams) -> str:
         find_stop = StopStrings(self.tokenizer, params.stop) if params.stop else None
@@ -101,9 +98,10 @@ class Engine(engine.EngineCore):
                         bar.update()
         return outputs
 
-    def _text(self, output: RequestOutput, params: DecodingParams) -> str:
+    def _with_text(self, output: RequestOutput, params: DecodingParams) -> RequestOutput:
         stream = TextStream(self.tokenizer, params.stop)
-        return stream.push(output.token_ids) + stream.finish()
+        text = stream.push(output.token_ids) + stream.finish()
+        return replace(output, text=text, finish_reason="stop" if stream.stopped else output.finish_reason)
 
 
 def as_params(params: Params, preset: DecodingParams = DecodingParams()) -> DecodingParams:

@@ -9,12 +9,19 @@ message is spelled out in ordinary tokens.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 _SENTINEL_BASE = 0xF0000  # a private-use plane, whose characters carry no meaning of their own
+_PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(256 + i): byte for i, byte in enumerate(byte for byte in range(256) if byte not in _PRINTABLE)
+}
+"""The characters by which byte-level tokenizers write bytes, GPT-2's."""
 _QUESTION, _ANSWER = "first words", "last words"  # to see what a template puts behind an answer
 
 
@@ -89,6 +96,25 @@ class Tokenizer:
         """Text of `ids`, of special tokens only where it is asked for; ids without text are left out."""
         return self._backend.decode(list(ids), skip_special_tokens=not keep_special)
 
+    def token_name(self, token_id: int) -> str:
+        """As the vocabulary has it; "" for ids without text."""
+        return self._backend.id_to_token(token_id) or ""
+
+    def token_bytes(self, token_id: int, keep_special: bool = False) -> bytes | None:
+        """What the token adds to a text, which may be a part of a character; None for ids without text, and
+        for special tokens unless they are text."""
+        name = self._backend.id_to_token(token_id)
+        if name is None or (token_id in self._control_ids and not keep_special):
+            return None
+        if token_id in self._added_ids:
+            return name.encode("utf-8")
+        if self._is_byte_level:
+            return bytes(_BYTES[c] for c in name) if all(c in _BYTES for c in name) else name.encode("utf-8")
+        if self._falls_back_to_bytes and (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name)):
+            return bytes.fromhex(byte[1])
+        # Behind itself, for decoders take a text's first space away.
+        return self.decode([token_id, token_id])[len(self.decode([token_id])) :].encode("utf-8")
+
     @property
     def chat_template(self) -> str | None:
         """Its source, where there is one."""
@@ -153,6 +179,24 @@ class Tokenizer:
     @cached_property
     def _control_ids(self) -> frozenset[int]:
         return frozenset(i for i, t in self._backend.get_added_tokens_decoder().items() if t.special)
+
+    @cached_property
+    def _added_ids(self) -> frozenset[int]:
+        return frozenset(self._backend.get_added_tokens_decoder())
+
+    @cached_property
+    def _decoders(self) -> frozenset[str]:
+        """Kinds of the decoder's steps."""
+        decoder = json.loads(self._backend.to_str())["decoder"] or {}
+        return frozenset(part["type"] for part in (decoder, *decoder.get("decoders", ())) if part)
+
+    @property
+    def _is_byte_level(self) -> bool:
+        return "ByteLevel" in self._decoders
+
+    @property
+    def _falls_back_to_bytes(self) -> bool:
+        return "ByteFallback" in self._decoders
 
     @cached_property
     def _literal(self) -> Any:

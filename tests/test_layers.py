@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "decoding_keys.py": {"decoding", "fields", "help", "types"},
     "text.py": set(),
     "text_stream.py": {"text"},
+    "token_text.py": {"text", "types"},
     "scoring.py": set(),  # right or wrong: texts alone
     "verifier.py": set(),
     "jsonl.py": set(),
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "settings.py": {"types", "decoding_keys", "help", "validation"},
     "cli.py": {"settings", "validation"},
     "server": {"clients", "settings", "validation", "decoding", "fields", "engine", "checkpoints", "text",
-               "text_stream", "types"},
+               "text_stream", "token_text", "types"},
     "jobs": {"clients", "server", "settings", "tables"},
     "serve.py": {"cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},

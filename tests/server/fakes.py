@@ -63,7 +63,7 @@ class FakeEngine:
         if len(prompt_ids) + params.max_tokens > MAX_LENGTH:
             raise ValueError(f"This model's maximum context length is {MAX_LENGTH} tokens.")
         prompt = "".join(map(chr, prompt_ids))
-        answer = [ord(c) for c in f"{prompt} @{params.seed}"]
+        answer = [ord(c) for c in f"{prompt} @{params.seed or 0}"]
         self.rows[request_id] = _Row(prompt, answer, params, find_stop)
         return request_id
 

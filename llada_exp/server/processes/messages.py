@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from llada_exp.token_text import AnswerToken
 from llada_exp.types import DecodingParams
 
 
@@ -38,19 +39,24 @@ class Admitted(_OfJob):
     prompt_tokens: int
 
 
-class Piece(_OfJob):
+class TextSent(TypedDict):
+    """tokens: those that begin in the text, where their log-probabilities are asked for."""
+
+    text: str
+    tokens: NotRequired[list[AnswerToken]]
+
+
+class Piece(_OfJob, TextSent):
     """num_tokens: answer tokens released so far, these included."""
 
     kind: Literal["piece"]
-    text: str
     num_tokens: int
 
 
-class Done(_OfJob):
-    """text: all of it for an unstreamed job, the rest for a streamed one."""
+class Done(_OfJob, TextSent):
+    """text and tokens: all of them for an unstreamed job, the rest for a streamed one."""
 
     kind: Literal["done"]
-    text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
