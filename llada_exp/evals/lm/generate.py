@@ -26,10 +26,12 @@ _CHUNK = 32  # batches; what a stopped run may lose
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names."""
+    """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names.
+    continues: the answer goes on with the chat's last message."""
 
     prompt: str | tuple[Mapping[str, Any], ...]
     fields: Mapping[str, Any]
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,9 @@ class OverHttp:
 
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
         is_text = isinstance(ask.prompt, str)
-        content = {"prompt": ask.prompt} if is_text else {"messages": list(ask.prompt)}
+        content: dict[str, Any] = {"prompt": ask.prompt} if is_text else {"messages": list(ask.prompt)}
+        if ask.continues:
+            content |= {"continue_final_message": True, "add_generation_prompt": False}
         return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from llada_exp.text import ChatEnd
 from llada_exp.token_text import AnswerToken
 from llada_exp.types import DecodingParams
 
@@ -18,6 +19,7 @@ class DecodeJob(TypedDict):
 
     skip_special_tokens: false: those in the answer are text, too; true where absent.
     add_special_tokens: false: raw text gets no BOS; true where absent.
+    chat_end: of a chat's prompt; "header" where absent.
     """
 
     kind: Literal["chat", "text", "ids"]
@@ -26,6 +28,7 @@ class DecodeJob(TypedDict):
     stream: bool
     skip_special_tokens: NotRequired[bool]
     add_special_tokens: NotRequired[bool]
+    chat_end: NotRequired[ChatEnd]
 
 
 class _OfJob(TypedDict):

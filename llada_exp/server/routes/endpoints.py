@@ -162,6 +162,7 @@ class Endpoints:
             warnings=[*request.warnings, *decoding.warnings],
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
+            logprobs=decoding.params.logprobs is not None,
         )
         try:
             group = self.status.waiting.open(jobs)
