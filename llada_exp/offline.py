@@ -18,6 +18,7 @@ from tqdm import tqdm
 from llada_exp import engine
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.decoding import resolve
+from llada_exp.text import ChatEnd
 from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, RequestOutput
 
@@ -60,13 +61,16 @@ class Engine(engine.EngineCore):
         params: Params | Sequence[Params] | None = None,
         *,
         progress: bool = False,
+        continue_last: bool = False,
     ) -> list[RequestOutput]:
         """Like `generate`, for one conversation (a list of {"role", "content"}) or a list of them,
-        through the tokenizer's chat template."""
+        through the tokenizer's chat template. continue_last: the answer goes on with the last message, which
+        is the assistant's."""
         many: Any = conversations
         if conversations and isinstance(conversations[0], Mapping):
             many = [conversations]
-        return self._decode([self.tokenizer.encode_chat(m) for m in many], params, progress)
+        end: ChatEnd = "open" if continue_last else "header"
+        return self._decode([self.tokenizer.encode_chat(m, end) for m in many], params, progress)
 
     def _decode(
         self,
