@@ -16,29 +16,37 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 
 
 class JobLauncher(BaseSubmititLauncher):
-    """Its parameters are those of conf/hydra/launcher/slurm.yaml."""
+    """Its parameters are those of conf/hydra/launcher/slurm.yaml. listener: is told of each point's job (see
+    submit.Listener); it stays here, while this object travels with each job."""
+
+    listener: Any = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from llada_exp.jobs import submit  # heavy, and wanted by nobody who only lists plugins
 
-        points = list(enumerate(map(list, job_overrides), initial_job_idx))
         if self.params["endpoint"]:  # a sweep of points is checked by its sweeper
-            self._check_servers(job_overrides)
+            counts = self._replicas(job_overrides)
+            job_overrides = [one for one, n in zip(job_overrides, counts, strict=True) for _ in range(n)]
+        points = list(enumerate(map(list, job_overrides), initial_job_idx))
         arguments: list[Any] = [
             (overrides, "hydra.sweep.dir", index, f"job_id_for_{index}", Singleton.get_state())
             for index, overrides in points
         ]
-        return submit.launch(self, arguments, submit.ArrayPlan(**self.params))
+        listener, self.listener = self.listener, None
+        return submit.launch(self, arguments, submit.ArrayPlan(**self.params), listener)
 
-    def _check_servers(self, job_overrides: Sequence[Sequence[str]]) -> None:
-        """Raises ValueError for the first bad one, before any is submitted."""
+    def _replicas(self, job_overrides: Sequence[Sequence[str]]) -> list[int]:
+        """How many servers each is. Raises ValueError for the first bad one, before any is submitted."""
         from llada_exp.runs.sweep import plain
-        from llada_exp.settings import validate
+        from llada_exp.settings import replicas_of, validate
 
         assert self.config is not None
         assert self.hydra_context is not None
-        for overrides in job_overrides:
-            validate(plain(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))))
+        load = self.hydra_context.config_loader.load_sweep_config
+        trees = [plain(load(self.config, list(one))) for one in job_overrides]
+        for tree in trees:
+            validate(tree)
+        return [replicas_of(tree) for tree in trees]
 
     def script(self, num_points: int) -> str:
         """The batch script of so many points, as a dry run shows it."""

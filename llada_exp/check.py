@@ -1,8 +1,10 @@
-"""`python -m llada_exp.check URL`: is this endpoint healthy, and does it batch?
+"""`python -m llada_exp.check URL`: is this endpoint healthy, does it batch, and are its answers right?
 
 Asks a running server over HTTP, as a client would: health, models, requests with different decoding
 parameters at once, many requests at once, a stream. Prints what it found, with times measured here and
-batch sizes taken from the server's own counters. Exit code 0: all is well; 1: something is not; 2: wrong
+batch sizes taken from the server's own counters, and marks sums that were answered wrongly: the embedded
+model knows them, so that its server has failed; of any other model they are told and not judged. What a
+server does not say of itself is said to be unknown. Exit code 0: all is well; 1: something is not; 2: wrong
 arguments. Standard library only; knows nothing of the server's inside.
 """
 
@@ -15,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from llada_exp.clients.http import (
     open_url,
     read_json,
 )
+from llada_exp.clients.sums import CheckedAnswer, judge, question
 
 CHAT = "/v1/chat/completions"
 MIXED: tuple[dict[str, Any], ...] = (
@@ -44,12 +46,7 @@ class CheckFailed(Exception):
     """One check's finding; the others go on."""
 
 
-@dataclass(frozen=True)
-class CheckedAnswer:
-    text: str
-    tokens: int
-    seconds: float
-    body: Mapping[str, Any]
+NUM_SAMPLES = 3
 
 
 class CheckedEndpoint:
@@ -60,6 +57,7 @@ class CheckedEndpoint:
         self.key = key
         self.timeout_s = timeout_s
         self.max_tokens = max_tokens
+        self.model: str | None = None  # the first of /v1/models, once that was read
 
     def open(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The open response. Raises CheckFailed with what the server said."""
@@ -76,14 +74,17 @@ class CheckedEndpoint:
             except RequestFailed as error:
                 raise CheckFailed(f"{path} {error.reason}") from None
 
-    def ask(self, question: str, **fields: Any) -> CheckedAnswer:
+    def ask(self, number: int, **fields: Any) -> CheckedAnswer:
+        """number: of the question."""
         began = time.monotonic()
-        body = self.read(CHAT, self._request(question, fields))
+        body = self.read(CHAT, self._request(question(number), fields))
         try:
-            text, tokens = body["choices"][0]["message"]["content"], body["usage"]["completion_tokens"]
-        except (KeyError, IndexError, TypeError):
+            choice, tokens = body["choices"][0], int(body["usage"]["completion_tokens"])
+            text = choice["message"]["content"] or ""
+        except (KeyError, IndexError, TypeError, ValueError):
             raise CheckFailed(f"{CHAT} answers in another shape: {str(body)[:200]}") from None
-        return CheckedAnswer(text, tokens, time.monotonic() - began, body)
+        cut_off = choice.get("finish_reason") == "length"
+        return CheckedAnswer(text, tokens, time.monotonic() - began, body, number, cut_off)
 
     def stream(self, question: str, **fields: Any) -> Iterator[dict[str, Any]]:
         """The events of a stream, [DONE] as {}."""
@@ -98,20 +99,32 @@ class CheckedEndpoint:
 
     def _request(self, question: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         messages = [{"role": "user", "content": question}]
-        return {"messages": messages, "max_tokens": self.max_tokens, "seed": 0, **fields}
+        named = {} if self.model is None else {"model": self.model}
+        return {**named, "messages": messages, "max_tokens": self.max_tokens, "seed": 0, **fields}
 
 
 def check_health(endpoint: CheckedEndpoint) -> str:
-    body = endpoint.read("/health")
-    if not isinstance(body, dict) or body.get("status") not in (None, "ready"):
+    with endpoint.open("/health") as response:
+        data = response.read()
+    try:
+        body = json.loads(data)
+    except ValueError:  # other servers and routers: a word, or nothing
+        return f"200, {data[:80].decode(errors='replace').strip() or 'without a word'}"
+    if not isinstance(body, dict) or body.get("status") not in (None, "ready", "ok", "healthy"):
         raise CheckFailed(f"/health says {body}")
-    return " ".join(f"{name}={body[name]}" for name in ("status", "model", "device", "mode") if name in body)
+    words = " ".join(f"{name}={body[name]}" for name in ("status", "model", "device", "mode") if name in body)
+    return words or "200"
 
 
 def check_models(endpoint: CheckedEndpoint) -> str:
-    names = [model["id"] for model in endpoint.read("/v1/models")["data"]]
+    body = endpoint.read("/v1/models")
+    try:
+        names = [str(model["id"]) for model in body["data"]]
+    except (KeyError, TypeError):
+        raise CheckFailed(f"/v1/models answers in another shape: {str(body)[:200]}") from None
     if not names:
         raise CheckFailed("/v1/models lists none")
+    endpoint.model = names[0]
     return ", ".join(names)
 
 
@@ -119,18 +132,24 @@ def check_mixed(endpoint: CheckedEndpoint) -> str:
     """Each request must get its own parameters, whatever its neighbours asked for."""
     caches = _caches(endpoint)
     mixed = [fields for fields in MIXED if not caches or fields.get("cache", caches[0]) in caches]
-    questions = [question(i) for i in range(len(mixed))]
-    alone = [endpoint.ask(q, **fields) for q, fields in zip(questions, mixed, strict=True)]
+    alone = [endpoint.ask(number, **fields) for number, fields in enumerate(mixed)]
     with ThreadPoolExecutor(len(mixed)) as pool:
-        jobs = [pool.submit(endpoint.ask, q, **fields) for q, fields in zip(questions, mixed, strict=True)]
+        jobs = [pool.submit(endpoint.ask, number, **fields) for number, fields in enumerate(mixed)]
         together = [job.result() for job in jobs]
-    for fields, answer in zip(mixed, together, strict=True):
-        used = answer.body.get("llada", {}).get("decoding", {})
+    same = f"{sum(a.text == b.text for a, b in zip(alone, together, strict=True))} texts the same as alone"
+    decodings = [_decoding(answer) for answer in together]
+    for fields, used in zip(mixed, decodings, strict=True):
         wrong = {name: used.get(name) for name, value in fields.items() if used.get(name) != value}
         if wrong:
             raise CheckFailed(f"asked for {fields}, the response names {wrong}")
-    same = sum(a.text == b.text for a, b in zip(alone, together, strict=True))
-    return f"{len(mixed)} decoding settings at once, each honoured; {same} texts the same as alone"
+    return f"{len(mixed)} decoding settings at once, each honoured; {same}"
+
+
+def _decoding(answer: CheckedAnswer) -> Mapping[str, Any]:
+    """What the server says that it used; empty where it does not."""
+    about = answer.body.get("llada")
+    used = about.get("decoding") if isinstance(about, dict) else None
+    return used if isinstance(used, dict) else {}
 
 
 def _caches(endpoint: CheckedEndpoint) -> Sequence[str]:
@@ -146,7 +165,7 @@ def check_concurrency(endpoint: CheckedEndpoint, count: int, answers: list[Check
     before = _histogram(endpoint)
     began = time.monotonic()
     with ThreadPoolExecutor(count) as pool:
-        jobs = [pool.submit(endpoint.ask, question(i)) for i in range(count)]
+        jobs = [pool.submit(endpoint.ask, i) for i in range(count)]
         answers += [job.result() for job in jobs]
     seconds = time.monotonic() - began
     latencies = sorted(a.seconds for a in answers)
@@ -163,14 +182,14 @@ def check_stream(endpoint: CheckedEndpoint) -> str:
     began, first, pieces, ended = time.monotonic(), None, 0, False
     reasons = []
     for event in endpoint.stream(question(0)):
-        if "error" in event:
-            raise CheckFailed(f"the stream ends in {event['error']}")
+        if not isinstance(event, dict) or "error" in event:
+            raise CheckFailed(f"the stream ends in {event['error'] if isinstance(event, dict) else event!r}")
         ended = not event
-        for choice in event.get("choices", ()):
-            if choice["delta"].get("content"):
+        for choice in event.get("choices") or ():
+            if (choice.get("delta") or {}).get("content"):
                 first = first or time.monotonic() - began
                 pieces += 1
-            reasons += [choice["finish_reason"]] * bool(choice["finish_reason"])
+            reasons += [reason for reason in [choice.get("finish_reason")] if reason]
     if not ended or len(reasons) != 1 or first is None:
         raise CheckFailed(
             f"{pieces} pieces, finish reasons {reasons}, [DONE] {'came' if ended else 'missing'}"
@@ -178,13 +197,19 @@ def check_stream(endpoint: CheckedEndpoint) -> str:
     return f"first text after {first:.3f} s, {pieces} pieces in {time.monotonic() - began:.3f} s"
 
 
-def question(i: int) -> str:
-    return f"What is {47 + 3 * i} + {8 + 5 * i}?"
+def _is_embedded(endpoint: CheckedEndpoint) -> bool:
+    try:
+        return bool(endpoint.read("/info")["config"]["model"]["source"] == "tiny")
+    except (CheckFailed, KeyError, TypeError):
+        return False
 
 
 def _histogram(endpoint: CheckedEndpoint) -> dict[int, int] | None:
-    """Steps by batch size so far; None where the server does not count them."""
+    """Steps by batch size so far; None where the server does not count them, or a router may ask one server
+    now and another one later."""
     try:
+        if "instance_id" not in endpoint.read("/health"):
+            return None
         histogram = endpoint.read("/batch/stats")["batch_size_histogram"]
         return {int(size): count for size, count in histogram.items()}
     except (CheckFailed, KeyError, TypeError, AttributeError):
@@ -193,7 +218,7 @@ def _histogram(endpoint: CheckedEndpoint) -> dict[int, int] | None:
 
 def _batching(before: dict[int, int] | None, after: dict[int, int] | None, count: int) -> str:
     if before is None or after is None:
-        return "not known: this server has no /batch/stats"
+        return "not known: this server has no /batch/stats of its own"
     steps = {size: n - before.get(size, 0) for size, n in sorted(after.items()) if n > before.get(size, 0)}
     if not steps:
         raise CheckFailed("/batch/stats did not count one step")
@@ -220,9 +245,15 @@ def run(endpoint: CheckedEndpoint, concurrency: int) -> int:
         except CheckFailed as error:
             failed += 1
             print(f"{name:<12}FAILED: {error}", flush=True)
-    for i, answer in enumerate(answers[:3]):
-        print(f"{'sample':<12}{question(i)} -> {answer.text!r}")
-    print(f"{'result':<12}{'ok' if not failed else f'{failed} of {len(checks)} checks failed'}")
+    num_checks, wrong = len(checks), [answer for answer in answers if not answer.is_right]
+    if answers:
+        words, is_fault = judge(answers, _is_embedded(endpoint))
+        failed, num_checks = failed + is_fault, num_checks + is_fault
+        print(f"{'answers':<12}{'FAILED: ' if is_fault else ''}{words}")
+    for answer in [*wrong[:NUM_SAMPLES], *(a for a in answers[:NUM_SAMPLES] if a.is_right)]:
+        print(f"{'sample':<12}{question(answer.number)} -> {answer.text!r}{answer.mark()}")
+    but = f"; {len(wrong)} of {len(answers)} sums are wrong: see answers" if wrong else ""
+    print(f"{'result':<12}{'ok' if not failed else f'{failed} of {num_checks} checks failed'}{but}")
     return failed
 
 

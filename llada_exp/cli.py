@@ -5,6 +5,7 @@ Knows Hydra, and nothing of what is run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -38,8 +39,11 @@ def run_app(
     result: list[int | BaseException] = []
 
     def remember(cfg: Any) -> int | None:
+        # hydra.job.chdir means where a job's files go, and ours go there anyway: paths are the user's.
+        at = HydraConfig.get().runtime.cwd if HydraConfig.get().job.chdir else "."
         try:
-            result.append(task(cfg))
+            with contextlib.chdir(at):
+                result.append(task(cfg))
         except Exception as error:  # past Hydra, which would print a line of its own
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # this may be another process: the launcher carries it home

@@ -16,8 +16,10 @@ AS_JOB = "place=job"
 def serve(cfg: Any) -> int:
     """Run the server a composed config stands for, until a signal says to stop; the exit code."""
     from llada_exp.jobs.endpoint import published
+    from llada_exp.settings import replicas_of, validate
 
-    settings = published(_settings(cfg))  # before the slow import: a mistake is said at once
+    tree = _tree(cfg)  # before the slow import: a mistake is said at once
+    settings = published(validate(tree), replicas=replicas_of(tree))
 
     from llada_exp.server.supervisor import run_server
 
@@ -25,21 +27,24 @@ def serve(cfg: Any) -> int:
 
 
 def plan(cfg: Any) -> int:
-    """Print the memory plan of a composed config, and start nothing. Exit code 1 where it does not fit."""
+    """Print the memory plan of a composed config, look through its weights, and start nothing. Exit code 1
+    where it does not fit. Raises ValueError for weights that are missing or broken."""
+    from llada_exp.checkpoints import check_weights
     from llada_exp.engine.memory import table
     from llada_exp.server.processes.memory_plan import memory_plan
+    from llada_exp.settings import validate
 
-    memory = memory_plan(_settings(cfg))
-    print(table(memory))
+    settings = validate(_tree(cfg))
+    memory, model = memory_plan(settings), settings.model
+    words = check_weights(model.source, model.path, model.base, **model.settings)
+    print(f"{table(memory)}\nfiles                {words}")
     return 0 if memory.fits else 1
 
 
-def _settings(cfg: Any) -> Any:
+def _tree(cfg: Any) -> Any:
     from omegaconf import OmegaConf
 
-    from llada_exp.settings import validate
-
-    return validate(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
+    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def as_job(words: list[str]) -> list[str]:
@@ -53,7 +58,7 @@ def main() -> None:
     from llada_exp.cli import USAGE_ERROR, run_app
     from llada_exp.decoding_keys import MOVED_OF_SERVER
     from llada_exp.jobs.operate import NotReady
-    from llada_exp.settings import serve_keys
+    from llada_exp.settings import REPLICAS, serve_keys
 
     if "--print-config" in sys.argv:
         print("error: --print-config is now Hydra's own --cfg job --resolve", file=sys.stderr)
@@ -63,7 +68,7 @@ def main() -> None:
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(task, "serve", serve_keys(), MOVED_OF_SERVER)
+        run_app(task, "serve", (*serve_keys(), REPLICAS), MOVED_OF_SERVER)
     except NotReady as error:
         sys.exit(f"error: {error}")
 

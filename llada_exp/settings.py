@@ -27,9 +27,11 @@ from llada_exp.validation import (
     check_keys,
     nearest,
     read_fields,
+    read_key,
     unknown_key_message,
 )
 
+REPLICAS = "replicas"
 MODEL_KEYS = ("source", "path", "base", "name")
 """Of every model; what else `model` holds is its family's."""
 
@@ -122,7 +124,8 @@ def help_models() -> str:
 
 def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
-    tree = check_keys(cfg, _names(ServeSettings), moved=decoding_keys.MOVED_OF_SERVER)
+    served = {key: value for key, value in cfg.items() if key != REPLICAS}
+    tree = check_keys(served, _names(ServeSettings), moved=decoding_keys.MOVED_OF_SERVER)
     preset, decoding = read_decoding(tree)
     settings = read_fields(ServeSettings, tree, model=_model(tree), preset=preset, decoding=decoding)
     if settings.decoding.num_rows > settings.batch_size:
@@ -130,6 +133,12 @@ def validate(cfg: Mapping[str, Any]) -> ServeSettings:
             f"batch_size is {settings.batch_size}; decoding.cfg_scale above 0 needs at least 2 rows"
         )
     return settings
+
+
+def replicas_of(cfg: Mapping[str, Any]) -> int:
+    """How many servers a composed conf/serve.yaml asks for: it is the launcher's word, and no server's.
+    Raises ValueError as `validate`."""
+    return read_key(Keys(cfg), REPLICAS, Annotated[int, between(1, 1000)])
 
 
 def read_decoding(tree: Mapping[str, Any]) -> tuple[DecodingParams, DecodingParams]:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from llada_exp.check import CheckedEndpoint, check_mixed, run
+from llada_exp.clients.sums import CheckedAnswer, expected, judge
 from llada_exp.jobs import running_server
 from tests.server.conftest import FAKE, ROOT
 
@@ -36,7 +37,8 @@ def test_a_server_that_is_well():
     assert 1 < float(rows[1]) <= int(rows[2]) <= 8
     assert "pieces" in lines["streaming"]
     assert "#### " in lines["sample"]
-    assert lines["result"] == "ok"
+    assert int(re.match(r"(\d+) of 16 sums right", lines["answers"])[1]) >= 13
+    assert lines["result"].startswith("ok")
 
 
 def test_a_cache_that_the_model_has_not_is_not_asked_for(monkeypatch):
@@ -131,3 +133,66 @@ def test_another_kind_of_server_is_told_apart():
     assert "not known: this server has no /batch/stats" in done.stdout
     assert "[DONE] missing" in done.stdout
     assert "2 of 5 checks failed" in done.stdout
+
+
+def answers_of(*texts, cut_off=False):
+    return [CheckedAnswer(text, 1, 0.1, {}, i, cut_off) for i, text in enumerate(texts)]
+
+
+def test_a_wrong_sum_is_marked_with_the_right_one():
+    right, other, digits, none = answers_of(f"47 + 8 is {expected(0)}.", "#### 5", f"{expected(2)}1", "")
+    assert right.is_right
+    assert (right.mark(), other.mark()) == ("", f"  WRONG: {expected(1)}")
+    assert not digits.is_right
+    assert not none.is_right
+
+
+def test_only_the_embedded_model_is_held_to_its_sums():
+    """Of another model nobody here knows what it should know."""
+    wrong = answers_of("1", "2", "3", "4")
+    words, is_fault = judge(wrong, is_embedded=True)
+    assert is_fault
+    assert "0 of 4 sums right: the embedded model knows them" in words
+    words, is_fault = judge(wrong, is_embedded=False)
+    assert not is_fault
+    assert "is not known here" in words
+    words, is_fault = judge(answers_of("1", "2", cut_off=True), is_embedded=True)
+    assert not is_fault
+    assert "2 cut off at --max-tokens" in words
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """A sound server of another kind: an empty /health, no counters, no word on the decoding."""
+
+    def do_GET(self):
+        self.answer({"/health": b"", "/v1/models": b'{"data": [{"id": "other"}]}'}.get(self.path))
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert body["model"] == "other"
+        choice = {"message": {"content": "It is 7."}, "delta": {"content": "It"}, "finish_reason": "stop"}
+        text = json.dumps({"choices": [choice], "usage": {"completion_tokens": 3}})
+        self.answer(f"data: {text}\n\ndata: [DONE]\n\n".encode() if body.get("stream") else text.encode())
+
+    def answer(self, data):
+        self.send_response(404 if data is None else 200)
+        self.send_header("Content-Length", str(len(data or b"")))
+        self.end_headers()
+        self.wfile.write(data or b"")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_of_another_server_nothing_is_claimed_that_cannot_be_known(capsys):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Foreign)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        assert run(CheckedEndpoint(f"http://127.0.0.1:{server.server_port}", None, 30, 16), 4) == 1
+    finally:
+        server.shutdown()
+    said = capsys.readouterr().out
+    assert "mixed       FAILED: asked for" in said, "no word on what it used"
+    assert "batching    not known" in said
+    assert "WRONG" in said
+    assert re.search(r"result +1 of 5 checks failed; \d of 4 sums are wrong: see answers", said)

@@ -1,6 +1,7 @@
 """One command line is one decoding, whichever program reads it."""
 
 import copy
+import re
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -14,7 +15,7 @@ from llada_exp.cli import explain
 from llada_exp.decoding import resolve
 from llada_exp.decoding_keys import MOVED_OF_BENCH, MOVED_OF_SERVER, help_preset, help_requests
 from llada_exp.evals.settings import MOVED, eval_keys, validate_eval
-from llada_exp.runs.servers import check_preset, server_overrides
+from llada_exp.runs.servers import check_experiment, check_remote, server_overrides
 from llada_exp.settings import conf_dir, serve_keys, validate
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, DecodingParams
 
@@ -136,10 +137,10 @@ def test_a_field_that_no_yaml_names_has_its_declared_default(trees):
 
 def test_an_endpoint_that_runs_already_has_its_own_preset():
     for word in ("decoding=exact", "preset.cache=dual", "++preset.cache=dual"):
-        with pytest.raises(ValueError, match="is the preset of a server of our own, but url is http://a"):
-            check_preset(["batch_size=2", word], ["http://a"])
-        check_preset([word], [])
-    check_preset(["decoding.cache=dual"], ["http://a"])
+        with pytest.raises(ValueError, match="is of a server of our own, but url is http://a"):
+            check_remote([word], ["http://a"])
+        check_remote([word], [])
+    check_remote(["decoding.cache=dual"], ["http://a"])
     for app, validated in (("bench", validate_bench), ("eval", validate_eval)):
         assert validated(composed(app, "url=http://a", "decoding.cache=dual")).request == {"cache": "dual"}
         with pytest.raises(ValueError, match=r"decoding\.threshold belongs to rule="):
@@ -202,4 +203,40 @@ def test_a_field_of_single_requests_is_not_taken_for_a_slip(app, word):
 
 def test_fields_in_braces_choose_no_preset():
     """Prevents `url=... decoding={threshold: 0.9}` from being refused as a preset."""
-    check_preset(["decoding={threshold: 0.9}"], ("http://a",))
+    check_remote(["decoding={threshold: 0.9}"], ("http://a",))
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["batch_size=16", "mode=batch", "model=tiny", "model.path=/x", "engine.max_length=72", "devices=2",
+     "port=1", "server.max_queue=0", "dtype=auto", "+place=job", "++model.block_length=4", "log_level=info",
+     "seed=1", "mode@x=batch", "workers=1,2", "host=a"],
+)  # fmt: skip
+def test_what_only_a_server_of_our_own_would_use_is_refused_beside_a_url(word):
+    """Prevents a row whose command claims a batch size that nothing had; a default that is written too."""
+    key = word.partition("=")[0].lstrip("+").partition("@")[0]
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(key)} is of a server of our own.* by the environment"
+    ):
+        check_remote([word], ["http://a"])
+    with pytest.raises(ValueError, match=r"max_wait_time are of .* url is http://a: leave them out"):
+        check_remote(["url=http://a", "workers=2", word, "max_wait_time=0"], ["http://a"])
+    check_remote([word], [])
+    check_remote(["seed=3", "concurrency=2", "url=http://a", "decoding.rule=klass"], ["http://a"], ("seed",))
+
+
+def test_what_an_experiment_sets_for_a_server_is_refused_beside_a_url():
+    """Prevents `experiment=decoding url=...` from measuring another preset than its file names."""
+    plain = validate_bench(composed("bench")).server_tree
+    for name, key in (("decoding", "preset.rule"), ("load_curve", None)):
+        tree = validate_bench(composed("bench", f"experiment={name}", "url=http://a")).server_tree
+        if key is None:
+            check_experiment(tree, plain, ["http://a"])
+            continue
+        with pytest.raises(
+            ValueError, match=rf"experiment sets {key}.* of a server of our own, but url is http"
+        ):
+            check_experiment(tree, plain, ["http://a"])
+        check_experiment(tree, plain, [])
+    words = ("experiment=figures/fast_dllm_gsm8k", "url=http://a", "seed=1")
+    check_experiment(validate_eval(composed("eval", *words)).server_tree, plain, ["http://a"], ("seed",))

@@ -1,5 +1,6 @@
 """The documents say what is true: keys, fields, endpoints, commands, and tests that exist."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from llada_exp.jobs import running_server
+from llada_exp.jobs.__main__ import _parser
 from llada_exp.server.routes.schema import ChatRequest, CompletionRequest
-from llada_exp.settings import conf_dir, serve_keys
+from llada_exp.settings import REPLICAS, conf_dir, serve_keys
 from llada_exp.types import DECODING_FIELDS
 from tests.server.conftest import composed, say
 
@@ -57,9 +59,40 @@ def tiny():
         yield handle
 
 
-def test_the_scrape_configuration_is_yaml():
-    (job,) = yaml.safe_load("\n".join(lines("yaml")))["scrape_configs"]
-    assert job["static_configs"][0]["targets"] == ["127.0.0.1:8000"]
+def test_the_scrape_configurations_are_yaml():
+    blocks = [block["code"] for block in BLOCK.finditer(DOCS["serving.md"]) if block["mark"] == "yaml"]
+    (one,), (several,) = (yaml.safe_load(block)["scrape_configs"] for block in blocks)
+    assert one["static_configs"][0]["targets"] == ["127.0.0.1:8000"]
+    assert several["file_sd_configs"][0]["files"]
+
+
+def test_the_dashboard_tells_servers_apart():
+    tree = json.loads((ROOT / "monitoring" / "grafana.json").read_text())
+    chosen = {one["name"]: one for one in tree["templating"]["list"]}["instance"]
+    assert chosen["multi"]
+    for panel in tree["panels"]:
+        for target in panel["targets"]:
+            names = re.findall(r"llada_\w+(\{[^}]*\})?", target["expr"]) or [target["expr"]]
+            assert all('instance=~"$instance"' in name for name in names), target["expr"]
+            one_line = re.match(r"(sum|histogram_quantile)\b", target["expr"])
+            assert one_line or "{{instance}}" in target["legendFormat"], "two servers' lines of one name"
+
+
+def test_the_lines_of_the_router_are_commands(tmp_path):
+    """It runs in tests/clients; here: its command lines are understood, the launched server's composes."""
+    install, serve, *routers = lines("router")
+    assert install == "pip install vllm-router"
+    words = shlex.split(serve)[1:]
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, *words, "hydra.launcher.dry_run=true"],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "--array=0-3%4" in done.stdout
+    for line in routers:
+        assert shlex.split(line)[:3] == ["python", "-m", "llada_exp.jobs"]
+        assert _parser().parse_args(shlex.split(line)[3:])
 
 
 def test_every_block_says_how_it_is_tested():
@@ -72,7 +105,7 @@ def test_the_table_of_keys_has_every_key_and_its_default():
         tree = compose("serve")
     told = {names(key)[0]: names(default)[0] for key, default, _ in table("keys")}
     groups = {key.split(".")[0] for key in serve_keys() if "." in key}
-    assert set(told) == {
+    assert set(told) == {REPLICAS} | {
         k for k in serve_keys() if k not in groups and not k.startswith(("decoding.", "preset."))
     }
     for key, default in told.items():
@@ -202,3 +235,34 @@ def test_the_design_tells_of_files_that_exist():
     assert len(files) > 60
     for file in files:
         assert any((top / file).is_file() for top in tops), file
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("slurm/**/*.md")]
+
+
+def commands_told(text):
+    """Lines of shell blocks, and what stands in the prose that a shell would be given."""
+    for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M):
+        if language in ("bash", "sh"):
+            yield from code.splitlines()
+    for code in re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)):
+        word = " ".join(code.split())
+        if re.match(
+            r"(\w+=\S+ )*(python|pip|uv|curl|sbatch|wandb|serve|bench|evals|gate)\b|'?[\w.+/]+=\S", word
+        ):
+            yield word
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_are_quoted_for_zsh(path):
+    """There an unquoted bracket is a pattern, and a pattern that nothing fits ends the command."""
+    for line in commands_told(path.read_text()):
+        bare = re.sub(r"\\.|'[^']*'|\"(\\.|[^\"\\])*\"", "", line)
+        assert not re.search(r"[\[\]?]", bare), line
+
+
+def test_the_helps_examples_are_quoted_for_zsh():
+    for name in ("serve", "bench", "eval", "gate"):
+        for line in (conf_dir() / f"{name}.yaml").read_text().splitlines():
+            if line.strip().startswith("python -m") and not re.search(r" \[(key=value|hydra)", line):
+                assert not re.search(r"[\[\]?]", re.sub(r"'[^']*'", "", line)), line

@@ -14,6 +14,8 @@ from llada_exp.jobs import running_server
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text()
+IN_NOTEBOOKS = {path.name for path in (ROOT / "notebooks").iterdir()} - {"__pycache__"}
 KINDS = (
     "command: serve",
     "command: test",
@@ -54,6 +56,7 @@ def test_commands_compose(command):
     done = run(f"{command} --cfg job")
     assert done.returncode == 0, done.stderr
     for key, _, value in (word.partition("=") for word in shlex.split(command)[3:] if "=" in word):
+        value = value.strip("'")
         if key == "url":
             assert re.split(r"[\[\],]", value)[-1] in done.stdout
         elif key not in ("model", "decoding", "experiment", "hydra/launcher"):
@@ -77,15 +80,22 @@ def follow(mark, folder):
 def test_from_a_clone_to_a_notebook_of_ones_own_sweep(tmp_path):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     follow("measure", tmp_path)
-    assert (tmp_path / "mine.png").stat().st_size > 10_000
-    assert "outputs" in (tmp_path / "notebooks" / "mine.ipynb").read_text()
+    assert (tmp_path / "outputs" / "mine.png").stat().st_size > 10_000
+    assert "outputs" in (tmp_path / "outputs" / "mine.ipynb").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "notebooks", "outputs", "turn"]
+    assert {p.name for p in (tmp_path / "notebooks").iterdir()} - {"__pycache__"} == IN_NOTEBOOKS
+    for name, count in (("mine", 4), (next((tmp_path / "outputs" / "bench").glob("2*")).name, 1)):
+        patterns = re.findall(r"wandb sync (outputs/bench/NAME/\S*-\*)", BENCHMARKS)
+        runs = {path for pattern in patterns for path in tmp_path.glob(pattern.replace("NAME", name))}
+        assert len(runs) == count, "the paths to upload are those that there are"
 
 
 def test_the_evaluations_run_one_after_the_other(tmp_path):
     said = follow("evaluate", tmp_path)
     assert "tiny_short: 64 problems:" in said
     assert "p = " in said
-    assert (tmp_path / "training" / "evals" / "latest" / "accuracy_by_step.png").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "outputs", "turn"]
+    assert (tmp_path / "outputs" / "training" / "evals" / "latest" / "accuracy_by_step.png").exists()
 
 
 def old_and_new():

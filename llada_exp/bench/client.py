@@ -19,6 +19,7 @@ from llada_exp.bench.arrivals import arrivals
 from llada_exp.bench.settings import Load
 from llada_exp.bench.workload import Prompt
 from llada_exp.clients.http import environment_key
+from llada_exp.clients.reply import ReadReply, choices_of, error_text, llada_of, reason_of, text_of, tokens_of
 from llada_exp.clients.session import new_session
 from llada_exp.scoring import Scorer, decide_response
 
@@ -168,7 +169,9 @@ class _Run:
             await self._talk(record, prompt.path, body)
         except TimeoutError:
             record.error = f"no whole answer within {self.load.timeout:g} s"
-        except (aiohttp.ClientError, OSError, ValueError, KeyError, TypeError) as error:
+        except RecursionError:
+            record.error = "an answer that is too deeply nested"
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             record.error = f"{type(error).__name__}: {error}"[:MAX_ERROR]
         finally:
             record.ended_s = self._now()
@@ -195,16 +198,24 @@ class _Run:
             elif self.load.stream:
                 await self._stream(record, answer)
             else:
-                self._book(record, await answer.json())
+                tree = await answer.json()
+                self._book(record, tree)
+                if not choices_of(tree):
+                    raise ValueError("the answer has no choices")
                 record.ok = True
 
     async def _stream(self, record: RequestRecord, answer: aiohttp.ClientResponse) -> None:
-        last = 0.0
+        last, num_choices = 0.0, 0
         async for data in events(answer.content.iter_any()):
             if data == "[DONE]":
+                if not num_choices:
+                    raise ValueError("the stream held no choice")
                 record.ok = True
                 return
-            if self._book(record, json.loads(data)):
+            tree = json.loads(data)
+            has_text = self._book(record, tree)
+            num_choices += len(choices_of(tree))
+            if has_text:
                 now = self._now()
                 if record.ttft_ms is None:
                     record.ttft_ms = 1000 * (now - record.sent_s)
@@ -213,20 +224,21 @@ class _Run:
                 last = now
         raise ValueError("the stream ended without [DONE]")
 
-    def _book(self, record: RequestRecord, tree: Mapping[str, Any]) -> bool:
-        """Write a response or a chunk into the record; whether it carried text."""
-        if tree.get("error"):
-            raise ValueError(f"the stream failed: {tree['error'].get('message')}")
+    def _book(self, record: RequestRecord, tree: Any) -> bool:
+        """Write a response or a chunk into the record; whether it carried text. Raises ValueError for what is
+        neither."""
+        if isinstance(tree, Mapping) and tree.get("error"):
+            raise ValueError(f"the answer failed: {error_text(tree)}")
         text = ""
-        for choice in tree.get("choices") or ():
-            part = choice.get("message") or choice.get("delta") or choice
-            text += part.get("content") or part.get("text") or ""
-            record.finish_reason = choice.get("finish_reason") or record.finish_reason
+        for choice in choices_of(tree):
+            text += text_of(choice)
+            record.finish_reason = reason_of(choice) or record.finish_reason
         record.text += text
-        if usage := tree.get("usage"):
-            record.prompt_tokens, record.output_tokens = usage["prompt_tokens"], usage["completion_tokens"]
-        if ours := tree.get("llada"):
-            record.decoding, record.cost = ours["decoding"], ours["choices"][0]
+        if tree.get("usage"):
+            record.prompt_tokens, record.output_tokens = tokens_of(tree)
+        if llada := llada_of(tree):
+            reply = ReadReply("", None, None, None, llada)
+            record.decoding, record.cost = reply.decoding, reply.cost
         return bool(text)
 
 

@@ -95,6 +95,12 @@ class PointFolder:
             self._requests = None
 
 
+def has_results(folder: Path) -> bool:
+    """Whether a request was answered there, or a row written."""
+    is_row = files.any_line(folder / "row.jsonl", lambda row: True)
+    return is_row or files.any_line(folder / "requests.jsonl", lambda request: bool(request.get("ok")))
+
+
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     """Every column of the schema, None where the row has none, and no other."""
     return files.complete(row, ROW, VERSION)

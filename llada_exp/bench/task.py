@@ -10,7 +10,7 @@ import yaml
 
 from llada_exp.bench import report, tracking
 from llada_exp.bench.point import measure
-from llada_exp.bench.rows import PointFolder
+from llada_exp.bench.rows import PointFolder, has_results
 from llada_exp.bench.schema import ROW, VERSION
 from llada_exp.bench.settings import BenchSettings, validate_bench
 from llada_exp.clients.http import base_url
@@ -33,6 +33,7 @@ def _finished_note(folder: Path, settings: BenchSettings) -> str | None:
 
 TASK = Task(
     program="bench",
+    config="bench",
     name_key="name",
     job_type="bench",
     columns=ROW,
@@ -44,6 +45,7 @@ TASK = Task(
     measure=_measure,
     table=report.table,
     headline=report.headline,
+    has_results=has_results,
     finished_note=_finished_note,
     summarise=lambda folder, rows: (report.table(rows), report.flag_notes(rows)),
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from llada_exp.checkpoints.common import read_config
-from llada_exp.checkpoints.hf import load_hf, resolve_folder
+from llada_exp.checkpoints.hf import load_hf, resolve_folder, vet_hf
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.models.base import Model, ModelShape, SpecialIds
 from llada_exp.models.family import Architecture
@@ -110,6 +110,21 @@ def read_model_config(
         return read_dcp_config(path, base, settings).architecture
     folder = tiny_folder() if source == "tiny" else resolve_folder(path or "", ["config.json"])
     return read_config(folder, settings).architecture
+
+
+def check_weights(source: str, path: str | None = None, base: str | None = None, **settings: Any) -> str:
+    """Look through what `load_model` would load, without reading a weight: every tensor is there, once, in
+    its shape, in whole files. Returns words on what was looked at. Raises as `load_model` does."""
+    folder = tiny_folder() if source == "tiny" else Path(path or "").expanduser()
+    if source == "dcp":
+        from llada_exp.checkpoints.dcp import vet_dcp
+
+        vetted = vet_dcp(folder, base, settings)
+    elif folder.is_dir():
+        vetted = vet_hf(folder, settings)
+    else:
+        return f"not looked at: {path} is fetched from the hub when the server starts"
+    return f"{len(vetted.names)} tensors, whole by their headers, in {vetted.weights}"
 
 
 def target(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

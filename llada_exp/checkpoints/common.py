@@ -6,13 +6,16 @@ Knows neither file formats of weights, nor where a folder came from, nor any fam
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llada_exp.checkpoints.explain import broken_file, folder_contents, listed
 from llada_exp.models.family import Architecture, Family, RawConfig, meta_network
 from llada_exp.models.registry import family_of, read_architecture
+from llada_exp.text import Tokenizer
 
 FLOAT_KINDS = ("F64", "F32", "F16", "BF16")
 _NUM_SHOWN = 3
@@ -26,10 +29,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """A json object. Raises ValueError naming the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not readable as json: {error}") from error
+        reason = broken_file(path) or f"not readable as json: {error}"
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            reason = "no such file"
+        raise ValueError(f"{path}: {reason}") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: holds a {type(value).__name__}; expected a json object")
     return value
@@ -58,7 +62,17 @@ def config_of(raw: RawConfig, where: str, settings: FamilySettings | None = None
 def read_config(folder: Path, settings: FamilySettings | None = None) -> Config:
     """Of the folder's config.json. Raises ValueError naming file, key, found and expected."""
     path = folder / "config.json"
+    if not os.path.lexists(path):
+        raise ValueError(f"{path}: no such file; {folder_contents(folder)}")
     return config_of(read_json(path), str(path), settings)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Raises ValueError naming the file or folder."""
+    path = folder / "tokenizer.json"
+    if os.path.lexists(path) and (reason := broken_file(path)):
+        raise ValueError(f"{path}: {reason}")
+    return Tokenizer(folder)
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,4 @@ def compare_tensors(where: Path, expected: Expected, stored: Mapping[str, Stored
 
 def some(names: Iterable[str]) -> str:
     """A few of the names, for an error message."""
-    ordered = sorted(names)
-    more = f" and {len(ordered) - _NUM_SHOWN} more" if len(ordered) > _NUM_SHOWN else ""
-    return (", ".join(ordered[:_NUM_SHOWN]) or "none") + more
+    return listed(names, _NUM_SHOWN) or "none"

@@ -28,14 +28,22 @@ from llada_exp.checkpoints.common import (
     expected_tensors,
     read_config,
     read_json,
+    read_tokenizer,
 )
 from llada_exp.checkpoints.dcp_metadata import Stored, read_metadata, torch_metadata
 from llada_exp.checkpoints.dcp_safetensors import locate_chunks, read_chunks
+from llada_exp.checkpoints.explain import (
+    INDEX,
+    SINGLE,
+    broken_file,
+    folder_contents,
+    missing_folder,
+    two_sets,
+)
 from llada_exp.checkpoints.hf import SMALL_FILES, resolve_folder
 from llada_exp.checkpoints.special import special_ids
 from llada_exp.checkpoints.sums import SUMS
 from llada_exp.checkpoints.vetted import Vetted
-from llada_exp.text import Tokenizer
 
 _INNER = ("policy/weights/model", "policy/weights", "weights/model", "weights", "model", ".")
 _LEVELS = ("consolidated", "model", "weights", "policy")
@@ -60,9 +68,11 @@ def vet_dcp(
     config, config_folder = _config(weights, run, base, settings)
     tokenizer_folder = run / "policy" / "tokenizer"
     folders = (tokenizer_folder, config_folder, weights)
-    tokenizer = Tokenizer(_first_with("tokenizer.json", *folders) or config_folder)
+    tokenizer = read_tokenizer(_first_with("tokenizer.json", *folders) or config_folder)
     special = special_ids(config, tokenizer, folders, str(path))
     is_pickled = (weights / ".metadata").is_file()
+    if is_pickled and (others := [name for name in (SINGLE, INDEX) if (weights / name).exists()]):
+        raise two_sets(weights, [".metadata"], others)
     stored = read_metadata(weights) if is_pickled else locate_chunks(weights)
     expected = expected_tensors(config.architecture)
     prefix = _prefix(stored, expected)
@@ -89,29 +99,30 @@ def find_weights(path: Path) -> Path:
     """The folder that holds the weights, at `path` or inside it. Raises ValueError for a folder that
     is still being written, holds an adapter, or no weights."""
     if not path.is_dir():
-        raise ValueError(f"{path}: no such folder; expected a torch.distributed.checkpoint folder")
+        raise ValueError(f"{missing_folder(path)}; expected a torch.distributed.checkpoint folder")
     unfinished = [part for part in path.resolve().parts if part.startswith("tmp_step_")]
     if unfinished:
         raise ValueError(f"{path}: {unfinished[0]} is still being written; expected a finished step_N")
-    for folder in (path / inner for inner in _INNER):
-        if not folder.is_dir():
-            continue
-        adapters = [p.name for p in folder.iterdir() if "adapter" in p.name]
-        if adapters:
+    folders = [folder for inner in _INNER if (folder := path / inner).is_dir()]
+    for folder in folders:
+        if adapters := [p.name for p in folder.iterdir() if "adapter" in p.name]:
             raise ValueError(
                 f"{folder}: {adapters[0]} is a LoRA adapter; expected whole weights: merge it first"
             )
-        if (folder / ".metadata").is_file() or any(folder.glob("*.safetensors")):
-            return folder
-        if any((folder / "consolidated").glob("*.safetensors")):
-            return folder / "consolidated"
+    holders = [f for f in folders if (f / ".metadata").is_file() or any(f.glob("*.safetensors"))]
+    if len({folder.resolve() for folder in holders}) > 1:
+        raise two_sets(path, [str(holders[0])], map(str, holders[1:]))
+    holders += [f / "consolidated" for f in folders if any((f / "consolidated").glob("*.safetensors"))]
+    if holders:
+        return holders[0]
+    for folder in folders:
         if any(folder.glob("*.distcp")):
             raise ValueError(
                 f"{folder}: unfinished: has .distcp files but no .metadata, which is written last"
             )
     raise ValueError(
         f"{path}: no weights there; expected .metadata with .distcp files (or safetensors) in it or in "
-        f"one of {', '.join(_INNER[:-1])}"
+        f"one of {', '.join(_INNER[:-1])}; {folder_contents(path, is_dcp=True)}"
     )
 
 
@@ -197,9 +208,11 @@ def check_files(folder: Path, stored: dict[str, Stored]) -> None:
     for file, end in ends.items():
         path = folder / file
         if not path.is_file():
-            raise ValueError(f"{path}: no such file; .metadata expects {end} bytes in it")
+            reason = broken_file(path) if path.is_symlink() else "no such file"
+            raise ValueError(f"{path}: {reason}; .metadata expects {end} bytes in it")
         if path.stat().st_size < end:
-            raise ValueError(f"{path}: has {path.stat().st_size} bytes; .metadata expects {end} (truncated?)")
+            reason = broken_file(path) or "truncated?"
+            raise ValueError(f"{path}: has {path.stat().st_size} bytes; .metadata expects {end} ({reason})")
     for path in folder.glob("*.distcp"):
         if path.name not in ends and path.stat().st_size:
             raise ValueError(f"{path}: holds data that .metadata does not name (of another save?)")

@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from llada_exp.checkpoints.common import Shape, some
+from llada_exp.checkpoints.explain import broken_file
 
 _RECORDS: dict[str, tuple[str, ...]] = {
     "torch.distributed.checkpoint.metadata": (
@@ -68,7 +69,8 @@ def read_metadata(folder: Path) -> dict[str, Stored]:
     except ValueError:
         raise
     except Exception as error:  # a broken pickle fails in any way, and so do records of another shape
-        raise ValueError(f"{path}: not a readable DCP metadata file: {error!r}") from error
+        reason = broken_file(path) or repr(error)
+        raise ValueError(f"{path}: not a readable DCP metadata file: {reason}") from error
 
 
 class _InertUnpickler(pickle.Unpickler):

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from llada_exp.checkpoints.common import Shape
+from llada_exp.checkpoints.common import Shape, StoredShape
 from llada_exp.checkpoints.dcp_metadata import Chunk, Stored, check_cover
+from llada_exp.checkpoints.explain import INDEX, SINGLE, give, listed
 from llada_exp.checkpoints.hf import locate_tensors, read_header
 
 _SHARDING = "DCP_SHARDING_INFO"
@@ -24,11 +25,17 @@ def locate_chunks(folder: Path) -> dict[str, Stored]:
     a broken one, and the tensor for chunks that do not cover it."""
     files = sorted(folder.glob("*.safetensors"))
     offsets = {file: _offsets(file, read_header(file)) for file in files}
-    if not any(offsets.values()):
-        whole = locate_tensors(folder)
+    bare = [file.name for file in files if not offsets[file]]
+    if len(bare) == len(files):
+        whole = _locate_whole(folder, bare)
         return {
             name: _stored(shape, {((0,) * len(shape), shape): path}) for name, (path, shape) in whole.items()
         }
+    if bare:
+        raise ValueError(
+            f"{folder}: the headers of {listed(bare)} do not say ({_SHARDING}) which parts of tensors they "
+            "hold, and those of the other files do: files of two saves?"
+        )
     chunks: dict[str, dict[Chunk, Path]] = {}
     for file in files:
         for name, sizes in read_header(file).items():
@@ -44,6 +51,19 @@ def locate_chunks(folder: Path) -> dict[str, Stored]:
         check_cover(folder, name, shape, list(places))
         stored[name] = _stored(shape, places)
     return stored
+
+
+def _locate_whole(folder: Path, files: list[str]) -> dict[str, StoredShape]:
+    """Of files that hold whole tensors, as Hugging Face names them. Raises ValueError."""
+    if (folder / INDEX).exists() or SINGLE in files:
+        return locate_tensors(folder)
+    if (whole := folder / "consolidated").is_dir():
+        raise ValueError(f"{folder}: its shards do not say what they hold; give {give(whole)}")
+    raise ValueError(
+        f"{folder}: the headers of {listed(files)} do not say ({_SHARDING}) which parts they hold, "
+        f"and no {INDEX} says that they are whole: copy the index, too, or save with torch's "
+        "HuggingFaceStorageWriter(save_distributed=True), or as .distcp files"
+    )
 
 
 def read_chunks(folder: Path, stored: dict[str, Stored], targets: dict[str, torch.Tensor]) -> None:

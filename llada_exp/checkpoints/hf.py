@@ -7,6 +7,7 @@ and .pt files are refused. Every check is made before the first weight is read.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -24,15 +25,23 @@ from llada_exp.checkpoints.common import (
     expected_tensors,
     read_config,
     read_json,
+    read_tokenizer,
     some,
+)
+from llada_exp.checkpoints.explain import (
+    INDEX,
+    SHARD,
+    SINGLE,
+    broken_file,
+    folder_contents,
+    listed,
+    missing_folder,
+    two_sets,
 )
 from llada_exp.checkpoints.special import special_ids
 from llada_exp.checkpoints.sums import SUMS
 from llada_exp.checkpoints.vetted import Filled, Vetted
-from llada_exp.text import Tokenizer
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 SMALL_FILES = ("*.json", "*.jinja")
 """What a folder holds beside its weights: configuration and tokenizer."""
@@ -47,7 +56,7 @@ def vet_hf(folder: Path, settings: FamilySettings | None = None) -> Vetted:
     Raises ValueError naming the file, what was found and what was expected.
     """
     config = read_config(folder, settings)
-    tokenizer = Tokenizer(folder)
+    tokenizer = read_tokenizer(folder)
     special = special_ids(config, tokenizer, [folder], str(folder))
     places = locate_tensors(folder)
     compare_tensors(folder, expected_tensors(config.architecture), places)
@@ -70,10 +79,8 @@ def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Pat
     path = Path(source).expanduser()
     if path.is_dir():
         return path
-    if path.exists():
-        raise ValueError(f"{path}: is a file; expected the folder that holds it")
-    if not _HUB_ID.fullmatch(str(source)):
-        raise ValueError(f"{path}: no such folder")
+    if os.path.lexists(path) or not _HUB_ID.fullmatch(str(source)):
+        raise ValueError(missing_folder(path))
     from huggingface_hub import snapshot_download
 
     try:
@@ -86,40 +93,60 @@ def resolve_folder(source: str | Path, files: Sequence[str] = _HUB_FILES) -> Pat
 
 
 def locate_tensors(folder: Path) -> dict[str, StoredShape]:
-    """Tensor name -> its file and shape, from the headers alone. Raises ValueError as `load_hf`."""
-    if (folder / "adapter_config.json").exists():
+    """Tensor name -> its file and shape, from the headers alone. Raises ValueError as `load_hf`, also where
+    the folder's files name two sets of weights: transformers takes the single file, vLLM what the index
+    names, and one of the two is an accident."""
+    names = {path.name for path in folder.iterdir()}
+    if "adapter_config.json" in names:
         raise ValueError(f"{folder}: holds a LoRA adapter; expected whole weights: merge it into its base")
-    if (folder / SINGLE).is_file():
+    shards = {name for name in names if SHARD.fullmatch(name)}
+    if names & {SINGLE, INDEX} and (others := {n for n in names if n.endswith(".distcp")}):
+        raise two_sets(folder, names & {SINGLE, INDEX}, others)
+    if INDEX in names:
+        weight_map = _weight_map(folder / INDEX)
+        if others := ({SINGLE} & names | shards) - set(weight_map.values()):
+            raise two_sets(folder, [f"{INDEX} with {listed(set(weight_map.values()))}"], others)
+        return _locate_shards(folder, weight_map)
+    if SINGLE in names:
+        if shards:
+            raise two_sets(folder, [SINGLE], shards)
         return {name: (folder / SINGLE, shape) for name, shape in read_header(folder / SINGLE).items()}
-    if (folder / INDEX).is_file():
-        return _locate_shards(folder)
-    pickles = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+    if shards:
+        raise ValueError(f"{folder / INDEX}: no such file; {folder} holds {listed(shards)}: copy it, too")
+    pickles = [name for name in names if Path(name).suffix in (".bin", ".pt", ".pth", ".ckpt")]
     if pickles:
         raise ValueError(
             f"{folder}: holds {some(pickles)}, which are pickles and can run code; expected {SINGLE}, "
             f"or shards with {INDEX}: convert to safetensors"
         )
-    raise ValueError(f"{folder}: expected {SINGLE}, or shards with {INDEX}; found neither")
+    contents = folder_contents(folder)
+    raise ValueError(f"{folder}: expected {SINGLE}, or shards with {INDEX}; found neither: {contents}")
 
 
-def _locate_shards(folder: Path) -> dict[str, StoredShape]:
-    index = folder / INDEX
+def _weight_map(index: Path) -> dict[str, str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise ValueError(f"{index}: weight_map is missing or malformed; expected tensor names to file names")
+    for name in weight_map.values():
+        if Path(name).name != name or Path(name).suffix != ".safetensors":
+            raise ValueError(f"{index}: names {name!r}; expected safetensors files beside it")
+    return weight_map
+
+
+def _locate_shards(folder: Path, weight_map: dict[str, str]) -> dict[str, StoredShape]:
     places: dict[str, StoredShape] = {}
-    for shard in sorted(set(weight_map.values())):
+    shards = set(weight_map.values())
+    if missing := [shard for shard in shards if not os.path.lexists(folder / shard)]:
+        which = f"{len(missing)} of its {len(shards)} files are missing: {listed(missing)}"
+        raise ValueError(f"{folder / min(missing)}: no such file; {INDEX} expects this shard ({which})")
+    for shard in sorted(shards):
         path = folder / shard
-        if Path(shard).name != shard or path.suffix != ".safetensors":
-            raise ValueError(f"{index}: names {shard!r}; expected safetensors files beside it")
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; {index.name} expects this shard")
         shapes = read_header(path)
-        listed = {name for name, file in weight_map.items() if file == shard}
-        if listed != shapes.keys():
+        names = {name for name, file in weight_map.items() if file == shard}
+        if names != shapes.keys():
             raise ValueError(
-                f"{path}: missing: {some(listed - shapes.keys())}; not expected: "
-                f"{some(shapes.keys() - listed)} (by {index.name})"
+                f"{path}: missing: {some(names - shapes.keys())}; not expected: "
+                f"{some(shapes.keys() - names)} (by {INDEX})"
             )
         places.update({name: (path, shape) for name, shape in shapes.items()})
     return places
@@ -139,7 +166,8 @@ def read_header(path: Path) -> dict[str, Shape]:
                     )
                 shapes[name] = tuple(tensor.get_shape())
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a whole safetensors file (half-written?): {error}") from error
+        reason = broken_file(path) or f"not a whole safetensors file (half-written?): {error}"
+        raise ValueError(f"{path}: {reason}") from error
     return shapes
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from llada_exp.checkpoints.common import FamilySettings
-from llada_exp.checkpoints.hf import INDEX, SINGLE, vet_hf
+from llada_exp.checkpoints.explain import INDEX, SINGLE
+from llada_exp.checkpoints.hf import vet_hf
 
 _INNER = ("policy", "weights", "model")
 _SHARDS = (".distcp", ".safetensors")

@@ -48,6 +48,13 @@ def check_sums(folder: Path, weights: Path) -> None:
             )
 
 
+def write_sums(folder: Path) -> None:
+    """SHA256SUMS of every file in `folder`, as sha256sum writes it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    lines = [f"{d}  ./{p.relative_to(folder).as_posix()}" for p, d in zip(files, _hashes(files), strict=True)]
+    (folder / SUMS).write_text("".join(f"{line}\n" for line in lines))
+
+
 def _read(path: Path) -> dict[str, str]:
     """Name -> sum. Raises ValueError naming the line."""
     sums = {}

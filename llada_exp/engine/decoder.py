@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llada_exp.engine.attention import key_bucket, packed_attention
 from llada_exp.engine.batch import Batch, Work, build
+from llada_exp.engine.errors import NotFiniteError
 from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.request import Commit, Request
 from llada_exp.engine.slots import KVSlots
@@ -44,13 +45,13 @@ class Observations:
 
 @dataclass(frozen=True)
 class StepResult:
-    """commits, one per request, and what was computed for them.
+    """commits, one per request, or why there is none, and what was computed for them.
 
     counts: num_positions, packed ones with padding, num_tokens_forwarded, without it, num_logit_rows,
             num_attention_pairs, (query, key) of one layer; num_steps, num_nfe.
     """
 
-    commits: list[Commit]
+    commits: list[Commit | NotFiniteError]
     counts: Mapping[str, int]
 
 
@@ -76,7 +77,7 @@ class Decoder:
         observations = self._observe(batch, logits)
         distributions = Distributions.of(batch, logits)
         candidates = self._candidates(batch, logits, observations)
-        commits = _to_host(batch, candidates, self._select(batch, candidates))
+        commits = _to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
         commits = distributions.score(batch.requests, commits, self.model.special)
         self._states.update(observations.states)
         counts = {
@@ -89,6 +90,13 @@ class Decoder:
         }
         by_request = dict(zip(order, commits, strict=True))
         return StepResult([by_request[i] for i in range(len(requests))], counts)
+
+    @torch.inference_mode()
+    def wipe(self, request: Request) -> None:
+        """Of a request whose pass failed: drop its K/V. NaN in them would pass the mask of whichever row has
+        that slot next (and a row may be copied to another slot)."""
+        for name in _names(request):
+            self.slots.wipe(name)
 
     @torch.inference_mode()
     def forget(self, request: Request) -> None:
@@ -153,11 +161,12 @@ class Decoder:
         tokens, odds = tokens[: batch.num_logit_rows], odds[: batch.num_logit_rows]
         if batch.rank_uniform is not None:
             u = batch.rank_uniform
-            odds = torch.where(u.isnan(), odds, (1 - u) / u)
+            odds = torch.where(u.isnan() | odds.isnan(), odds, (1 - u) / u)
         last = [r.params.eos_confidence == "last" for r in batch.requests]
         if any(last):
             held = torch.tensor(last, device=tokens.device)[batch.place[0]]
-            odds = odds.masked_fill(held & _is_any(tokens, self.model.special.ends), torch.inf)
+            held &= _is_any(tokens, self.model.special.ends) & ~odds.isnan()
+            odds = odds.masked_fill(held, torch.inf)
         shape = (len(batch.requests), max(row.block_length for row in batch.rows))
         at = (batch.place[0], batch.place[1])
 
@@ -234,14 +243,17 @@ def _flags(commits: Commits, write: Tensor) -> Tensor:
     return flags
 
 
-def _to_host(batch: Batch, candidates: Candidates, flags: Tensor) -> list[Commit]:
-    """One transfer, then arrays per request."""
+def _to_host(
+    batch: Batch, candidates: Candidates, flags: Tensor, dtype: torch.dtype
+) -> list[Commit | NotFiniteError]:
+    """One transfer, then arrays per request. Odds that are NaN, and so a confidence, are of logits that were
+    not finite; they reach no other row."""
     small = torch.stack(
         [flags, candidates.token_ids.double(), candidates.confidence.double()]
     )  # ids below 2**53 are exact in float64
     every, tokens, confidence = small.cpu().numpy()
     return [
-        _commit(request, row, *planes)
+        NotFiniteError(dtype) if np.isnan(planes[-1]).any() else _commit(request, row, *planes)
         for request, row, *planes in zip(
             batch.requests, batch.rows, every.astype(np.int64), tokens, confidence, strict=True
         )

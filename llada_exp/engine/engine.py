@@ -9,15 +9,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from llada_exp.caches import CACHES
 from llada_exp.engine.decoder import Decoder
+from llada_exp.engine.errors import explained, is_out_of_memory
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
@@ -29,9 +29,11 @@ from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
 DEFAULT_MAX_POSITIONS = 8192
+OnFailure = Callable[[str, Exception], None]
+"""(request id, why it cannot go on)."""
 COUNTERS = (
-    "num_out_of_memory", "num_steps", "num_nfe", "num_finished", "num_aborted", "num_output_tokens",
-    "num_positions", "num_tokens_forwarded", "num_logit_rows", "num_attention_pairs",
+    "num_out_of_memory", "num_failed", "num_steps", "num_nfe", "num_finished", "num_aborted",
+    "num_output_tokens", "num_positions", "num_tokens_forwarded", "num_logit_rows", "num_attention_pairs",
 )  # fmt: skip
 
 
@@ -107,11 +109,35 @@ class EngineCore:
     def has_work(self) -> bool:
         return bool(self._requests)
 
-    def step(self) -> list[Progress]:
-        """One pass of the requests whose turn it is; returns what changed. Never blocks."""
+    def step(self, on_failure: OnFailure | None = None) -> list[Progress]:
+        """One pass of the requests whose turn it is; returns what changed. Never blocks.
+
+        on_failure: called for each request whose pass raises, by itself or by what it needs of memory: it is
+                    forgotten, and the others go on as if it had never been there. Without it the first such
+                    error is raised, and no request has changed.
+
+        Raises DeviceLostError where only a new process helps.
+        """
         requests = self._schedule()
-        commits = self._run(requests)
-        return self._postprocess(requests, commits)
+        results = self._run(requests)
+        for request, result in zip(requests, results, strict=True):
+            if isinstance(result, Exception):
+                if on_failure is None:
+                    raise result
+                self.decoder.wipe(request)  # of all that failed, before a slot is freed
+        progress = []
+        for request, result in zip(requests, results, strict=True):
+            try:
+                if isinstance(result, Exception):
+                    raise result
+                progress += self._apply(request, result)
+            except Exception as error:
+                if on_failure is None:
+                    raise
+                self._forget(request)
+                self._counters["num_failed"] += 1
+                on_failure(request.request_id, explained(error))
+        return progress
 
     def abort(self, request_id: str) -> bool:
         """Forget a request at any time; its rows are free in the next step. False if unknown."""
@@ -216,36 +242,42 @@ class EngineCore:
             request.started = now if request.started is None else request.started
         return chosen
 
-    def _run(self, requests: Sequence[Request]) -> list[Commit]:
-        """One pass of each."""
-        return in_halves(self._pass, requests, self.model.device) if requests else []
+    def _run(self, requests: Sequence[Request]) -> list[Commit | Exception]:
+        """One pass of each, or why there is none. Where a pass of several raises, it is run again in halves:
+        a pass that raises has changed no request."""
+        if not requests:
+            return []
+        before = self._counters["num_out_of_memory"]
+        results = in_halves(self._pass, requests, self.model.device, self._lower_budget)
+        if self._counters["num_out_of_memory"] == before:
+            self.scheduler.count_whole_step()
+        return results
 
-    def _pass(self, requests: Sequence[Request]) -> list[Commit]:
+    def _lower_budget(self, requests: Sequence[Request]) -> None:
+        """These did not fit together. (A request that fits in no company says nothing of the budget.)"""
+        self.scheduler.lower_budget(sum(_need(r).positions for r in requests) - 1)
+
+    def _pass(self, requests: Sequence[Request]) -> list[Commit | Exception]:
         try:
             result = self.decoder.run(requests)
-        except torch.OutOfMemoryError:
-            self._counters["num_out_of_memory"] += 1
-            if len(requests) > 1:  # a smaller budget from now on
-                cost = sum(_need(r).positions for r in requests)
-                self.scheduler.max_positions = max(1, min(self.scheduler.max_positions, cost - 1))
+        except Exception as error:
+            self._counters["num_out_of_memory"] += is_out_of_memory(error)
             raise
         self._counters.update(result.counts)
         self._batch_sizes[len(requests)] += 1
-        return result.commits
+        return list(result.commits)
 
-    def _postprocess(self, requests: list[Request], commits: list[Commit]) -> list[Progress]:
-        """Apply what was decided; of each request whose text grew or that is done, what is new."""
-        progress = []
-        for request, commit in zip(requests, commits, strict=True):
-            request.num_positions += _need(request).positions
-            request.commit(commit)
-            done = finished(request, self.model.special.ends)
-            length = done[0] if done else visible_length(request, self.model.special.ends)[0]
-            token_ids, logprobs = request.release(length)
-            output = self._finish(request, *done) if done else None
-            if token_ids or output:
-                progress.append(Progress(request.request_id, token_ids, output, logprobs))
-        return progress
+    def _apply(self, request: Request, commit: Commit) -> list[Progress]:
+        """What was decided; where the text grew or the request is done, what is new."""
+        request.num_positions += _need(request).positions
+        request.commit(commit)
+        done = finished(request, self.model.special.ends)
+        length = done[0] if done else visible_length(request, self.model.special.ends)[0]
+        token_ids, logprobs = request.release(length)
+        output = self._finish(request, *done) if done else None
+        if not token_ids and output is None:
+            return []
+        return [Progress(request.request_id, token_ids, output, logprobs)]
 
     def _finish(self, request: Request, length: int, reason: FinishReason) -> RequestOutput:
         self._forget(request)
@@ -254,7 +286,7 @@ class EngineCore:
         return request.output(length, reason)
 
     def _forget(self, request: Request) -> None:
-        del self._requests[request.request_id]
+        self._requests.pop(request.request_id, None)
         self.scheduler.remove(request.request_id)
         self.decoder.forget(request)
 

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from llada_exp.engine.batch import round_up
 from llada_exp.engine.engine import EngineCore
+from llada_exp.engine.errors import NotFiniteError
 from llada_exp.engine.estimate import LikelihoodEstimate, Part, add
-from llada_exp.engine.halves import in_halves
+from llada_exp.engine.halves import all_in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.models.attention import row_attention
 from llada_exp.models.base import Attend, Model
@@ -95,7 +96,8 @@ class Likelihood:
         greedy: also say whether greedy decoding gives the answer: one token a step, the most confident
                 first, from a whole masked answer; as many passes as the answer has tokens.
         Raises ValueError naming the pair, before anything is computed, for an empty answer, one longer
-        than a row, and ids out of range.
+        than a row, and ids out of range; while computing, NotFiniteError, a ValueError, for a model whose
+        output is NaN.
         """
         wholes = [self._whole(i, *pair) for i, pair in enumerate(pairs)]
         greedy_outputs = self._greedy(wholes) if greedy else {}
@@ -105,7 +107,7 @@ class Likelihood:
         rows_each = 2 if self.cfg_scale > 0 else 1
         for rows in self._passes(sorted(parts, key=lambda part: -part.length)):
             for (part, number), value in zip(
-                rows, in_halves(self._weighted, rows, self.model.device), strict=True
+                rows, all_in_halves(self._weighted, rows, self.model.device), strict=True
             ):
                 part.values[number] = value
                 part.num_open -= 1
@@ -179,6 +181,8 @@ class Likelihood:
         )
         targets = np.concatenate([r.answer[m] for (r, _), m in zip(rows, masks, strict=True)])
         logs = self._log_probabilities(rows, places, targets)
+        if np.isnan(logs).any():
+            raise NotFiniteError(self.model.dtype)
         sizes = np.array([m.sum() for m in masks])
         sums = np.bincount(np.repeat(np.arange(len(rows)), sizes), weights=logs, minlength=len(rows))
         return (sums * np.array([len(m) for m in masks]) / sizes).tolist()

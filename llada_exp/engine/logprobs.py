@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.batch import Batch
+from llada_exp.engine.errors import NotFiniteError
 from llada_exp.engine.request import Commit, CommitScores, Request
 from llada_exp.models.base import SpecialIds
 
@@ -40,18 +41,19 @@ class Distributions:
         return cls(copies)
 
     def score(
-        self, requests: Sequence[Request], commits: Sequence[Commit], special: SpecialIds
-    ) -> list[Commit]:
-        """The commits, with scores where they are asked for. Both in the batch's order; one transfer."""
-        places = [place for place in self.logits if len(commits[place].positions)]
-        if not places:
+        self, requests: Sequence[Request], commits: Sequence[Commit | NotFiniteError], special: SpecialIds
+    ) -> list[Commit | NotFiniteError]:
+        """The commits, with scores where they are asked for, and what is none of them as it is. Both in the
+        batch's order; one transfer."""
+        pairs = [(i, c) for i in self.logits if isinstance(c := commits[i], Commit) and len(c.positions)]
+        if not pairs:
             return list(commits)
-        parts = [_scores(self.logits[i], requests[i], commits[i], special) for i in places]
+        parts = [_scores(self.logits[i], requests[i], commit, special) for i, commit in pairs]
         flat = torch.cat([part.flatten() for part in parts]).cpu().numpy()
         scored, stop = list(commits), 0
-        for place, part in zip(places, parts, strict=True):
+        for (place, commit), part in zip(pairs, parts, strict=True):
             start, stop = stop, stop + part.numel()
-            scored[place] = replace(commits[place], scores=_unpacked(flat[start:stop].reshape(part.shape)))
+            scored[place] = replace(commit, scores=_unpacked(flat[start:stop].reshape(part.shape)))
         return scored
 
 

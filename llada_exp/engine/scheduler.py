@@ -14,6 +14,9 @@ from enum import Enum
 
 SCHEDULING = ("continuous", "lockstep")
 PATIENCE = 4  # steps that a REFRESH pass is put off for BLOCK passes, at most
+GROW_AFTER, LONGEST_GROW_AFTER = 64, 4096
+"""Whole steps after which a budget that was lowered doubles; twice as many after each time that it had to be
+lowered again, up to the latter."""
 
 
 class Phase(Enum):
@@ -39,7 +42,7 @@ class _InFlight:
 
 class Scheduler:
     """num_rows: rows in flight at most. max_positions: positions forwarded in a step at most,
-    except that a request which alone exceeds it runs alone.
+    except that a request which alone exceeds it runs alone; lowered for a while where memory is short.
 
     scheduling: `continuous` admits at every step. `lockstep` admits only when nothing is in
     flight and then runs all rows in every step: the predecessors' way, kept to measure against.
@@ -53,7 +56,8 @@ class Scheduler:
         if scheduling not in SCHEDULING:
             raise ValueError(f"scheduling is {scheduling!r}; expected one of {', '.join(SCHEDULING)}")
         self.num_rows = num_rows
-        self.max_positions = max_positions
+        self.max_positions = self._most_positions = max_positions
+        self._grow_after, self._whole_steps = GROW_AFTER, 0
         self._lockstep = scheduling == "lockstep"
         self._waiting: OrderedDict[str, int] = OrderedDict()
         self._running: OrderedDict[str, _InFlight] = OrderedDict()
@@ -85,6 +89,23 @@ class Scheduler:
         assert request_id not in self._waiting
         assert request_id not in self._running
         self._waiting[request_id] = num_rows
+
+    def lower_budget(self, positions: int) -> None:
+        """Forward no more than so many positions in a step for now: more did not fit the memory."""
+        if self.max_positions < self._most_positions:
+            self._grow_after = min(2 * self._grow_after, LONGEST_GROW_AFTER)
+        self.max_positions = max(1, min(self.max_positions, positions))
+        self._whole_steps = 0
+
+    def count_whole_step(self) -> None:
+        """Of a step that fitted: after many of them a lowered budget grows back."""
+        self._whole_steps += 1
+        if self._whole_steps < self._grow_after:
+            return
+        self._whole_steps = 0
+        if self.max_positions == self._most_positions:
+            self._grow_after = GROW_AFTER
+        self.max_positions = min(2 * self.max_positions, self._most_positions)
 
     def remove(self, request_id: str) -> None:
         self._waiting.pop(request_id, None)

@@ -75,6 +75,12 @@ class KVSlots:
         row.length = max(row.length, length)
         return row.slot
 
+    def wipe(self, name: Hashable) -> None:
+        """Forget what the row's slot keeps, if it has one."""
+        if name in self._by_name and self._kv is not None:
+            for tensor in self._kv:
+                tensor[:, self._by_name[name].slot].zero_()
+
     def release(self, name: Hashable) -> None:
         """Free the row's slot, if it has one."""
         row = self._by_name.pop(name, None)

@@ -31,7 +31,9 @@ class Answer:
     verdict:       correct, wrong, no_answer (nothing could be read), failed (no response: `error` says why);
     finish_reason: "length" where the answer was cut off;
     decoding:      the effective parameters, by the server's own word; {} where it gives none;
-    attempts:      how often it was asked until there was a response.
+    attempts:      how often it was asked until there was a response;
+    num_cut:       tokens that it was cut by to fit the model's length: of the prompt's start, or of the room
+                   for the answer.
     """
 
     benchmark: str
@@ -53,6 +55,7 @@ class Answer:
     attempts: int = 1
     decoding: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    num_cut: int = 0
 
     def __post_init__(self) -> None:
         assert self.verdict in VERDICTS, self.verdict

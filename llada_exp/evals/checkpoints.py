@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from llada_exp.checkpoints.explain import natural
 from llada_exp.settings import override_value
 
 LATEST = "latest"
@@ -104,7 +105,7 @@ def _nothing(run: Path, pattern: str, form: re.Pattern[str]) -> str:
             f"{str(run.parent)!r} (with checkpoint_steps to choose), or evaluate this one by model=dcp (or "
             "hf) and model.path"
         )
-    there = _listed(sorted(p.name + "/" * p.is_dir() for p in run.iterdir())) or "nothing"
+    there = _listed(sorted((p.name + "/" * p.is_dir() for p in run.iterdir()), key=natural)) or "nothing"
     return f"checkpoints is {str(run)!r}; it holds nothing of checkpoint_pattern={pattern!r}, but: {there}"
 
 

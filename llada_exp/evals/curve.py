@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
 MARKERS = "osD^vP"
 SIZE = (6.0, 3.8)
+LIMITS = (-4, 104)
+"""Of the axis of accuracies, %: a marker at 0 or 100 stands inside."""
 SETTINGS = ("sweep", "harness", *PRESET_FIELDS, "prompt", "chat_template", "seed")
 """Columns that may differ between evaluations of one checkpoint on one benchmark."""
 
@@ -60,7 +62,8 @@ def plot(rows: Sequence[Mapping[str, Any]], without_score: Collection[int] = ())
 
 def draw(axis: Axes, rows: Sequence[Mapping[str, Any]], without_score: Collection[int] = ()) -> None:
     """Accuracy against the training step with 95 % intervals, by `lines`. Steps without a score
-    (`without_score`, and rows without an accuracy) are crosses on the axis."""
+    (`without_score`, and rows without an accuracy) are crosses on the frame. All of 0 to 100 % is shown, or a
+    young run's intervals would look like scores; the legend stands above, where no bar is."""
     from matplotlib.ticker import MaxNLocator
 
     for i, (name, line) in enumerate(lines(rows).items()):
@@ -69,15 +72,17 @@ def draw(axis: Axes, rows: Sequence[Mapping[str, Any]], without_score: Collectio
     scored = {_step(row) for row in rows if row["accuracy"] is not None}
     lost = sorted({*without_score, *unscored} - scored)  # perplexities stand beside scores
     if lost:
-        crosses = axis.plot(lost, [0.0] * len(lost), "kx", label="no score", zorder=3)
-        crosses[0].set_clip_on(False)  # they stand on the frame
-    axis.set(xlabel="training step", ylabel="accuracy, %")
-    axis.set_ylim(bottom=0)
+        frame = axis.get_xaxis_transform()
+        axis.plot(lost, [0.0] * len(lost), "kx", label="no score", zorder=3, transform=frame, clip_on=False)
+    axis.set(xlabel="training step", ylabel="accuracy, %", ylim=LIMITS)
+    axis.margins(x=0.08)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(
+            fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2
+        )
 
 
 def _draw_line(axis: Axes, rows: Sequence[Mapping[str, Any]], name: str, colour: str, marker: str) -> None:

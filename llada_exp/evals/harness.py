@@ -38,6 +38,8 @@ class Harness:
     recognises: whether a benchmark of this name is its own, where no harness is named.
     prepare:    reads and checks what there is to ask, once for `plan` and `run`; raises ValueError where it
                 cannot do what is asked. Nothing is started yet.
+    records:    files of its own inside the evaluation's folder, as patterns, with a JSON line for each answer
+                as it comes: what `resume` goes on from beside the answers.
     """
 
     name: str
@@ -45,3 +47,4 @@ class Harness:
     keys: tuple[Key, ...]
     recognises: Callable[[str], bool]
     prepare: Callable[[EvalSettings], Prepared]
+    records: tuple[str, ...] = ()

@@ -44,6 +44,8 @@ _SAMPLED = (
     TableColumn("pass@k %", _share("pass_k"), rank=4),
 )
 """Only where there are several samples."""
+_CUT = TableColumn("cut to fit", lambda row: str(row.get("cut_to_fit") or 0), rank=2)
+"""Only where something was."""
 _COSTS = (
     number("cut off %", "cut_off", "{:.1%}", rank=5),
     number("no answer %", "no_answer", "{:.1%}", rank=6),
@@ -69,7 +71,8 @@ def table(rows: Sequence[Mapping[str, Any]], without_score: Sequence[int] = ()) 
         ]
         rows = sorted([*rows, *map(complete, bare)], key=lambda row: row["checkpoint_step"] or -1)
     sampled = _SAMPLED if any(row["num_samples"] not in (None, 1) for row in rows) else ()
-    return Table([*columns, *sampled, *_COSTS], rows)
+    cut = [_CUT] if any(row.get("cut_to_fit") for row in rows) else []
+    return Table([*columns, *sampled, *cut, *_COSTS], rows)
 
 
 def headline(row: Mapping[str, Any]) -> str:

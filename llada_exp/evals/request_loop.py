@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.clients.pool import Pool, PoolResponse
+from llada_exp.clients.reply import ReadReply, error_text, read_reply
 from llada_exp.evals.decoding_check import difference
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
@@ -37,17 +38,17 @@ class EarlyStop:
             raise Refused(
                 f"{response.url} refuses the key ({message(response)}); it comes from {KEY_VARIABLE}"
             )
-        if response.status == 200:
+        reply = _reply(response)
+        if not isinstance(reply, str):
             self.num_answered += 1
-            used = (response.body.get("llada") or {}).get("decoding")
-            if used and (reason := difference(self.fields, [used])) is not None:
+            if reply.decoding and (reason := difference(self.fields, [reply.decoding])) is not None:
                 raise Refused(reason)
         elif 400 <= response.status < 500:
             self.num_refused += 1
         if not self.num_answered and self.num_refused >= NUM_REFUSED:
             raise Refused(
                 f"{response.url} refused the first {self.num_refused} requests; the last with "
-                f"{response.status}: {message(response)}"
+                f"{response.status}: {reply}"
             )
 
 
@@ -86,29 +87,32 @@ async def ask_all(
 def read_answer(response: PoolResponse) -> dict[str, Any]:
     """The fields of an Answer that a response gives; error: why it is none, None where it is one."""
     sent = {"e2el_ms": round(1000 * response.seconds, 3), "url": response.url, "attempts": response.attempts}
-    tree = response.body
-    try:
-        choice = tree["choices"][0] if response.status == 200 else {}
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-    except (KeyError, IndexError, TypeError):
-        return {**sent, "response": "", "error": f"{response.status}: {message(response)}"}
-    llada, usage = tree.get("llada") or {}, tree.get("usage") or {}
-    cost = (llada.get("choices") or [{}])[0]
+    reply = _reply(response)
+    if isinstance(reply, str):
+        return {**sent, "response": "", "error": f"{response.status}: {reply}"}
     return {
         **sent,
-        "response": text or "",
+        "response": reply.text,
         "error": None,
-        "finish_reason": choice.get("finish_reason"),
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "output_tokens": usage.get("completion_tokens"),
-        "nfe": cost.get("nfe"),
-        "num_positions": cost.get("num_positions"),
-        "decoding": {k: v for k, v in (llada.get("decoding") or {}).items() if k != "seed"},
+        "finish_reason": reply.finish_reason,
+        "prompt_tokens": reply.prompt_tokens,
+        "output_tokens": reply.output_tokens,
+        "nfe": reply.cost.get("nfe"),
+        "num_positions": reply.cost.get("num_positions"),
+        "decoding": {name: value for name, value in reply.decoding.items() if name != "seed"},
     }
+
+
+def _reply(response: PoolResponse) -> ReadReply | str:
+    """A text where it is no answer: why."""
+    if response.status != 200:
+        return message(response)
+    try:
+        return read_reply(response.body)
+    except ValueError as error:
+        return str(error)
 
 
 def message(response: PoolResponse) -> str:
     """What an error's body says."""
-    error = response.body.get("error")
-    text = error.get("message") if isinstance(error, dict) else error
-    return str(text or response.body)[:500]
+    return error_text(response.body)

@@ -45,7 +45,11 @@ def benchmark_rows(
         rows.append(complete(row))
     bare = {**configured(settings, []), "point": folder.name, **shared}
     scored = {row["benchmark"] for row in rows}
-    rows += [complete({**bare, "benchmark": name}) for name in result.metrics if name not in scored]
+    for name in result.metrics:
+        if name not in scored:
+            counts = result.counts_of(name)
+            row = {**bare, "benchmark": name, "failed": counts.failed, "cut_to_fit": counts.cut_to_fit}
+            rows.append(complete(row))
     return rows, scores
 
 
@@ -55,7 +59,7 @@ def measured(scores: Scores) -> dict[str, Any]:
         **_spread("majority", scores.majority),
         **_spread("pass_k", scores.pass_k),
         **{n: getattr(scores, n) for n in ("num_problems", "num_samples", "cut_off", "no_answer", "failed",
-                                           "mean_output_tokens", "mean_nfe", "tpf")},
+                                           "cut_to_fit", "mean_output_tokens", "mean_nfe", "tpf")},
     }  # fmt: skip
 
 

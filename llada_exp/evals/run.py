@@ -24,9 +24,7 @@ def evaluate(
     started, began = status.now(), time.monotonic()
     result = prepared.run(folder)
     answers.write(folder / answers.FILE, result.answers)
-    if not result.metrics and all(answer.verdict == answers.FAILED for answer in result.answers):
-        first = result.answers[0].error if result.answers else "there was nothing to ask"
-        raise RuntimeError(f"none of {len(result.answers)} questions was answered ({first})")
+    result.check_answered()
     shared = {
         **provenance("evals", overrides, result.url, result.local),
         "model": result.model,

@@ -40,6 +40,7 @@ _SCORED = columns(
     ("cut_off", "number", "share of answers that ended at the length limit"),
     ("no_answer", "number", "share of answers that nothing could be read out of"),
     ("failed", "integer", "answers that never came; they count as wrong"),
+    ("cut_to_fit", "integer", "answers whose prompt, or room for the answer, was cut to fit the model"),
     ("mean_output_tokens", "number", "of an answer"),
     ("mean_nfe", "number", "forward passes of an answer"),
     ("tpf", "number", "tokens per forward pass"),

@@ -38,7 +38,7 @@ class Scores:
     one of k samples is right, without bias (Chen et al., arXiv 2107.03374); majority None and pass_at
     only {1: ...} where problems have one sample.
     cut_off, no_answer: shares of answers that ended at the length limit, and that nothing could be read
-    out of; failed: number of answers that never came.
+    out of; failed: number of answers that never came; cut_to_fit: of those that were cut to fit the model.
     mean_output_tokens, mean_nfe: of an answer; tpf: tokens per forward pass, ratio of sums; None where
     not all that came are known.
     """
@@ -52,6 +52,7 @@ class Scores:
     cut_off: float
     no_answer: float
     failed: int
+    cut_to_fit: int
     mean_output_tokens: float | None
     mean_nfe: float | None
     tpf: float | None
@@ -87,6 +88,7 @@ def score(answers: Sequence[Answer]) -> Scores:
         cut_off=_share(answers, lambda a: a.finish_reason == CUT_OFF),
         no_answer=_share(answers, lambda a: a.verdict == NO_ANSWER),
         failed=len(answers) - len(came),
+        cut_to_fit=sum(a.num_cut > 0 for a in answers),
         mean_output_tokens=None if tokens is None else tokens / len(came),
         mean_nfe=None if nfe is None else nfe / len(came),
         tpf=tokens / nfe if tokens is not None and nfe else None,

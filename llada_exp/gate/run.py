@@ -3,7 +3,7 @@
     python -m llada_exp.gate                                  # the server's default preset
     python -m llada_exp.gate settings=all fail=false
     python -m llada_exp.gate num_problems=0 exact=32          # exactness alone
-    python -m llada_exp.gate kinds=[long] '+settings.half={steps: 32}'
+    python -m llada_exp.gate 'kinds=[long]' '+settings.half={steps: 32}'
 
 Two gates, apart. *Exactness*: the engine commits what an uncached, unbatched float32 oracle commits
 (gate/exactness.py), vanilla first: a slip that vanilla shares would show in no comparison with it. *Quality*:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from operator import attrgetter
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from llada_exp.jobs import operate, slurm
-from llada_exp.jobs.endpoint import FOLDER_VARIABLE, find, folder
+from llada_exp.clients.http import KEY_VARIABLE, RequestFailed
+from llada_exp.jobs import operate, router, slurm
+from llada_exp.jobs.endpoint import FOLDER_VARIABLE, find, folder, load_all
 from llada_exp.tables import Table, TableColumn
 
 FAILED, USAGE_ERROR = 1, 2
+MAX_AT_ONCE = 16
 COLUMNS = [field.name for field in fields(operate.JobRow)]
 
 
@@ -27,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR
-    except (slurm.SlurmError, operate.NotReady, OSError) as error:
+    except (slurm.SlurmError, operate.NotReady, RequestFailed, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
 
@@ -52,7 +58,9 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _wait(arguments: argparse.Namespace) -> int:
-    print(operate.wait_ready(arguments.job, arguments.folder, arguments.timeout).info["url"])
+    until = time.monotonic() + arguments.timeout
+    for job_id in operate.tasks(arguments.job, arguments.folder):
+        print(operate.wait_ready(job_id, arguments.folder, until - time.monotonic()).info["url"], flush=True)
     return 0
 
 
@@ -66,8 +74,49 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    for job_id in arguments.jobs:
-        print(f"{job_id} {operate.stop(job_id, arguments.folder, arguments.timeout, arguments.now)}")
+    job_ids = [job_id for name in arguments.jobs for job_id in operate.tasks(name, arguments.folder)]
+
+    def stop(job_id: str) -> str:
+        return operate.stop(job_id, arguments.folder, arguments.timeout, arguments.now)
+
+    with ThreadPoolExecutor(MAX_AT_ONCE) as threads:  # each drains for half a minute
+        for job_id, state in zip(job_ids, threads.map(stop, job_ids), strict=True):
+            print(f"{job_id} {state}", flush=True)
+    return 0
+
+
+def _router(arguments: argparse.Namespace) -> int:
+    servers, left_out = router.running(arguments.servers, arguments.folder)
+    if left_out:
+        print(f"warning: left out: {', '.join(left_out)}", file=sys.stderr)
+    if not servers:
+        raise operate.NotReady("no server is ready; see python -m llada_exp.jobs list")
+    model = router.check_alike(servers)["model.name"]
+    words = router.command(servers, arguments.host, arguments.port, arguments.metrics_port)
+    key = f", key: {servers[0].key_file or KEY_VARIABLE}" if servers[0].key else ""
+    print(
+        f"{len(servers)} x {model} as http://{arguments.host}:{arguments.port}/v1{key}; of the router itself:"
+        f" http://{arguments.host}:{arguments.metrics_port}/metrics",
+        file=sys.stderr,
+        flush=True,
+    )
+    if arguments.start:
+        router.start(words)
+    print(shlex.join(words))
+    return 0
+
+
+def _targets(arguments: argparse.Namespace) -> int:
+    """Every published server, answering or not: one that does not is what a dashboard has to show."""
+    shown = [
+        {
+            "targets": [urlsplit(endpoint.info["url"]).netloc],
+            "labels": {"job_id": endpoint.job_id, "model": endpoint.info["model"]},
+        }
+        for endpoint in load_all(arguments.folder)
+        if endpoint.info["status"] != "stopped"
+    ]
+    print(json.dumps(shown, indent=2))
     return 0
 
 
@@ -101,14 +150,14 @@ def _parser() -> argparse.ArgumentParser:
     only.add_argument("--url", action="store_true", help="the URL alone")
     only.add_argument("--key", action="store_true", help="the key alone")
     wait = add("wait", _wait, "until the endpoint is ready, then its URL; exit code 1 when its job is over")
-    wait.add_argument("job", help="job id")
+    wait.add_argument("job", help="job id; of an array: all its servers, a URL each")
     wait.add_argument("--timeout", type=float, default=3600, metavar="S", help="seconds (%(default)s)")
     tail = add("tail", _tail, "the end of the job's log")
     tail.add_argument("job", help="job id")
     tail.add_argument("-n", dest="lines", type=int, default=20, metavar="N", help="lines (%(default)s)")
     tail.add_argument("-f", dest="follow", action="store_true", help="go on as it grows")
     stop = add("stop", _stop, "finish what is in flight, then end the job")
-    stop.add_argument("jobs", nargs="+", metavar="job", help="job id")
+    stop.add_argument("jobs", nargs="+", metavar="job", help="job id; of an array: all its servers")
     stop.add_argument("--now", action="store_true", help="cancel at once")
     stop.add_argument(
         "--timeout",
@@ -117,6 +166,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="cancel what has not ended by then (%(default)s)",
     )
+    route = add("router", _router, "the line of vllm-router that makes one address of several servers")
+    route.add_argument(
+        "servers",
+        nargs="*",
+        metavar="server",
+        help="job id, of an array all its servers, or URL (every endpoint)",
+    )
+    route.add_argument("--host", default="127.0.0.1", help="where the router listens (%(default)s)")
+    route.add_argument("--port", type=int, default=8000, help="(%(default)s)")
+    route.add_argument("--metrics-port", type=int, default=29000, help="of its own /metrics (%(default)s)")
+    route.add_argument("--start", action="store_true", help="become the router instead of printing its line")
+    add("targets", _targets, "every endpoint as Prometheus' file_sd_configs reads them (JSON)")
     add("clean", _clean, "remove the files of jobs that are over")
     return parser
 

@@ -2,6 +2,7 @@
 
     FOLDER/12.json   where the server of job 12 is, written by the server once it answers
     FOLDER/12.key    the key that its clients send (mode 600)
+    FOLDER/13_0.json FOLDER/13_1.json FOLDER/13.key   of an array of replicas, which have one key
 
 The server's side is `published`, the reader's `PublishedEndpoint`. Knows files and HTTP, nothing of SLURM's
 queue.
@@ -9,11 +10,12 @@ queue.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,18 +27,28 @@ from llada_exp.settings import ServeSettings
 FOLDER_VARIABLE = "LLADA_ENDPOINTS"
 DEFAULT_FOLDER = "~/.llada_exp/endpoints"
 NODE = "node"
+ARRAY_VARIABLE = "SLURM_ARRAY_JOB_ID"
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get(FOLDER_VARIABLE) or DEFAULT_FOLDER).expanduser()
 
 
-def published(settings: ServeSettings, environ: Mapping[str, str] = os.environ) -> ServeSettings:
+def published(
+    settings: ServeSettings, environ: Mapping[str, str] = os.environ, replicas: int = 1
+) -> ServeSettings:
     """The settings of a server that publishes itself: the node's address, its file, and a fresh key
-    where no key file is configured. Unchanged where `endpoint` is null.
+    where no key file is configured: where there are `replicas`, that of their array, which the first of them
+    makes. Unchanged where `endpoint` is null.
 
-    Raises ValueError outside of a SLURM job, and for a folder that cannot be written.
+    Raises ValueError outside of a SLURM job, for replicas outside of an array, and for a folder that cannot
+    be written.
     """
+    if replicas > 1 and not environ.get(ARRAY_VARIABLE):
+        raise ValueError(
+            f"replicas is {replicas}; expected 1 here: more are an array of jobs (-m hydra/launcher=slurm"
+            f" replicas={replicas})"
+        )
     if settings.host == NODE:
         settings = replace(settings, host=_node_address(environ))
     if settings.endpoint is None:
@@ -48,25 +60,31 @@ def published(settings: ServeSettings, environ: Mapping[str, str] = os.environ) 
             " slurm/server.sbatch"
         )
     base = Path(settings.endpoint).expanduser().absolute()
-    key_file = settings.api_key_file or str(base / f"{job_id}.key")
+    owner = environ[ARRAY_VARIABLE] if replicas > 1 else job_id
+    key_file = settings.api_key_file or str(base / f"{owner}.key")
     try:
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         if settings.api_key_file is None:
-            write_key(key_file)
+            write_key(key_file, shared=replicas > 1)
     except OSError as error:
         raise ValueError(f"endpoint is {settings.endpoint!r}; {error.strerror}: {error.filename}") from None
     info = settings.server_info or str(base / f"{job_id}.json")
     return replace(settings, server_info=info, api_key_file=key_file)
 
 
-def write_key(path: str | Path) -> None:
-    """A new random key, in a file that nobody else can read at any moment."""
-    draft = Path(f"{path}.{os.getpid()}")
+def write_key(path: str | Path, shared: bool = False) -> None:
+    """A new random key, in a file that nobody else can read at any moment. shared: one that is there stays,
+    also where several start at once."""
+    draft = Path(f"{path}.{socket.gethostname()}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
             out.write(secrets.token_urlsafe(32) + "\n")
-        os.replace(draft, path)
+        if shared:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        else:
+            os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -130,6 +148,12 @@ def load_all(place: Path) -> list[PublishedEndpoint]:
     """Every endpoint of a folder, by age."""
     endpoints = [endpoint for path in place.glob("*.json") if (endpoint := load(path))]
     return sorted(endpoints, key=lambda endpoint: (endpoint.info.get("started", 0), endpoint.job_id))
+
+
+def tasks_of(array: str, endpoints: Iterable[PublishedEndpoint]) -> list[PublishedEndpoint]:
+    """Those of one array of jobs, by their number in it; of 12: 12_0, 12_1 ..."""
+    tasks = [endpoint for endpoint in endpoints if endpoint.job_id.startswith(f"{array}_")]
+    return sorted(tasks, key=lambda endpoint: (len(endpoint.job_id), endpoint.job_id))
 
 
 def find(name: str, place: Path | None = None) -> PublishedEndpoint:

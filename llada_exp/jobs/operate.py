@@ -5,8 +5,9 @@ Where SLURM does not answer, nothing is taken for ended: its silence is no reaso
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,17 @@ def state_of(job_id: str, jobs: dict[str, slurm.Job] | None) -> str:
     if jobs is None:
         return UNKNOWN
     return jobs[job_id].state if job_id in jobs else GONE
+
+
+def tasks(job_id: str, place: Path) -> list[str]:
+    """The jobs behind an id: itself, or of an array (12) its tasks (12_0, 12_1 ...) that are queued or
+    published."""
+    jobs = _jobs() or {}
+    ids = {*jobs, *(endpoint.job_id for endpoint in load_all(place))}
+    numbers = sorted(
+        int(i.removeprefix(f"{job_id}_")) for i in ids if re.fullmatch(rf"{re.escape(job_id)}_\d+", i)
+    )
+    return [f"{job_id}_{number}" for number in numbers] if numbers and job_id not in ids else [job_id]
 
 
 def states(job_ids: Collection[str]) -> dict[str, str]:
@@ -117,11 +129,16 @@ def clean(place: Path) -> list[str]:
     jobs = slurm.my_jobs()
     removed = []
     for path in sorted({p.with_suffix("") for p in place.glob("*.json")} | _key_stems(place)):
-        if has_ended(state_of(path.name, jobs)):
+        if all(has_ended(state_of(job_id, jobs)) for job_id in _owners(path.name, jobs)):
             for suffix in (".json", ".key"):
                 path.with_suffix(suffix).unlink(missing_ok=True)
             removed.append(path.name)
     return removed
+
+
+def _owners(name: str, jobs: Mapping[str, slurm.Job]) -> list[str]:
+    """The jobs that a file is of: an array's key is of all its tasks."""
+    return [name, *(job_id for job_id in jobs if job_id.startswith(f"{name}_"))]
 
 
 def usable(shown: Collection[JobRow]) -> bool:

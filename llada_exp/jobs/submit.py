@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from llada_exp.jobs import operate
+from llada_exp.jobs import operate, slurm
 from llada_exp.jobs.local import log_end
+
+
+class SbatchRefused(ValueError):
+    """Nothing was submitted; the message has sbatch's own words."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,19 @@ class ArrayPlan:
         }
 
 
+class Listener(Protocol):
+    """Whoever submitted points is told of each what SLURM says of it. index: in the order of submission."""
+
+    def submitted(self, index: int, job_id: str) -> None: ...
+
+    def ended(self, index: int, end: slurm.JobEnd) -> None: ...
+
+
 def launch(
-    function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: ArrayPlan
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    plan: ArrayPlan,
+    listener: Listener | None = None,
 ) -> list[JobReturn]:
     """Submit `function(*arguments[i])` for each i as one array, and wait for all; what each returned.
 
@@ -90,18 +103,28 @@ def launch(
     not come up.
     """
     points = [" ".join(word for word in one[0] if not word.startswith("hydra.")) for one in arguments]
+    if plan.endpoint:  # a server does not make room for the next one
+        plan = replace(plan, array_parallelism=max(plan.array_parallelism, len(points)))
     if plan.dry_run:
         print(script(plan, len(points)))
         print("\n".join(f"# point {index}: {point}" for index, point in enumerate(points)))
         return []
     jobs = _submit(function, arguments, plan)
-    for job, point in zip(jobs, points, strict=True):
-        print(f"job {job.job_id}: {point}", flush=True)
+    index_of = {str(job.job_id): index for index, job in enumerate(jobs)}
+    for job_id, index in index_of.items():
+        if listener:
+            listener.submitted(index, job_id)
+        print(f"job {job_id}: {points[index]}", flush=True)
     try:
         if plan.endpoint:
             _await_endpoints(jobs, plan)
             return []
-        _await_results(jobs, plan)
+        await_jobs(
+            list(index_of),
+            lambda job_id: _code(jobs[index_of[job_id]]),
+            (lambda end: listener.ended(index_of[end.id], end)) if listener else (lambda end: None),
+            plan,
+        )
     except KeyboardInterrupt:
         print(f"the jobs go on; to end them: scancel {jobs[0].job_id.partition('_')[0]}", flush=True)
         raise
@@ -112,24 +135,30 @@ def script(plan: ArrayPlan, num_points: int) -> str:
     """The batch script that submitit would write."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    folder = shlex.quote(str(Path(plan.submitit_folder).absolute()))
-    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {folder}"
+    from llada_exp.jobs.executor import command
+
+    folder = str(Path(plan.submitit_folder).absolute())
     count: dict[str, Any] = {"map_count": num_points} if num_points > 1 else {}
-    return _make_sbatch_string(command=command, folder=plan.submitit_folder, **count, **plan.parameters())
+    return _make_sbatch_string(
+        command=command(folder), folder=plan.submitit_folder, **count, **plan.parameters()
+    )
 
 
 def _submit(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], plan: ArrayPlan) -> list[Any]:
-    import submitit
-    from submitit.core.utils import FailedJobError
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    from llada_exp.jobs.executor import PointExecutor
 
     if shutil.which("sbatch") is None:
-        raise ValueError("hydra/launcher is 'slurm'; sbatch is not on the PATH here (hydra/launcher=basic?)")
-    executor = submitit.SlurmExecutor(folder=plan.submitit_folder, max_num_timeout=0)
+        raise SbatchRefused(
+            "hydra/launcher is 'slurm'; sbatch is not on the PATH here (hydra/launcher=basic?)"
+        )
+    executor = PointExecutor(folder=plan.submitit_folder, max_num_timeout=0)
     executor.update_parameters(**plan.parameters())
     try:
         return executor.map_array(function, *zip(*arguments, strict=True))
-    except FailedJobError as error:
-        raise ValueError(f"hydra.launcher: sbatch refuses the job: {error}") from None
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise SbatchRefused(f"hydra.launcher: sbatch refuses the job: {error}") from None
 
 
 def _await_endpoints(jobs: Sequence[Any], plan: ArrayPlan) -> None:
@@ -141,29 +170,61 @@ def _await_endpoints(jobs: Sequence[Any], plan: ArrayPlan) -> None:
         except operate.NotReady as error:
             raise operate.NotReady(f"{error}: {_why(job)}") from None
         print(f"ready: {endpoint.info['url']} (job {job.job_id}, {endpoint.path})\n{endpoint.directions()}")
+    if len(jobs) > 1:
+        array = jobs[0].job_id.partition("_")[0]
+        print(f"all as one address: python -m llada_exp.jobs router {array}")
 
 
-def _await_results(jobs: Sequence[Any], plan: ArrayPlan) -> None:
-    """Until each job has a result, or is over for `late_s` and has none. A requeued job is not over."""
-    waiting = {str(job.job_id): job for job in jobs}
-    over_since: dict[str, float] = {}
+class QueuePace(Protocol):
+    """poll_s: between looks at the queue; late_s: how long after a job's end its files may still come;
+    signal_s: how long before its time limit a job is asked to end."""
+
+    @property
+    def poll_s(self) -> float: ...
+    @property
+    def late_s(self) -> float: ...
+    @property
+    def signal_s(self) -> int: ...
+
+
+def await_jobs(
+    job_ids: Sequence[str],
+    code: Callable[[str], int | None],
+    ended: Callable[[slurm.JobEnd], None],
+    pace: QueuePace,
+) -> None:
+    """Until each job has left its result, or is over for `late_s` and has none. A requeued job is not over.
+
+    code: of a job's result, 0 where all is well, None where there is none (yet); ended: is called for each
+    job whose end SLURM tells, which is waited for where the result does not say that all is well.
+    """
+    waiting, over, reported = list(job_ids), dict[str, float](), set[str]()
     shown = ""
     while True:
         states = operate.states(waiting)
         for job_id in list(waiting):
-            if not operate.has_ended(states[job_id]):
-                over_since.pop(job_id, None)
-            gone_s = time.monotonic() - over_since[job_id] if job_id in over_since else 0.0
-            if _has_result(waiting[job_id]) or gone_s > plan.late_s:
-                del waiting[job_id]
-            elif operate.has_ended(states[job_id]):
-                over_since.setdefault(job_id, time.monotonic())
-        if (line := _progress(len(jobs), [states[job_id] for job_id in waiting])) != shown:
+            is_over, result = operate.has_ended(states[job_id]), code(job_id)
+            if not is_over and result is None:
+                over.pop(job_id, None)
+                continue
+            if is_over and job_id not in reported and (end := _end_of(job_id, pace.signal_s)):
+                reported.add(job_id)
+                ended(end)
+            since = over.setdefault(job_id, time.monotonic())
+            if result == 0 or (is_over and result is not None) or time.monotonic() - since > pace.late_s:
+                waiting.remove(job_id)
+        if (line := _progress(len(job_ids), [states[job_id] for job_id in waiting])) != shown:
             print(line, flush=True)
             shown = line
         if not waiting:
             return
-        time.sleep(plan.poll_s)
+        time.sleep(pace.poll_s)
+
+
+def _end_of(job_id: str, signal_s: int) -> slurm.JobEnd | None:
+    with contextlib.suppress(slurm.SlurmError):
+        return slurm.end_of(job_id, signal_s)
+    return None
 
 
 def _progress(num_jobs: int, states: Sequence[str]) -> str:
@@ -176,6 +237,14 @@ def _has_result(job: Any) -> bool:
     with contextlib.suppress(OSError):  # else a network file system may go on saying that it is not there
         os.utime(job.paths.folder)
     return bool(job.paths.result_pickle.exists())
+
+
+def _code(job: Any) -> int | None:
+    from llada_exp.jobs.executor import FAILED, exit_code
+
+    if not _has_result(job):
+        return None
+    return FAILED if job.exception() is not None else exit_code(job.result())
 
 
 def _outcome(job: Any) -> JobReturn:

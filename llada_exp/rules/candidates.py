@@ -17,6 +17,8 @@ from torch import Tensor
 from llada_exp.models.base import SpecialIds
 
 PAD_ROWS = 16
+LARGEST_ODDS = 1e38
+"""Beyond it odds are not told apart: float32 ends there. Smaller than infinity, which means more to rules."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple
 
     odds = sum over j != token of exp(l_j - l_token) = (1 - p) / p under the clean, full softmax:
     banned ids leave the choice, never the normaliser. One pass, no float64 (arXiv 2502.09992's
-    code takes a float64 softmax over the canvas for the same order).
+    code takes a float64 softmax over the canvas for the same order). NaN for logits that are not finite.
     """
     blocked, saved = _block(logits, special, params)
     tokens = _argmax(logits, special, params)
@@ -55,7 +57,7 @@ def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple
         logits[:, blocked] = saved
     chosen = logits.gather(1, tokens.unsqueeze(1))
     logits.sub_(chosen).scatter_(1, tokens.unsqueeze(1), -torch.inf)
-    return tokens, logits.exp_().sum(dim=-1)
+    return tokens, logits.exp_().sum(dim=-1).clamp_(max=LARGEST_ODDS)
 
 
 def _block(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[list[int], Tensor]:
@@ -78,31 +80,39 @@ def _argmax(logits: Tensor, special: SpecialIds, params: PositionParams) -> Tens
 
 
 def _sample_rows(logits: Tensor, tokens: Tensor, special: SpecialIds, params: PositionParams) -> Tensor:
-    """Replace the tokens of rows with temperature > 0 by samples (inverse CDF, one uniform each)."""
+    """Replace the tokens of rows with temperature > 0 by samples (inverse CDF, one uniform each).
+
+    Whatever the temperature, nothing overflows: logits are taken relative to the largest, so that they only
+    grow more negative, and the smallest temperature is float32's smallest normal number."""
     rows = list(params.sampled)
     index = torch.tensor(rows + rows[:1] * (-len(rows) % PAD_ROWS), device=logits.device)
     scaled = logits[index]
     if special.num_emittable < logits.shape[1]:
         tail = scaled[:, special.num_emittable :]
         tail.masked_fill_(params.ban[index].unsqueeze(1), -torch.inf)
-    scaled = scaled / params.temperature[index].unsqueeze(1)
+    temperature = params.temperature[index].clamp(min=torch.finfo(torch.float32).tiny)
+    scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / temperature.unsqueeze(1)
     probabilities = scaled.softmax(dim=-1)
     if params.any_cut:
         probabilities = _cut(probabilities, params.top_k[index], params.top_p[index])
     cdf = probabilities.double().cumsum(dim=-1)
-    target = params.uniform[index].unsqueeze(1) * cdf[:, -1:]
+    total = cdf[:, -1:]
+    # Below the total even where the product rounds up to it: beyond it are ids of no probability.
+    target = torch.minimum(
+        params.uniform[index].unsqueeze(1) * total, total.nextafter(torch.zeros_like(total))
+    )
     drawn = torch.searchsorted(cdf, target, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
     return tokens.index_copy(0, index[: len(rows)], drawn[: len(rows)])
 
 
 def _cut(probabilities: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
-    """Keep the top_k most probable ids, then the smallest set of at least top_p of what is left.
-    Ties go to the lower id."""
+    """Keep the top_k most probable ids, then the smallest set of at least top_p of what is left; at least
+    one, however small top_p is. Ties go to the lower id."""
     ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
     place = torch.arange(ordered.shape[1], device=ordered.device)
     limit = torch.where(top_k > 0, top_k, ordered.shape[1]).unsqueeze(1)
     ordered = ordered.masked_fill(place >= limit, 0.0)
     before = ordered.double().cumsum(dim=-1) - ordered
     total = ordered.double().sum(dim=-1, keepdim=True)
-    ordered = ordered.masked_fill(before >= top_p.double().unsqueeze(1) * total, 0.0)
+    ordered = ordered.masked_fill((before >= top_p.double().unsqueeze(1) * total) & (place > 0), 0.0)
     return torch.zeros_like(probabilities).scatter(1, ids, ordered)

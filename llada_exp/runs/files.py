@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from llada_exp import jsonl
 
 TYPES = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "flag": pa.bool_(),
          "numbers": pa.list_(pa.float64())}  # fmt: skip
@@ -67,6 +69,15 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     if text := to_jsonl(rows):
         with path.open("a") as file:
             file.write(text)
+
+
+def any_line(path: Path, is_one: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Whether a file of JSON lines holds such an object; a file that cannot be read as such counts as one
+    that does."""
+    try:
+        return path.is_file() and any(is_one(line.tree) for line in jsonl.lines(path, jsonl.LAST))
+    except ValueError:
+        return True
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,6 +22,8 @@ from llada_exp.settings import MODEL_KEYS, ServeSettings, override_value
 
 ServerTree = Mapping[str, Any]
 SERVER_KEYS = tuple(f.name for f in dataclass_fields(ServeSettings))
+_GROUPS = ("mode", "place")
+"""Files of conf/ that hold keys of the server."""
 NOT_THE_SERVERS = ("host", "port", "server_info", "endpoint")
 """Keys of the server that are ours to set when we start one."""
 
@@ -123,15 +125,48 @@ def check_requests(fields: Mapping[str, Any], server: ServeSettings | None) -> N
         )
 
 
-def check_preset(overrides: Sequence[str], urls: Sequence[str]) -> None:
-    """Raises ValueError where a command line chooses a preset for a server that runs already."""
-    for word in overrides if urls else ():
-        if decoding_keys.chooses_preset(word):
-            key = word.partition("=")[0].lstrip("+~").partition("@")[0]
-            raise ValueError(
-                f"{key} is the preset of a server of our own, but url is {','.join(urls)}: name fields of the"
-                " requests instead, decoding.FIELD=VALUE"
-            )
+def check_remote(overrides: Sequence[str], urls: Sequence[str], shared: Collection[str] = ()) -> None:
+    """Of the words of a command line, for servers that run already. shared: keys of the server that are the
+    program's, too. Raises ValueError naming the keys of a server of our own: nothing would use them."""
+    keys = [key for word in overrides if (key := _server_key(word)) and key not in shared]
+    if urls and keys:
+        names = ", ".join(dict.fromkeys(keys))
+        are, them = ("are", "them") if len(set(keys)) > 1 else ("is", "it")
+        where = "" if any(word.startswith("url=") for word in overrides) else ", by the environment"
+        raise ValueError(
+            f"{names} {are} of a server of our own, but url is {','.join(urls)}{where}: leave {them} out;"
+            " what requests may ask for is decoding.FIELD=VALUE"
+        )
+
+
+def check_experiment(
+    tree: ServerTree, plain: Mapping[str, Any], urls: Sequence[str], shared: Collection[str] = ()
+) -> None:
+    """As `check_remote`, of what an experiment's file sets, by what differs. tree: the server's part of the
+    configuration; plain: the program's without the experiment. The model is passed over: a figure says which
+    it is of, whoever serves it, and the row has the name of the one that answered."""
+    differing = [
+        f"{key}.{leaf}" if leaf else key
+        for key, value in tree.items()
+        if key not in ("model", *shared)
+        for leaf, inner in (value.items() if isinstance(value, Mapping) else [("", value)])
+        if inner != (plain[key][leaf] if leaf else plain[key])
+    ]
+    if urls and differing:
+        raise ValueError(
+            f"experiment sets {', '.join(differing)} of a server of our own, but url is {','.join(urls)}:"
+            " leave url out, or name the experiment's other keys yourself"
+        )
+
+
+def _server_key(word: str) -> str | None:
+    """The key of a word of a command line, where it is the server's. Fields of requests are not:
+    decoding.rule, decoding={rule: klass}."""
+    key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+    root = key.split(".")[0]
+    if root == decoding_keys.DECODING:
+        return key if decoding_keys.chooses_preset(word) else None
+    return key if root in (*SERVER_KEYS, *_GROUPS) else None
 
 
 def server_tree(cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """status.json: what became of a point, in words that survive its process.
 
-SLURM records a failed Hydra task as completed, and a killed one writes nothing at all: so every point
-says itself that it runs, and how it ended. A file that still says `running` when nothing runs any more
-is a point that was killed.
+A killed process writes nothing at all, and SLURM forgets its jobs: so every point says itself that it waits
+for a job or runs, and how it ended. A file that still says `running` when nothing runs any more is a point
+that was killed; what SLURM knows of its end is added by whoever learns of it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llada_exp.jobs import slurm
 from llada_exp.runs.files import write_whole
 
 FILE = "status.json"
-RUNNING, OK, FAILED, INTERRUPTED = "running", "ok", "failed", "interrupted"
+WAITING, RUNNING, OK, FAILED, INTERRUPTED = "waiting", "running", "ok", "failed", "interrupted"
 
 
 def now() -> str:
@@ -50,21 +51,39 @@ def failed(folder: Path, config_hash: str, error: str) -> None:
     _write(folder, {**_begun(folder, config_hash), "status": FAILED, "ended": now(), "error": error})
 
 
+def waits(folder: Path, config_hash: str, job_id: str | None) -> None:
+    """Record that a job is to run it. job_id: as squeue spells it (12_3 in an array), None before there is
+    one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, {**_new(config_hash), "status": WAITING, "slurm_job_id": job_id})
+
+
+def ended_by(folder: Path, end: slurm.JobEnd) -> None:
+    """Add what SLURM says of the end of the point's job."""
+    if (status := read(folder)) and status.get("slurm_job_id") == end.id:
+        _write(folder, {**status, "slurm_state": end.state, "slurm_end": str(end)})
+
+
 def _begun(folder: Path, config_hash: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    status: dict[str, Any] = {
+    status = _new(config_hash)
+    _write(folder, status)
+    return status
+
+
+def _new(config_hash: str) -> dict[str, Any]:
+    return {
         "status": RUNNING,
         "config_hash": config_hash,
         "started": now(),
         "ended": None,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job_id": slurm.current_job(),
+        "slurm_state": None,
         "error": None,
         "traceback": None,
     }
-    _write(folder, status)
-    return status
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -86,9 +105,17 @@ def verdict(folder: Path) -> tuple[str, str]:
     status = read(folder)
     if not status:
         return FAILED, "never started"
-    if status["status"] == RUNNING:
-        return INTERRUPTED, f"killed: it began {status['started']} on {status['host']} and never said its end"
-    return status["status"], " ".join((status["error"] or "").split())[:300]
+    state, why = status["status"], " ".join((status.get("error") or "").split())[:300]
+    end: str = status.get("slurm_end") or ""
+    if state == WAITING:
+        gone = f"job {status.get('slurm_job_id')} is gone"
+        return FAILED, f"never started; {end or gone}"
+    if state == RUNNING:
+        why = end or f"killed: it began {status['started']} on {status['host']} and never said its end"
+        return INTERRUPTED, why
+    if state != OK and status.get("slurm_state") in slurm.FROM_OUTSIDE:
+        why = end if state == INTERRUPTED else f"{end}: {why}"
+    return state, why
 
 
 def _write(folder: Path, status: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +20,11 @@ import yaml
 
 from llada_exp import jsonl
 from llada_exp.runs import status, tracking
-from llada_exp.runs.files import Column
+from llada_exp.runs.claim import Claim, FolderRefused, is_default_name, names
+from llada_exp.runs.files import Column, write_whole
+from llada_exp.runs.lock import taking
 from llada_exp.runs.process import terminable
-from llada_exp.runs.servers import check_preset, tree_key
+from llada_exp.runs.servers import check_experiment, check_remote, tree_key
 from llada_exp.runs.settings import Tracking
 from llada_exp.tables import Table
 
@@ -78,8 +81,9 @@ def folder_name(number: int, overrides: Sequence[str]) -> str:
 class Task:
     """What a program measures, a point at a time. Settings are its own, and can do what RunSettings can.
 
-    program:         `python -m llada_exp.<program>` makes a row again; name_key: the key that names a run's
-                     folder; job_type: of its runs in W&B; columns, version: of its rows.
+    program:         `python -m llada_exp.<program>` makes a row again; config: the file of conf/ that it
+                     composes; shared_keys: keys of the server that are the program's, too; name_key: the key
+                     that names a run's folder; job_type: of its runs in W&B; columns, version: of its rows.
     not_in_commands: words and keys of a command line that are no part of a row's own command.
     validate:        (composed configuration) -> settings. Raises ValueError.
     urls:            (settings) -> servers that run already; none: a server of our own.
@@ -90,7 +94,11 @@ class Task:
     prepare:         (settings) -> what can be found out before anything starts, for `measure`. Raises
                      ValueError.
     check_single:    (settings) raises ValueError where they are those of a sweep.
+    has_results:     (folder) -> whether it holds anything that took measuring.
+    clear:           (folder) takes away what a run left that measured nothing.
     check_folder:    (folder, settings) raises ValueError where the folder holds what must not be mixed.
+    is_whole:        (folder) -> whether a point that ended there has all that it was to bring; else it is
+                     run again, and asks only what is missing.
     plan_details:    (folder, prepared) -> more lines of a single point's dry run.
     finished_note:   (folder, settings) -> a line on a point that was finished before.
     variants:        (composed configuration) -> the points that it stands for. Raises ValueError.
@@ -101,6 +109,7 @@ class Task:
     """
 
     program: str
+    config: str
     name_key: str
     job_type: str
     columns: Sequence[Column]
@@ -112,15 +121,23 @@ class Task:
     measure: Callable[[Any, Path, Sequence[str], Any], Measured]
     table: Callable[[Rows], Table]
     headline: Callable[[Mapping[str, Any]], str]
+    has_results: Callable[[Path], bool]
     prepare: Callable[[Any], Any] = lambda settings: None
     check_single: Callable[[Any], None] = lambda settings: None
     check_folder: Callable[[Path, Any], None] = lambda folder, settings: None
+    clear: Callable[[Path], None] = lambda folder: None
+    shared_keys: frozenset[str] = frozenset()
+    is_whole: Callable[[Path], bool] = lambda folder: True
     plan_details: Callable[[Path, Any], list[str]] = lambda folder, prepared: []
     finished_note: Callable[[Path, Any], str | None] = lambda folder, settings: None
     variants: Callable[[dict[str, Any]], list[Variant]] = lambda tree: [Variant()]
     folder_name: Callable[[int, Sequence[str]], str] = folder_name
     order: Callable[[Mapping[str, Any]], Any] = lambda row: row["point"]
     summarise: Callable[[Path, Rows], tuple[Table, list[str]]] | None = None
+
+    def finished(self, folder: Path, settings: RunSettings) -> bool:
+        """Whether there is nothing left to do in a point's folder."""
+        return status.finished(folder, settings.config_hash) and self.is_whole(folder)
 
     def server_of(self, settings: RunSettings) -> str:
         """Points of one such text can share one server start."""
@@ -133,17 +150,20 @@ class Task:
 
 def prepare(task: Task, settings: RunSettings, overrides: Sequence[str]) -> Any:
     """What the task prepares; whatever can be refused before anything starts is: raises ValueError."""
-    check_preset(overrides, task.urls(settings))
+    if urls := task.urls(settings):
+        check_remote(overrides, urls, task.shared_keys)
+        if any(word.lstrip("+").startswith("experiment=") for word in overrides):
+            check_experiment(settings.server_tree, _composed_alone(task.config), urls, task.shared_keys)
     return task.prepare(settings)
 
 
-def check_resume(task: Task, folder: Path, settings: RunSettings) -> None:
-    """Raises ValueError where the folder, of a point or of a sweep, holds results and is not to be gone on
-    with."""
-    if not settings.resume and (status.read(folder) or any(folder.glob(f"*/{status.FILE}"))):
-        raise ValueError(
-            f"{task.name_key} is {settings.name!r}; {folder} holds results: resume=true goes on with it"
-        )
+def _composed_alone(config: str) -> dict[str, Any]:
+    """A program's configuration where nothing is said."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    tree: Any = OmegaConf.to_container(compose(config), resolve=True)
+    return tree
 
 
 def run(task: Task, cfg: Any) -> int:
@@ -159,36 +179,88 @@ def run(task: Task, cfg: Any) -> int:
     tree: Any = OmegaConf.to_container(cfg, resolve=True)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    alone = OmegaConf.is_missing(hydra.job, "num")
-    settings, prepared = task.validate(tree), None
-    if alone:
-        task.check_single(settings)
-        prepared = prepare(task, settings, hydra.overrides.task)
-        if settings.dry_run:
-            lines = task.plan_details(folder, prepared)
-            print("\n".join([task.plan_line(folder, settings), *lines]))
-            return 0
-        tracking.check(settings.tracking)
-    task.check_folder(folder, settings)
-    if alone:  # last: it advises resume=true, which helps where nothing else is wrong
-        check_resume(task, folder, settings)
-    if status.finished(folder, settings.config_hash):  # a requeued job, or resume
-        task.table(jsonl.read(folder / f"{ROW}.jsonl")).show()
-        if note := task.finished_note(folder, settings):
-            print(note)
-        return 0
     words = [w for w in hydra.overrides.task if not {w, w.split("=")[0]} & task.not_in_commands]
-    with terminable():
-        measured = _recorded(task, settings, folder, tree, words, prepared)
+    if not OmegaConf.is_missing(hydra.job, "num"):
+        with terminable():
+            return _in_sweep(task, folder, tree, words)
+    if any(word.lstrip("+").startswith("hydra.sweep.") for word in hydra.overrides.hydra):
+        raise ValueError(
+            "hydra.sweep.* is set; it is of a sweep (-m): expected hydra.run.dir for a single run"
+        )
+    settings = task.validate(tree)
+    task.check_single(settings)
+    prepared = prepare(task, settings, hydra.overrides.task)
+    if settings.dry_run:
+        print("\n".join([task.plan_line(folder, settings), *task.plan_details(folder, prepared)]))
+        return 0
+    tracking.check(settings.tracking)
+    unchosen = is_default_name(cfg, task.name_key) and folder.name == settings.name
+    with ExitStack() as stack:
+        for name in names(settings.name):
+            tree = {**tree, task.name_key: name}
+            settings, folder = task.validate(tree), folder.with_name(name) if unchosen else folder
+            try:
+                stack.enter_context(claim(task, folder, settings, {folder: settings}).entered())
+                break
+            except FolderRefused:
+                if not unchosen:
+                    raise
+        stack.enter_context(terminable())
+        return _single(task, settings, folder, tree, words, prepared)
+
+
+def claim(task: Task, folder: Path, settings: RunSettings, points: Mapping[Path, RunSettings]) -> Claim:
+    """What a run or a sweep is going to write. settings: any point's; points: their folders."""
+
+    def check() -> None:
+        for place, point in points.items():
+            task.check_folder(place, point)
+
+    hashes = {place: point.config_hash for place, point in points.items()}
+    return Claim(folder, task.name_key, settings.name, settings.resume, hashes, task.has_results, check)
+
+
+def _in_sweep(task: Task, folder: Path, tree: Mapping[str, Any], overrides: Sequence[str]) -> int:
+    """A job of an earlier start may measure this very point: it is waited for, and looked at again."""
+    settings = task.validate(tree)
+    with taking(folder, lambda refusal: print(f"{refusal}: waiting for it", file=sys.stderr, flush=True)):
+        task.check_folder(folder, settings)
+        if _finished(task, settings, folder):
+            return 0
+        measured = _recorded(task, settings, folder, tree, overrides, None)
+        if measured is None:
+            return 1
+    print("\n".join(f"{folder.name}: {task.headline(row)}" for row in measured.rows), flush=True)
+    return 0
+
+
+def _single(
+    task: Task,
+    settings: RunSettings,
+    folder: Path,
+    tree: Mapping[str, Any],
+    overrides: Sequence[str],
+    prepared: Any,
+) -> int:
+    if _finished(task, settings, folder):
+        return 0
+    measured = _recorded(task, settings, folder, tree, overrides, prepared)
     if measured is None:
         return 1
-    if alone:
-        table, notes = task.summary(folder, measured.rows)
-        table.show(folder / f"{ROW}.txt")
-        print("\n".join([*notes, *measured.notes, f"rows: {folder / ROW}.parquet"]), flush=True)
-    else:
-        print("\n".join(f"{folder.name}: {task.headline(row)}" for row in measured.rows), flush=True)
+    table, notes = task.summary(folder, measured.rows)
+    table.show(folder / f"{ROW}.txt")
+    print("\n".join([*notes, *measured.notes, f"rows: {folder / ROW}.parquet"]), flush=True)
     return 0
+
+
+def _finished(task: Task, settings: RunSettings, folder: Path) -> bool:
+    """A requeued job, or resume: its rows are shown."""
+    if not task.finished(folder, settings):
+        return False
+    task.table(jsonl.read(folder / f"{ROW}.jsonl")).show()
+    if note := task.finished_note(folder, settings):
+        print(note)
+    return True
 
 
 def _recorded(
@@ -202,7 +274,9 @@ def _recorded(
     """None where it failed."""
     try:
         with status.recorded(folder, settings.config_hash):
-            (folder / "config.yaml").write_text(yaml.safe_dump(dict(tree), sort_keys=False))
+            if not task.has_results(folder):
+                task.clear(folder)
+            write_whole(folder / "config.yaml", yaml.safe_dump(dict(tree), sort_keys=False))
             measured = task.measure(settings, folder, overrides, prepared or task.prepare(settings))
     except Exception as error:
         print(f"error: {folder.name}: {error}", file=sys.stderr, flush=True)

@@ -33,8 +33,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from multiprocessing.managers import SyncManager
-from queue import Queue
 from typing import Any
 
 from fastapi import FastAPI
@@ -47,6 +45,7 @@ from litserve.transport.factory import create_transport_from_config
 from llada_exp.server.log import set_up
 from llada_exp.server.processes.backend import Build, load_backend
 from llada_exp.server.processes.engine_turns import EngineTurns
+from llada_exp.server.processes.fair_queue import FairQueue, QueueManager
 from llada_exp.server.processes.messages import WorkerMessage
 from llada_exp.server.processes.shared_state import FAILED, READY, STARTING, SharedState
 from llada_exp.server.processes.start_stop import exit_with, ignore_stop_signals
@@ -91,13 +90,13 @@ class LladaServer(LitServer):
     def device_names(self) -> list[str]:
         return [device[0] if isinstance(device, list) else device for device in self.devices]
 
-    def connect(self, manager: SyncManager) -> tuple[Queue[Any], SharedState]:
+    def connect(self, manager: QueueManager) -> tuple[FairQueue, SharedState]:
         """Make what connects this process with the workers: the queue of their jobs, and the shared state."""
         self.transport_config.manager = manager
         self.transport_config.num_consumers = 1
         self.workers_setup_status = manager.dict()
         self._transport: MessageTransport = create_transport_from_config(self.transport_config)
-        queue = self.litapi_request_queues[self.model_api.api_path] = manager.Queue()
+        queue = self.litapi_request_queues[self.model_api.api_path] = manager.FairQueue()
         shared = self.model_api.shared = self.model_api.loop.shared = SharedState(manager, self.num_workers)
         return queue, shared
 
@@ -198,7 +197,7 @@ class EngineLoop(LitLoop):
         lit_api: Any,
         device: str,
         worker_id: int,
-        request_queue: Queue,
+        request_queue: FairQueue,
         transport: MessageTransport,
         workers_setup_status: dict[int, str],
         callback_runner: Any,

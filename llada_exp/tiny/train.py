@@ -1,17 +1,17 @@
 """Train the embedded model: `python -m llada_exp.tiny.train --run RUN --minutes 45 --out FOLDER`.
 
-The same command resumes where RUN has a resume state. The length is given in steps (exactly
-repeatable) or in minutes of training. Drills of facts and of copying come first, then short problems,
-then long ones beside them; the learning rate falls to zero over the second half.
+The same command goes on where RUN has a resume state; Ctrl-C, SIGTERM and SIGHUP save one first. The length
+is given in steps (exactly repeatable) or in minutes of training. Drills of facts and of copying come first,
+then short problems, then long ones beside them; the learning rate falls to zero over the second half.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import random
+import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +23,13 @@ from llada_exp.tiny import folders, tasks
 from llada_exp.tiny.data import BatchMaker
 from llada_exp.tiny.evaluate import evaluate
 from llada_exp.tiny.learner import Learner, StepReport
+from llada_exp.tiny.options import check_same, parse, shown
+from llada_exp.tiny.stopping import Stop
 from llada_exp.tiny.tokenizer import EOS, MASK, build_tokenizer, token_id
 
+FAILED, USAGE_ERROR = 1, 2
+SHOW_S = 30.0
+TIMED_STEPS = 3
 # Until this share of the run, this mix of batches.
 STAGES: tuple[tuple[float, dict[str, float]], ...] = (
     (0.13, {"drill": 0.4, "copy": 0.35, "short": 0.25}),
@@ -44,44 +49,16 @@ def rate_at(progress: float, step: int, decay_from: float) -> float:
     return warm * min(1.0, max(0.0, (1 - progress) / (1 - decay_from)))
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m llada_exp.tiny.train",
-        description="Train the embedded model; the same command goes on where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--run", type=Path, default=Path("runs/tiny"), help="folder of step_* and resume folders")
-    add("--out", type=Path, default=None, help="where the model folder goes; RUN/model by default")
-    add("--steps", type=int, default=None, help="length in steps (excludes --minutes)")
-    add("--minutes", type=float, default=None, help="length in minutes of training; 45 without --steps")
-    add("--seed", type=int, default=0, help="of weights and problems")
-    add("--d-model", type=int, default=128)
-    add("--layers", type=int, default=4)
-    add("--heads", type=int, default=4)
-    add("--mlp", type=int, default=384)
-    add("--batch-tokens", type=int, default=640, help="tokens of one of the parallel batches of a step")
-    add("--micro", type=int, default=4, help="batches of a step, computed two at a time")
-    add("--muon-lr", type=float, default=0.01)
-    add("--adam-lr", type=float, default=0.003)
-    add("--decay-from", type=float, default=0.45, help="share of the run after which the rate falls")
-    add("--stages", type=json.loads, default=None, help="JSON [[until, {kind: weight}], ...]")
-    add("--save-minutes", type=float, default=5.0, help="between checkpoints")
-    add("--eval-n", type=int, default=0, help="held-out problems a kind at each checkpoint")
-    add("--keep", type=int, default=2, help="step folders kept")
-    args = parser.parse_args(argv)
-    if args.steps is not None and args.minutes is not None:
-        raise ValueError("--steps and --minutes exclude each other")
-    if args.steps is None and args.minutes is None:
-        args.minutes = 45.0
-    return args
-
-
 class Run:
-    """One training run: the learner, its clock and its folders."""
+    """One training run: the learner, its clock and its folders. Raises ValueError where RUN holds another."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.out = args.out or args.run / "model"
+        folders.check_places(args.run, self.out)
+        state = folders.read_resume(args.run)
+        if state is not None:
+            check_same(state[1].get("arguments", {}), args)
         self.tokenizer = build_tokenizer()
         self.maker = BatchMaker(self.tokenizer, args.seed, args.batch_tokens)
         vocab = -(-self.tokenizer.get_vocab_size() // 32) * 32
@@ -93,7 +70,7 @@ class Run:
         )  # fmt: skip
         self.learner = Learner(self.config, self.maker, args.seed, args.micro)
         self.seconds, self.num_tokens = 0.0, 0
-        if (state := folders.read_resume(args.run)) is not None:
+        if state is not None:
             tensors, info = state
             self.learner.load_state(tensors, info["step"])
             self.seconds, self.num_tokens = info["seconds"], info["tokens"]
@@ -114,52 +91,128 @@ class Run:
         self.seconds += time.monotonic() - began
         return report
 
-    def save(self, log: Any) -> None:
-        """Resume state, step folder and model folder; then a look at the held-out problems."""
+    def save(self, log: Any, stop: Stop | None = None) -> None:
+        """Step folder, model folder, and then the resume state: what that says is done is there. After it,
+        unless it is time to stop, a look at the held-out problems."""
         args, weights = self.args, self.learner.average
-        info = {"step": self.learner.num_steps, "seconds": self.seconds, "tokens": self.num_tokens}
+        counts = {"step": self.learner.num_steps, "seconds": self.seconds, "tokens": self.num_tokens}
+        info = {**counts, "arguments": shown(args)}
+        folders.write_step(args.run, self.config, self.tokenizer, weights, info)
+        folders.write_model(self.out, self.config, self.tokenizer, weights)
         folders.write_resume(args.run, self.learner.state(), info)
-        shown = {
-            k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k not in ("run", "out")
-        }
-        folders.write_step(args.run, self.config, self.tokenizer, weights, {**info, "arguments": shown})
         folders.prune_steps(args.run, args.keep)
-        out = args.out or args.run / "model"
-        folders.write_model(out, self.config, self.tokenizer, weights)
-        if not args.eval_n:
+        if not args.eval_n or (stop and stop.reason):
             return
-        loaded = load_model("hf", out)
+        loaded = load_model("hf", self.out)
         for kind in tasks.KINDS:
-            accuracy = evaluate(loaded, kind, args.eval_n, threshold=0.9)
-            log(f"step {info['step']} {json.dumps(accuracy)}")
+            result = evaluate(loaded, kind, args.eval_n, threshold=0.9)
+            log(
+                f"step {info['step']}, held-out {kind} problems: {result['accuracy']:.1%} of {result['n']}"
+                f" right, {result['nfe']} passes an answer, {result['seconds']} s"
+            )
+            if stop and stop.reason:
+                return
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
-    torch.set_num_threads(1)  # the parallelism is the learner's threads
-    random.seed(args.seed)
-    run = Run(args)
-    saved_at = run.seconds
+def plan(run: Run) -> str:
+    """What will be done, and for how long, in words."""
+    args, num = run.args, sum(param.numel() for param in run.learner.params.values())
+    if args.steps is not None:
+        length, left = f"{args.steps} steps", f"{args.steps - run.learner.num_steps} steps"
+    else:
+        length, left = f"{args.minutes:g} min of training", f"{args.minutes - run.seconds / 60:.1f} min"
+    began = (
+        "from nothing" if not run.learner.num_steps else f"on from step {run.learner.num_steps}, {left} left"
+    )
+    often = f"every {args.save_minutes:g} min" if args.save_minutes else "after every step"
+    return (
+        f"training {num / 1e6:.1f} million parameters for {length}, {began}\n"
+        f"saves {often} and at Ctrl-C: {args.run}/resume, {args.run}/step_N (the last {args.keep}), {run.out}"
+    )
+
+
+def progress_line(run: Run, measures: dict[str, list[tuple[float, float]]]) -> str:
+    """Where the run is, and each kind's loss and share of right results since the last line."""
+    parts = []
+    for kind in sorted(measures):
+        losses, rights = zip(*measures[kind], strict=True)
+        parts.append(f"{kind} {sum(losses) / len(losses):.3f} ({sum(rights) / len(rights):.0%})")
+    return (
+        f"step {run.learner.num_steps}, {run.seconds / 60:.1f} min of training,"
+        f" {run.num_tokens / max(run.seconds, 1e-9):.0f} tokens/s; loss (share right): {', '.join(parts)}"
+    )
+
+
+def say(text: str) -> None:
+    """On stdout, where that is still there: a terminal that was closed is no reason not to go on."""
+    with contextlib.suppress(OSError):
+        tqdm.write(text)
+        sys.stdout.flush()
+
+
+def train(run: Run, stop: Stop) -> None:
+    """To its end, or until it is time to stop; saved in both cases."""
+    saved_at, shown_at, first = run.seconds, time.monotonic(), run.learner.num_steps
+    began_s = run.seconds
     measures: dict[str, list[tuple[float, float]]] = {}
-    shown_at = time.monotonic()
-    with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
-        while run.progress < 1:
+    with tqdm(total=100, unit="%", desc="training", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+        bar.update(min(100.0, 100 * run.progress))
+        while run.progress < 1 and not stop.reason:
             report = run.step()
+            if run.learner.num_steps == first + TIMED_STEPS and run.args.steps is not None:
+                step_s = (run.seconds - began_s) / TIMED_STEPS
+                minutes = step_s * (run.args.steps - run.learner.num_steps) / 60
+                say(f"a step takes {step_s:.2f} s: about {minutes:.1f} min to go")
             for kind in report.losses:
                 measures.setdefault(kind, []).append((report.losses[kind], report.results[kind]))
-            if time.monotonic() - shown_at > 30 or run.progress >= 1:
+            at_end = run.progress >= 1 or stop.reason is not None
+            if run.seconds - saved_at > 60 * run.args.save_minutes or at_end:
+                saved_at = run.seconds
+                run.save(say, stop)
+            if time.monotonic() - shown_at > SHOW_S or at_end:
                 shown_at = time.monotonic()
                 bar.update(min(100.0, 100 * run.progress) - bar.n)
-                means = {
-                    k: [round(sum(x) / len(x), 4) for x in zip(*v, strict=True)] for k, v in measures.items()
-                }
-                speed = run.num_tokens / max(run.seconds, 1e-9)
-                tqdm.write(f"step {run.learner.num_steps} {run.seconds:.0f}s {speed:.0f} tok/s {means}")
+                say(progress_line(run, measures))
                 measures = {}
-            if run.seconds - saved_at > 60 * args.save_minutes or run.progress >= 1:
-                saved_at = run.seconds
-                run.save(tqdm.write)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 128 and the signal's number where one ended it."""
+    try:
+        args = parse(argv)
+        torch.set_num_threads(1)  # the parallelism is the learner's threads
+        random.seed(args.seed)
+        with folders.alone_in(args.run):
+            return _run(Run(args))
+    except KeyboardInterrupt:
+        say("ended at once; what was saved before is whole, and the same command goes on from there")
+        return Stop.INTERRUPTED
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except OSError as error:
+        print(f"error: {error}; what was saved before is whole", file=sys.stderr)
+        return FAILED
+
+
+def _run(run: Run) -> int:
+    if run.progress >= 1:
+        if not (run.out / "config.json").is_file():
+            folders.write_model(run.out, run.config, run.tokenizer, run.learner.average)
+        say(
+            f"nothing to train: {run.args.run} is done, at step {run.learner.num_steps}; the model: {run.out}"
+        )
+        return 0
+    say(plan(run))
+    with Stop() as stop:
+        train(run, stop)
+    at = f"at step {run.learner.num_steps}"
+    if stop.reason and run.progress < 1:
+        say(f"{stop.reason}: saved {at} in {run.args.run}; the same command goes on")
+        return stop.code
+    say(f"done {at}; the model: {run.out}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -146,7 +146,7 @@ def test_safetensors_shards_must_be_there_and_whole(saved, single, tmp_path):
     shard.unlink()
     refused(folder, str(folder), "has shape (32,), expected (64,)", base=single)
     save_file(load_file(single / "model.safetensors"), shard)
-    refused(folder, str(folder), "exactly once", base=single)
+    refused(folder, str(folder), "two saves", base=single)
 
 
 def test_folders_that_are_not_finished_checkpoints_are_refused(run, tmp_path):

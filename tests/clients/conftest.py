@@ -23,6 +23,7 @@ ENVIRONMENTS = {
     "lm_eval": ["lm-eval[api]==0.4.13", "transformers>=5"],
     "guidellm": ["guidellm==0.8.1", "torch==2.13.0"],
     "aiperf": ["aiperf==0.13.0"],
+    "vllm_router": ["vllm-router==0.1.17"],
 }
 OFFLINE = {
     "HF_DATASETS_OFFLINE": "1",

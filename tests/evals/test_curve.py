@@ -53,7 +53,8 @@ def test_the_figure_draws_accuracy_intervals_and_lost_steps():
     ends = [[y for _, y in segment] for segment in segments.get_segments()]
     assert all(map(math.isclose, ends[0] + ends[1], [0, 12, 45, 60]))
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["no score", "gsm8k"]
-    assert axis.get_ylim()[0] == 0
+    low, high = axis.get_ylim()
+    assert low < 0 < 100 < high, "markers at 0 and 100 % stand inside"
 
 
 def test_a_figure_without_any_score_is_still_drawn(tmp_path):
@@ -66,3 +67,17 @@ def test_a_perplexity_beside_a_score_is_no_step_without_one():
     """Prevents crosses at the steps of every sweep over arc_easy and wikitext."""
     axis = plot([row(100, 0.5), {**unknown(100), "benchmark": "wikitext"}]).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["gsm8k"]
+
+
+def test_a_young_runs_figure_hides_nothing():
+    """Its accuracies are near 0, and its intervals wide."""
+    rows = [row(step, 0.0) | {"accuracy_low": 0.0, "accuracy_high": 0.19} for step in (1, 2, 3)]
+    figure = plot(rows)
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    inside = axis.get_window_extent()
+    for x, y in axis.transData.transform(axis.lines[0].get_xydata()):
+        assert inside.x0 + 3 < x < inside.x1 - 3
+        assert inside.y0 + 3 < y < inside.y1 - 3
+    assert not axis.get_legend().get_window_extent().overlaps(inside)
+    assert axis.get_ylim()[1] > 100, "19 % is not the top of the picture"

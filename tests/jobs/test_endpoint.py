@@ -42,6 +42,26 @@ def test_a_job_publishes_under_its_id_with_a_key_of_its_own(settings, tmp_path):
     assert (tmp_path / "endpoints" / "11_3.key").read_text() != key, "a requeued job's old key is void"
 
 
+def test_replicas_have_the_key_of_their_array(settings, tmp_path):
+    """A client of several servers has one key; a replica that is requeued leaves it to the others."""
+    first = published(settings, ELEMENT, replicas=2)
+    key = (tmp_path / "endpoints" / "11.key").read_text()
+    second = published(settings, ELEMENT | {"SLURM_ARRAY_TASK_ID": "4"}, replicas=2)
+    published(settings, ELEMENT, replicas=2)
+    assert first.api_key_file == second.api_key_file == str(tmp_path / "endpoints" / "11.key")
+    assert (tmp_path / "endpoints" / "11.key").read_text() == key
+    assert stat.S_IMODE((tmp_path / "endpoints" / "11.key").stat().st_mode) == 0o600
+    assert first.server_info != second.server_info
+    assert [path.name for path in (tmp_path / "endpoints").iterdir()] == ["11.key"]
+
+
+def test_replicas_without_an_array_are_refused(settings):
+    with pytest.raises(ValueError, match=r"replicas is 2; .* \(-m hydra/launcher=slurm replicas=2"):
+        published(settings, JOB, replicas=2)
+    with pytest.raises(ValueError, match="replicas is 2"):
+        published(validate(composed()), {}, replicas=2)
+
+
 def test_outside_of_a_job_it_says_what_is_missing(settings):
     with pytest.raises(ValueError, match=r"endpoint is .* needs a SLURM job"):
         published(settings, {})

@@ -94,6 +94,24 @@ def test_the_list_shows_servers_that_wait_in_the_queue(place, queue, capsys):
     assert (code, "UNKNOWN" in out) == (1, True)
 
 
+def test_an_array_is_all_of_its_tasks(place, queue, fake, capsys):
+    told = json.loads((place / "12.json").read_text())
+    ready = {"url": fake.url, "instance_id": fake.info["instance_id"]}
+    for number in (0, 1, 10):
+        (place / f"12_{number}.json").write_text(json.dumps(told | ready | {"job_id": f"12_{number}"}))
+    (place / "12.json").unlink()
+    queue(*(f"12_{number}|RUNNING|n1|llada-serve" for number in (0, 1, 10)), "121_0|RUNNING|n1|llada-serve")
+    assert jobs(place, capsys, "wait", "12") == (0, f"{fake.url}\n" * 3, "")
+    assert jobs(place, capsys, "clean") == (0, "", ""), "the key is of all"
+    queue("12_0|FAILED|n1|llada-serve", "12_1|RUNNING|n1|llada-serve", "12_10|FAILED|n1|llada-serve")
+    assert jobs(place, capsys, "clean")[1] == "removed 12_0\nremoved 12_10\n"
+    assert (place / "12.key").is_file()
+    queue("12_0|FAILED|n1|llada-serve", "12_1|CANCELLED|n1|llada-serve", "12_10|FAILED|n1|llada-serve")
+    assert jobs(place, capsys, "stop", "12") == (0, "12_0 FAILED\n12_1 CANCELLED\n12_10 FAILED\n", "")
+    assert jobs(place, capsys, "clean")[1] == "removed 12\nremoved 12_1\n"
+    assert list(place.iterdir()) == []
+
+
 def test_waiting_ends_with_the_job(place, queue, capsys):
     queue("12|FAILED|n1|llada-serve")
     code, _, err = jobs(place, capsys, "wait", "12")

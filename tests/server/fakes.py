@@ -1,8 +1,8 @@
 """An engine and a tokenizer that answer without a model, and fail when told to.
 
-A prompt's words steer it: `slow` takes 50 ms a step, `crash` makes its step raise, `die` kills the
-worker, `hang` never ends, `freeze` makes its step never return. Everything else is answered with its
-own text, four characters a step.
+A prompt's words steer it: `slow` takes 50 ms a step, `fail` fails alone, `crash` makes its step raise, `lost`
+loses the device, `die` kills the worker, `hang` never ends, `freeze` makes its step never return. Everything
+else is answered with its own text, four characters a step.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class FakeTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
+
+
+class DeviceLostError(RuntimeError):
+    """By its name, as the worker knows it: torch's own stays out of the fake server."""
 
 
 @dataclass
@@ -73,7 +77,7 @@ class FakeEngine:
     def has_work(self) -> bool:
         return bool(self.rows)
 
-    def step(self) -> list[Progress]:
+    def step(self, on_failure=None) -> list[Progress]:  # type: ignore[no-untyped-def]
         self.batches[len(self.rows)] += 1
         self.num_steps += 1
         words = {word for row in self.rows.values() for word in row.prompt.split()}
@@ -81,6 +85,11 @@ class FakeEngine:
             os.kill(os.getpid(), signal.SIGKILL)
         if "crash" in words:
             raise RuntimeError("a kernel failed")
+        for name in [name for name, row in self.rows.items() if "fail" in row.prompt.split()]:
+            del self.rows[name]
+            on_failure(name, RuntimeError("a row failed"))
+        if "lost" in words:
+            raise DeviceLostError("CUDA error: device-side assert triggered")
         if "freeze" in words:
             time.sleep(3600)
         if "slow" in words or "hang" in words:

@@ -2,11 +2,11 @@
 
 import asyncio
 import pickle
-from queue import Queue
 
 import pytest
 
 from llada_exp.server.announcement import public_url, write_info
+from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.routes.answer import EventStream
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.state import waiting as module
@@ -33,7 +33,7 @@ class Desk:
     """The books, the queue, and a hand to play the workers."""
 
     def __init__(self):
-        self.queue = Queue()
+        self.queue = FairQueue()
         self.marks = Marks()
         self.alive = {1, 2}
         self.waiting = WaitingRequests(self.queue, self.marks, lambda: self.alive)
@@ -69,15 +69,19 @@ def test_a_closed_jobs_leaves_nothing_behind_and_cancels_what_runs():
     """LitServe's own buffer leaks an entry per request."""
 
     async def play(desk):
-        jobs = desk.waiting.open([JOB, JOB])
+        jobs = desk.waiting.open([JOB, JOB, JOB])
+        desk.queue.get_nowait(), desk.queue.get_nowait()
         desk.message(jobs.uids[0], "done")
         await jobs.next()
         jobs.close()
         assert desk.waiting.num_open == 0
         assert desk.marks.cancelled == [jobs.uids[1]]
+        assert desk.queue.qsize() == 0, (
+            "what no worker has is taken back, and no worker's turn is spent on it"
+        )
         assert (desk.waiting.num_pending, desk.waiting.num_processing) == (0, 0)
         jobs.close()
-        assert desk.waiting.counters["cancelled"] == 1
+        assert desk.waiting.counters["cancelled"] == 2
 
     played(play)
 
@@ -96,6 +100,7 @@ def test_a_stream_whose_client_left_before_it_began_is_closed():
             await asyncio.sleep(3600)
 
         jobs = desk.waiting.open([JOB])
+        desk.queue.get_nowait()
         await EventStream(events(), jobs.close)({"type": "http"}, receive, send)
         assert desk.waiting.num_open == 0
         assert desk.marks.cancelled == jobs.uids
@@ -162,21 +167,22 @@ def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
     played(play)
 
 
-def test_a_job_that_later_ones_overtook_is_submitted_again_under_load_too(fast_watch):
-    """The queue is never empty under load; a swallowed job must not wait for ever."""
+def test_a_swallowed_job_is_submitted_again_under_load_too_and_none_that_waits(fast_watch):
+    """The queue is never empty under load; and a job of many may wait while later requests are served."""
 
     async def play(desk):
-        lost = desk.waiting.open([JOB])
+        many = desk.waiting.open([JOB] * 5)
         desk.queue.get_nowait()
-        await asyncio.sleep(0.1)
         later = desk.waiting.open([JOB, JOB])
-        desk.message(later.uids[0], "admitted")
-        await later.next()
         watch = asyncio.create_task(desk.waiting.watch())
+        for uid in (many.uids[1], later.uids[0]):
+            assert desk.queue.get_nowait()[0] == uid
+            desk.message(uid, "admitted")
         await asyncio.sleep(0.3)
-        assert desk.queue.qsize() == 3
         assert desk.waiting.counters["resubmitted"] == 1
-        assert lost.uids[0] in [item[0] for item in desk.queue.queue]
+        order = [desk.queue.get_nowait()[0] for _ in range(desk.queue.qsize())]
+        left = [many.uids[0], *many.uids[2:]]
+        assert [uid for uid in order if uid in many.uids] == left, "in its request's order"
         watch.cancel()
 
     played(play)
@@ -186,7 +192,7 @@ def test_jobs_that_cannot_be_queued_leave_nothing_behind():
     """The queue's process may be gone: the client gets an error, and the books stay clean."""
 
     async def play(desk):
-        def put(item):
+        def put(*item):
             raise BrokenPipeError
 
         desk.queue.put = put

@@ -4,7 +4,9 @@ import time
 from queue import Queue
 
 import pytest
+import torch
 
+from llada_exp.engine.errors import DoesNotFitError, NotFiniteError
 from llada_exp.fields import DecodingError
 from llada_exp.server.processes.engine_turns import MAX_FAILED_STEPS, EngineTurns
 from llada_exp.server.processes.messages import STOP
@@ -110,6 +112,44 @@ def test_a_step_that_raises_fails_the_jobs_in_it_and_the_next_are_answered():
     wire.put("c")
     wire.run()
     assert wire.kinds("c") == ["admitted", "done"]
+
+
+def test_a_job_whose_own_pass_fails_fails_alone_and_says_why():
+    wire = Wire()
+    wire.put("a", "fail")
+    wire.put("b", "innocent")
+    wire.run()
+    assert [wire.of(u)[-1]["kind"] for u in ("a", "b")] == ["failed", "done"]
+    failed = wire.of("a")[-1]
+    assert failed["status"] == 500
+    assert "RuntimeError: a row failed" in failed["message"]
+
+
+def test_a_client_that_repeats_a_failing_job_ends_no_worker():
+    """Prevents three such requests in a row from costing everybody a restart, and thirty the server."""
+    wire = Wire()
+    for i in range(4 * MAX_FAILED_STEPS):
+        wire.put(str(i), "fail")
+        assert wire.turns.run_one()
+        assert wire.kinds(str(i)) == ["admitted", "failed"]
+
+
+def test_a_lost_device_ends_the_worker_at_once_and_its_jobs_may_be_sent_again():
+    wire = Wire()
+    wire.put("a", "lost")
+    wire.put("b", "innocent")
+    assert not wire.turns.run_one()
+    assert [wire.of(u)[-1]["status"] for u in ("a", "b")] == [503, 503]
+
+
+def test_errors_of_the_engine_reach_the_client_in_its_words():
+    for error in (NotFiniteError(torch.float16), DoesNotFitError()):
+        wire = Wire()
+        wire.engine.step = lambda on_failure, error=error: [on_failure(uid, error) for uid in ["a"]] and []
+        wire.put("a")
+        wire.turns.run_one()
+        assert str(error) in wire.of("a")[-1]["message"]
+    assert "float16" in str(NotFiniteError(torch.float16))
 
 
 def test_a_worker_whose_steps_all_fail_ends_itself():

@@ -142,6 +142,27 @@ def test_two_servers_on_one_host_have_ports_and_keys_of_their_own(desk):
     assert desk.jobs("stop", *ids) == (0, "".join(f"{job_id} COMPLETED\n" for job_id in ids))
 
 
+def test_replicas_are_an_array_with_one_key(desk):
+    done = desk.python("tests.server.fake_serve", *SLURM, "place=job", "replicas=2", "batch_size=2")
+    assert done.returncode == 0, done.stderr
+    ids = re.findall(r"^job (\S+):", done.stdout, re.M)
+    array = ids[0].partition("_")[0]
+    assert ids == [f"{array}_0", f"{array}_1"]
+    assert f"python -m llada_exp.jobs router {array}\n" in done.stdout
+    infos = [info_of(desk, job_id) for job_id in ids]
+    assert {info["api_key_file"] for info in infos} == {str(desk.endpoints / f"{array}.key")}
+    for info in infos:
+        answer = httpx.get(f"{info['url']}/batch/stats", headers=key_header(desk, ids[0]))
+        assert answer.json()["max_batch_size"] == 2
+    code, said = desk.jobs("wait", array)
+    assert (code, said.split()) == (0, [info["url"] for info in infos])
+    code, line = desk.jobs("router", array)
+    assert (code, " ".join(info["url"] for info in infos) in line) == (0, True)
+    assert desk.jobs("stop", array) == (0, "".join(f"{job_id} COMPLETED\n" for job_id in ids))
+    assert desk.jobs("clean")[0] == 0
+    assert list(desk.endpoints.iterdir()) == []
+
+
 def test_scancel_of_the_batch_script_drains_its_server(desk):
     """Without the script's exec the signal ends the shell, and the server is killed with it."""
     job_id = submitted(desk)

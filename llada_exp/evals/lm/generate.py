@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.clients.pool import Pool, PoolResponse
 from llada_exp.decoding import describe, resolve
+from llada_exp.evals.lm.fit import PromptQuestion
 from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, read_answer
 from llada_exp.offline import Engine
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
@@ -21,16 +22,18 @@ from llada_exp.validation import nearest
 
 DEFAULT_MAX_TOKENS = 256  # lm-eval's own
 _MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+_SPECIAL = 16
 _CHUNK = 32  # batches; what a stopped run may lose
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names.
-    continues: the answer goes on with the chat's last message."""
+    """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names;
+    question: the one in it; continues: the answer goes on with the chat's last message."""
 
     prompt: str | tuple[Mapping[str, Any], ...]
     fields: Mapping[str, Any]
+    question: PromptQuestion = field(default_factory=PromptQuestion)
     continues: bool = False
 
 
@@ -98,7 +101,7 @@ class InProcess:
     ask that names nothing; required: decoding fields of all, none of which may go unused.
 
     A prompt too long for a row and its canvas loses its start, as in lm-eval's own models; `num_cut`
-    says how much.
+    says how much. What is left must hold the question.
     """
 
     def __init__(
@@ -120,8 +123,11 @@ class InProcess:
         self._chunk = _CHUNK * batch_size
 
     def answer(self, asks: Sequence[Ask], report: Report) -> None:
-        """Raises ValueError naming a field, before anything is decoded."""
+        """Raises ValueError naming a field, or a prompt whose question does not fit, before anything is
+        decoded."""
         params = [self.params(ask.fields) for ask in asks]
+        for ask, decoding in zip(asks, params, strict=True):
+            self._check_fits(ask, decoding)
         for first in range(0, len(asks), self._chunk):
             places = range(first, min(first + self._chunk, len(asks)))
             prompts = [self._prompt(asks[i], params[i]) for i in places]
@@ -137,10 +143,20 @@ class InProcess:
             raise ValueError("; ".join(missed))
         return self._engine.effective(decoding.params)
 
-    def _prompt(self, ask: Ask, params: DecodingParams) -> tuple[Sequence[int], int]:
+    def _check_fits(self, ask: Ask, params: DecodingParams) -> None:
+        """Early, and cheaply: no text has more tokens than bytes, but for a few special ones."""
         assert isinstance(ask.prompt, str), "chats are text by now"
-        ids = self._encode(ask.prompt)
-        num_cut = max(0, len(ids) - max(self._engine.longest_prompt(params), 1))
+        if len(ask.prompt.encode()) + _SPECIAL > self._engine.longest_prompt(params):
+            self._prompt(ask, params)
+
+    def _prompt(self, ask: Ask, params: DecodingParams) -> tuple[Sequence[int], int]:
+        """Its ids as a row takes them, and how many were cut off. Raises ValueError where what is left would
+        be less than the question."""
+        assert isinstance(ask.prompt, str), "chats are text by now"
+        ids, room = self._encode(ask.prompt), self._engine.longest_prompt(params)
+        num_cut = max(0, len(ids) - max(room, 0))
+        if num_cut:
+            ask.question.check(self._encode, ask.prompt, room, params.max_tokens)
         return ids[num_cut:], num_cut
 
 

@@ -95,6 +95,7 @@ def _result(outcome: tasks.TaskOutcome, model: str, url: str | None, local: bool
         metrics=outcome.metrics,
         accuracies=outcome.scored_by,
         groups=outcome.groups,
+        counts={name: c for name, c in outcome.counts.items() if name not in outcome.scored_by},
     )
 
 
@@ -112,4 +113,5 @@ HARNESS = Harness(
     ),
     recognises=lambda name: name.endswith((".yaml", ".yml")),
     prepare=prepare,
+    records=(f"{tasks.FOLDER}/{tasks.RECORDS}",),
 )

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from llada_exp.checkpoints import LoadedModel, load_model
 from llada_exp.decoding import describe
 from llada_exp.engine.likelihood import Likelihood, LikelihoodEstimate, Pair
+from llada_exp.evals.lm.fit import PromptQuestion
 from llada_exp.evals.lm.generate import Ask, Generator, InProcess, decoding_fields
 from llada_exp.evals.lm.records import Records, RequestPlace, TaskRecord, fingerprint
 from llada_exp.types import DecodingParams
@@ -48,6 +49,8 @@ class LLaDALM(LM):
                  single continuations (LAMBADA); it costs a pass for every token. False: never greedy.
     batch_size:  rows of texts decoded together. max_positions: forwarded in a pass. max_length: of a row.
     add_bos:     raw texts start with BOS. The authors' evaluation has none, so it is off.
+    question:    a task's name and document -> its question without examples, None where it is not known;
+                 a prompt that is too long loses its start, but never that.
     records:     where outcomes are kept and found again.
     preset:      of texts from an engine in this process: the decoding of what names nothing.
     decoding:    fields that take the place of the tasks' generation arguments: steps=64, cache="dual".
@@ -75,6 +78,7 @@ class LLaDALM(LM):
         max_length: int | None = None,
         add_bos: bool = False,
         records: Records | None = None,
+        question: Callable[[Any, Any], str | None] = lambda task, doc: None,
         preset: DecodingParams = DecodingParams(),
         **decoding: Any,
     ) -> None:
@@ -84,6 +88,7 @@ class LLaDALM(LM):
         self.model = model
         self.check_greedy, self.add_bos = check_greedy, add_bos
         self.records = records or Records()
+        self._question = question
         self.decoding = dict(decoding) | ({} if cfg_scale is None else {"cfg_scale": cfg_scale})
         cfg_scale = preset.cfg_scale if cfg_scale is None else cfg_scale
         self._name = name or (model.name if model else "llada")
@@ -103,7 +108,7 @@ class LLaDALM(LM):
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         self._check_model()
-        pairs = [[self._pair(*request.args)] for request in requests]
+        pairs = [[self._fitting_pair(request)] for request in requests]
         records = self._score("loglikelihood", requests, pairs, self.check_greedy)
         return [(record["value"], bool(record["is_greedy"])) for record in records]
 
@@ -118,7 +123,11 @@ class LLaDALM(LM):
         assert self._generator is not None
         samples = _samples(requests)
         asks = [
-            _ask(r.args[0], decoding_fields(r.args[1], self.decoding, sample, self._seed))
+            _ask(
+                r.args[0],
+                decoding_fields(r.args[1], self.decoding, sample, self._seed),
+                self._question_of(r),
+            )
             for r, sample in zip(requests, samples, strict=True)
         ]
         keys = [
@@ -195,6 +204,19 @@ class LLaDALM(LM):
         start, whole = self._encode(context.rstrip()), self._encode(context + continuation)
         return start, whole[len(start) :]
 
+    def _fitting_pair(self, request: Instance) -> Pair:
+        """Raises ValueError where the start that a row has no room for is more than the examples."""
+        assert self._likelihood is not None
+        context, answer = self._pair(*request.args)
+        room = self._likelihood.max_length - len(answer)
+        if answer and len(context) > room:
+            self._question_of(request).check(self._encode, request.args[0].rstrip(), room, len(answer))
+        return context, answer
+
+    def _question_of(self, request: Instance) -> PromptQuestion:
+        place = f"task {request.task_name}, document {request.doc_id}"
+        return PromptQuestion(place, lambda: self._question(request.task_name, request.doc))
+
     def _windows(self, text: str) -> list[Pair]:
         assert self.model is not None
         assert self._likelihood is not None
@@ -229,11 +251,11 @@ class LLaDALM(LM):
         return {"name": self._name, **self.mc, "add_bos": self.add_bos, "decoding": self.decoding}
 
 
-def _ask(text: str, fields: Mapping[str, Any]) -> Ask:
+def _ask(text: str, fields: Mapping[str, Any], question: PromptQuestion) -> Ask:
     if not isinstance(text, ChatJson):
-        return Ask(text, fields)
+        return Ask(text, fields, question)
     chat = json.loads(text)
-    return Ask(tuple(chat["messages"]), fields, chat["continues"])
+    return Ask(tuple(chat["messages"]), fields, question, chat["continues"])
 
 
 def _samples(requests: Sequence[Instance]) -> list[int]:

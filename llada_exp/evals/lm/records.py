@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp import jsonl
+from llada_exp.evals.result import RequestCounts
 
 TaskRecord = dict[str, Any]
 
@@ -64,10 +66,14 @@ class Records:
             with self._path.open("a") as file:
                 file.write(json.dumps({"key": key, **record}) + "\n")
 
-    @property
-    def num_cut(self) -> int:
-        """Requests whose prompt lost its start."""
-        return sum(bool(r.get("num_cut")) for records in self._by_doc.values() for r in records.values())
+    def counts(self, task: str) -> RequestCounts:
+        """Of a task's requests in this run."""
+        records = [r for (name, _), of_doc in self._by_doc.items() if name == task for r in of_doc.values()]
+        return RequestCounts(
+            len(records),
+            sum(bool(r.get("error")) for r in records),
+            sum(bool(r.get("num_cut")) for r in records),
+        )
 
     def of(self, task: str, doc: int) -> list[TaskRecord]:
         """A document's records, by request and sample."""
@@ -77,9 +83,7 @@ class Records:
 
 def _read(path: Path) -> dict[str, TaskRecord]:
     data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        path.write_bytes(whole)
+    os.truncate(path, data.rfind(b"\n") + 1)  # not written anew: a kill in between would lose all of it
     records: dict[str, TaskRecord] = {}
     for line in jsonl.lines(path):
         if not isinstance(line.tree.get("key"), str):

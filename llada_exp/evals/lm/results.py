@@ -110,11 +110,13 @@ def _answer(
         "question": question(sample["doc"]) or str(sample["arguments"][0][0]),
     }
     is_right = float(sample[metric]) == 1.0
-    first = records[0] if records else {}
+    same["num_cut"] = max((r.get("num_cut") or 0 for r in records), default=0)
+    failed = next((r for r in records if r.get("error")), None)  # of several samples one is enough
+    first = failed or (records[0] if records else {})
     if "response" not in first:
         return _chosen(same, sample, metric, is_right, records, mc)
-    same |= {"expected": _text(sample["target"])} | {k: v for k, v in first.items() if k != "num_cut"}
-    if first["error"]:
+    same = {**first, **same, "expected": _text(sample["target"])}
+    if failed:
         return Answer(**same, predicted=None, verdict=FAILED)
     read = _text(sample["filtered_resps"][0])
     predicted = None if read in NOTHING_READ else read

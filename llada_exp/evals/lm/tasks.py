@@ -27,6 +27,7 @@ from llada_exp.evals.answers import Answer
 from llada_exp.evals.lm import results as lm_results
 from llada_exp.evals.lm.generate import OverHttp
 from llada_exp.evals.lm.records import Records
+from llada_exp.evals.result import RequestCounts
 from llada_exp.runs.files import write_whole
 from llada_exp.validation import nearest
 
@@ -38,16 +39,20 @@ FOLDER, RECORDS = "lm_eval", "records.jsonl"
 class TaskOutcome:
     """answers: of tasks with right and wrong; metrics: task or group -> metric -> value, stderr, n;
     scored_by: task -> the metric that its answers' verdicts are; version: of lm-eval; num_before: requests
-    that an earlier run had answered; num_cut: requests whose prompt lost its start, too long for a row;
-    groups: a group's tasks and groups."""
+    that an earlier run had answered; counts: of the requests of each task; num_cut: of all of them, those
+    whose prompt lost its start, too long for a row; groups: a group's tasks and groups."""
 
     answers: list[Answer]
     metrics: lm_results.TaskMetrics
     scored_by: dict[str, str] = field(default_factory=dict)
     version: str = ""
     num_before: int = 0
-    num_cut: int = 0
+    counts: dict[str, RequestCounts] = field(default_factory=dict)
     groups: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def num_cut(self) -> int:
+        return sum(counts.cut_to_fit for counts in self.counts.values())
 
 
 def require() -> str:
@@ -113,6 +118,7 @@ def run_lm_eval(
         name=model_name if pool else None,
         check_greedy=any(map(_needs_greedy, loaded["tasks"].values())),
         records=records,
+        question=lambda name, doc: _question(loaded["tasks"][name])(doc),
         **options,
         **(request or {}),
     )
@@ -143,7 +149,7 @@ def run_lm_eval(
         scored_by={name: lm_results.label(f"{b[1]},{b[0]}") for name, b in by.items() if b},
         version=version,
         num_before=records.num_before,
-        num_cut=records.num_cut,
+        counts={name: records.counts(name) for name in loaded["tasks"]},
         groups={name: parts for name, parts in results.get("group_subtasks", {}).items() if parts},
     )
 

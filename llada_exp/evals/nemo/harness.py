@@ -111,4 +111,5 @@ HARNESS = Harness(
     ),
     recognises=lambda name: True,
     prepare=prepare,
+    records=(f"{OUTPUT}/**/output*.jsonl*",),
 )

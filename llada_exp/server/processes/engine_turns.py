@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from queue import Empty, Queue
+from queue import Empty
 
+from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.messages import QueuedJob, WorkerMessage
 from llada_exp.server.processes.shared_state import FULL, READY, SharedState
 from llada_exp.server.processes.worker import Worker
@@ -23,7 +24,8 @@ REPORT_S = 0.25
 YIELD_S, LOOK_AROUND_S = 0.002, 0.02
 """While waiting for company: between looks at the other workers, and in the queue at a stretch."""
 MAX_FAILED_STEPS = 3
-"""In a row; then the worker ends itself, and is started anew with a fresh device."""
+"""Of the engine itself, in a row; then the worker ends itself, and is started anew with a fresh device. A
+request whose own pass fails is no such step: whoever repeats it ends no worker."""
 
 
 class EngineTurns:
@@ -36,7 +38,7 @@ class EngineTurns:
     def __init__(
         self,
         worker: Worker,
-        queue: Queue,
+        queue: FairQueue,
         send: Callable[[WorkerMessage], None],
         shared: SharedState,
         max_wait_s: float,
@@ -59,6 +61,8 @@ class EngineTurns:
         self._beat()
         self._report()
         self._flush()
+        if self.worker.is_lost:
+            return False
         if self.worker.num_failed_steps >= MAX_FAILED_STEPS:
             logger.error("%d steps in a row failed; the worker ends", MAX_FAILED_STEPS)
             return False
@@ -73,7 +77,7 @@ class EngineTurns:
             item = self.queue.get(timeout=IDLE_S)
         except Empty:
             return True
-        if not self._take(item):
+        if isinstance(item, str) or not self._take(item):
             return False
         until = item[1] + self.max_wait_s
         while self.engine.has_capacity() and (left := until - time.monotonic()) > 0:

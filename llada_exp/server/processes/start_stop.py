@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
-from multiprocessing.managers import SyncManager
 from multiprocessing.process import BaseProcess
 from socket import socket
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+
+from llada_exp.server.processes.fair_queue import QueueManager
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection: closing first would race with their next request."""
@@ -62,9 +63,9 @@ def ignore_stop_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def start_manager() -> SyncManager:
+def start_manager() -> QueueManager:
     """A manager that no signal to the group reaches and that ends with this process."""
-    manager = SyncManager(ctx=get_context("fork"))
+    manager = QueueManager(ctx=get_context("fork"))
     with signals_held():
         manager.start(initializer=exit_with, initargs=(os.getpid(),))
     return manager

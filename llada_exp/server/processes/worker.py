@@ -1,7 +1,8 @@
 """A worker's work without its surroundings: jobs in, engine steps, messages out.
 
 Knows the engine's interface and the text layer; knows nothing of LitServe, queues and HTTP. A bad job
-fails alone; a step that raises fails the jobs in the engine, and the next job finds it empty.
+fails alone, and so does one whose pass raises. Where the engine itself raises, the jobs in it fail and the
+next finds it empty; where the device is lost, the worker is to end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class EngineLike(Protocol):
     ) -> str: ...
     def has_capacity(self, num_rows: int = 1) -> bool: ...
     def has_work(self) -> bool: ...
-    def step(self) -> list[Progress]: ...
+    def step(self, on_failure: Callable[[str, Exception], None] | None = None) -> list[Progress]: ...
     def abort(self, request_id: str) -> bool: ...
     def abort_all(self) -> list[str]: ...
     def stats(self) -> dict[str, Any]: ...
@@ -55,10 +56,18 @@ class Backend:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-def _kind(error: BaseException) -> str:
-    """What to tell a client of a failed step. The class is known by its name: torch is not, here."""
-    name = type(error).__name__
-    return "out of memory: ask for less, or lower batch_size" if name == "OutOfMemoryError" else name
+_IN_WORDS = ("NotFiniteError", "DoesNotFitError")
+"""The engine's own errors, which say all to a client. Known by their names: torch is not known here."""
+_LONGEST_REASON = 200
+
+
+def _failure(error: Exception) -> str:
+    """What to tell a client whose request's pass raised."""
+    name, words = type(error).__name__, " ".join(str(error).split())
+    if name in _IN_WORDS:
+        return f"the model failed while decoding this request: {words}"
+    reason = f"{name}: {words[:_LONGEST_REASON]}" if words else name
+    return f"the model failed while decoding this request ({reason}); the server's log says where"
 
 
 class Worker:
@@ -72,7 +81,8 @@ class Worker:
         self.worker_id = worker_id
         self.pid = os.getpid()
         self.outbox: list[WorkerMessage] = []
-        self.num_failed_steps = 0  # in a row
+        self.num_failed_steps = 0  # in a row, of the engine itself
+        self.is_lost = False  # the device: only a new process helps
         self._running: dict[str, ServedRequest] = {}
 
     @property
@@ -97,20 +107,25 @@ class Worker:
             if not is_fault(error):
                 raise
             logger.exception("a job could not be added")
-            self._fail(uid, 500, f"internal error while preparing the request ({_kind(error)})")
+            self._fail(uid, 500, f"internal error while preparing the request ({type(error).__name__})")
         else:
             self._running[uid] = served
             self.outbox.append({"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
                                 "prompt_tokens": len(prompt)})  # fmt: skip
 
     def step(self) -> None:
-        """One engine step; its progress, or its failure, goes out."""
+        """One engine step; its progress, and its failures, go out."""
         try:
-            progress = self.engine.step()
+            progress = self.engine.step(self._pass_failed)
         except Exception as error:
-            logger.exception("a step failed; the requests in it are given up")
+            self.is_lost = type(error).__name__ == "DeviceLostError"
             self.num_failed_steps += 1
-            self.fail_all(500, f"the model failed while decoding ({_kind(error)})")
+            if self.is_lost:
+                logger.exception("the device is lost; the worker ends, and is started anew")
+                self.fail_all(503, "the device of this request's worker failed; please send it again")
+            else:
+                logger.exception("a step failed; the requests in it are given up")
+                self.fail_all(500, f"the model failed while decoding ({type(error).__name__})")
             return
         self.num_failed_steps = 0
         for item in progress:
@@ -118,6 +133,12 @@ class Worker:
         for uid, job in list(self._running.items()):
             if job.stop is not None and job.stop.fault is not None:
                 self._give_up(uid, job.stop.fault)
+
+    def _pass_failed(self, uid: str, error: Exception) -> None:
+        """The engine has forgotten the job, and goes on with the others."""
+        logger.error("a request's pass failed; the others go on", exc_info=error)
+        if self._running.pop(uid, None):
+            self._fail(uid, 500, _failure(error))
 
     def abort(self, uids: Iterable[str]) -> None:
         """Forget jobs whose clients are gone."""
@@ -170,7 +191,7 @@ class Worker:
         """Fail a request whose text cannot be made; nobody else's business."""
         logger.error("the text of an answer could not be made", exc_info=error)
         self.abort([uid])
-        self._fail(uid, 500, f"internal error while making text of the answer ({_kind(error)})")
+        self._fail(uid, 500, f"internal error while making text of the answer ({type(error).__name__})")
 
     def _finish(self, uid: str, job: ServedRequest, output: RequestOutput) -> None:
         del self._running[uid]

@@ -117,7 +117,7 @@ NEUTRAL: Mapping[str, Neutral] = {
              kv_transfer_params=({},), ec_transfer_params=({},)),
     **_group("a completion's prompt is taken as it is: continue a message in /v1/chat/completions",
              add_generation_prompt=(True,), continue_final_message=(False,)),
-    "priority": Neutral((0,), "requests are served in their order", None),
+    "priority": Neutral((0,), "requests take turns, in their order", None),
     "service_tier": Neutral(("auto", "default"), "all requests are served alike", None),
     "store": Neutral((False,), "nothing is stored", None),
 }  # fmt: skip

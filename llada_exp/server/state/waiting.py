@@ -14,35 +14,36 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from queue import Queue
 
-from llada_exp.server.processes.messages import DecodeJob, QueuedJob, WorkerMessage
+from llada_exp.server.processes.fair_queue import FairQueue
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
 from llada_exp.server.processes.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.25
 LOST_S = 2.0
-"""The queue is first in, first out: a job that waits while the queue is empty, or while jobs that were
-submitted so much later are admitted, was swallowed by a worker that died."""
+"""A job that is not in the queue for so long, and at no worker, was swallowed by a worker that died."""
 FORGET_EVERY = 40
 
 
 @dataclass
 class Ticket:
-    """One job on its way. pid: the worker that admitted it first, None while it waits."""
+    """One job on its way. pid: the worker that admitted it first, None while it waits. missed: when it was
+    first seen to be in no queue and at no worker."""
 
     uid: str
     job: DecodeJob
     group: JobGroup
     submitted: float
     pid: int | None = None
+    missed: float | None = None
 
 
 class WaitingRequests:
     """queue: of the workers' jobs; alive: pids of live workers."""
 
-    def __init__(self, queue: Queue[QueuedJob], shared: SharedState, alive: Callable[[], set[int]]) -> None:
+    def __init__(self, queue: FairQueue, shared: SharedState, alive: Callable[[], set[int]]) -> None:
         self._queue = queue
         self._shared = shared
         self._alive = alive
@@ -112,7 +113,9 @@ class WaitingRequests:
         if left:
             self.counters["cancelled"] += len(left)
             with contextlib.suppress(EOFError, ConnectionError):  # no worker is left that could drop them
-                self._shared.cancel(left)
+                queued = set(self._queue.discard(group.name))
+                if running := [uid for uid in left if uid not in queued]:
+                    self._shared.cancel(running)
 
     def fail_all(self, message: str) -> None:
         """Give up everything, as a server does that must end now."""
@@ -135,8 +138,8 @@ class WaitingRequests:
             except Exception:
                 logger.exception("the watch over jobs stumbled")
 
-    def _submit(self, ticket: Ticket) -> None:
-        self._queue.put((ticket.uid, ticket.submitted, ticket.job))
+    def _submit(self, ticket: Ticket, again: bool = False) -> None:
+        self._queue.put((ticket.uid, ticket.submitted, ticket.job), ticket.group.name, again)
 
     def _fail(self, ticket: Ticket, message: str) -> None:
         self._tickets.pop(ticket.uid, None)
@@ -150,22 +153,28 @@ class WaitingRequests:
                 self._fail(ticket, "the worker that decoded this request died; please send it again")
 
     def _find_lost(self) -> None:
-        before = time.monotonic() - LOST_S
-        lost = [t for t in self._tickets.values() if t.pid is None and t.submitted < before]
-        if lost and self._queue.qsize() > 0:
-            lost = [t for t in lost if t.submitted < self._admitted_until - LOST_S]
-        for ticket in lost:
-            logger.warning("a request was swallowed by a worker that died; submitting it again")
-            ticket.submitted = time.monotonic()
-            self.counters["resubmitted"] += 1
-            self._submit(ticket)
+        now = time.monotonic()
+        waiting = [ticket.uid for ticket in self._tickets.values() if ticket.pid is None]
+        if not waiting or self._queue.qsize() >= len(waiting):
+            return
+        for uid in self._queue.missing(waiting):
+            ticket = self._tickets[uid]
+            if ticket.missed is None:
+                ticket.missed = now
+            elif ticket.missed < now - LOST_S:
+                logger.warning("a request was swallowed by a worker that died; submitting it again")
+                ticket.missed = None
+                self.counters["resubmitted"] += 1
+                self._submit(ticket, again=True)
 
 
 class JobGroup:
-    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order."""
+    """The messages of one HTTP request's jobs, in the order of arrival. uids: of its jobs, in their order;
+    name: under which they take turns with other requests'."""
 
     def __init__(self, waiting: WaitingRequests) -> None:
         self.uids: list[str] = []
+        self.name = uuid.uuid4().hex
         self._arrived = asyncio.Event()
         self._messages: deque[WorkerMessage] = deque()
         self._waiting = waiting

@@ -3,6 +3,7 @@
 import pytest
 
 from llada_exp.evals.lm.records import Records, RequestPlace, fingerprint
+from llada_exp.evals.result import RequestCounts
 
 A, B = RequestPlace("t", 0, 0, 0), RequestPlace("t", 0, 1, 0)
 
@@ -41,7 +42,7 @@ def test_a_documents_records_come_in_the_order_of_its_choices():
     own.put(A, "a", {"value": 1})
     own.put(RequestPlace("t", 1, 0, 0), "c", {"value": 3, "num_cut": 4})
     assert [r["value"] for r in own.of("t", 0)] == [1, 2]
-    assert own.num_cut == 1
+    assert own.counts("t") == RequestCounts(3, 0, 1)
 
 
 def test_a_fingerprint_tells_settings_apart():

@@ -1,0 +1,114 @@
+"""Turns between requests: nobody starves, nobody is served twice before another is served once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llada_exp.server.processes.fair_queue import FairQueue
+from llada_exp.server.processes.messages import STOP
+from llada_exp.server.processes.start_stop import start_manager
+from tests.server.breakable import wait_for
+
+puts_and_gets = st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 4), st.integers(1, 30))), max_size=60)
+
+
+@given(puts_and_gets)
+def test_each_of_the_requests_that_wait_is_served_every_kth_time(steps):
+    """Against a plain count, for any mix of arrivals (request, number of jobs) and admissions (None)."""
+    queue, waiting, served_since = FairQueue(), {}, {}
+    numbers = dict.fromkeys(range(5), 0)
+    for step in [*steps, *[None] * 400]:
+        if step is not None:
+            request, count = step
+            for _ in range(count):
+                queue.put((f"{request}-{numbers[request]}", 0.0, None), str(request))
+                waiting.setdefault(request, []).append(numbers[request])
+                numbers[request] += 1
+            served_since.setdefault(request, dict.fromkeys(range(5), 0))
+        elif waiting:
+            request, number = map(int, queue.get_nowait()[0].split("-"))
+            assert number == waiting[request].pop(0), "a request's own jobs keep their order"
+            for other in waiting.keys() - {request}:
+                served_since[other][request] += 1
+                assert served_since[other][request] <= 1, "nobody twice while another waits"
+            served_since[request] = dict.fromkeys(range(5), 0)
+            if not waiting[request]:
+                del waiting[request], served_since[request]
+    assert not waiting
+    assert queue.qsize() == 0
+
+
+def test_a_request_of_a_thousand_answers_delays_another_by_one_job():
+    queue = FairQueue()
+    for i in range(1200):
+        queue.put((f"many-{i}", 0.0, None), "many")
+    for i in range(3):
+        queue.put((f"few-{i}", 0.0, None), "few")
+    order = [queue.get_nowait()[0] for _ in range(7)]
+    assert order == ["many-0", "few-0", "many-1", "few-1", "many-2", "few-2", "many-3"]
+
+
+def test_what_is_no_job_comes_first():
+    queue = FairQueue()
+    queue.put(("a", 0.0, None), "x")
+    queue.put(STOP)
+    assert queue.qsize() == 1
+    assert queue.get() == STOP
+
+
+def test_a_requests_jobs_can_be_taken_back_and_looked_for():
+    queue = FairQueue()
+    for uid in "abc":
+        queue.put((uid, 0.0, None), "x")
+    queue.put(("d", 0.0, None), "y")
+    assert queue.get_nowait()[0] == "a"
+    assert queue.missing(["a", "b", "d"]) == ["a"]
+    queue.put(("a", 0.0, None), "x", True)
+    assert queue.discard("x") == ["a", "b", "c"]
+    assert queue.discard("x") == []
+    assert queue.qsize() == 1
+
+
+def test_a_getter_sleeps_until_a_job_comes_or_its_time_is_over():
+    queue = FairQueue()
+    for nothing in (queue.get_nowait, lambda: queue.get(timeout=0.01)):
+        with pytest.raises(Empty):
+            nothing()
+    threading.Timer(0.05, queue.put, [("a", 0.0, None), "x"]).start()
+    assert queue.get(timeout=10)[0] == "a"
+
+
+def test_it_works_through_its_manager():
+    manager = start_manager()
+    try:
+        queue = manager.FairQueue()
+        queue.put(("a", 0.0, {"prompt": "x"}), "x")
+        assert queue.qsize() == 1
+        assert queue.missing(["a", "b"]) == ["b"]
+        assert queue.get(timeout=5) == ("a", 0.0, {"prompt": "x"})
+        with pytest.raises(Empty):
+            queue.get(timeout=0.01)
+    finally:
+        manager.shutdown()
+
+
+def test_a_large_request_does_not_hold_up_a_small_one(fake_http):
+    """One client's list of prompts delayed another's chat until all of it was admitted."""
+    with ThreadPoolExecutor(1) as pool:
+        body = {"prompt": ["slow"] * 100, "max_tokens": 16}
+        large = pool.submit(fake_http.post, "/v1/completions", json=body)
+        wait_for(lambda: stats(fake_http)["rows_in_flight"] == 4)
+        small = fake_http.post("/v1/completions", json={"prompt": "hello", "max_tokens": 16})
+        assert small.json()["choices"][0]["text"].startswith("hello @")
+        assert not large.done(), "it has a hundred answers, of which four are decoded at a time"
+        texts = [choice["text"] for choice in large.result().json()["choices"]]
+        assert len(texts) == 100
+        assert all(text.startswith("slow @") for text in texts)
+
+
+def stats(http):
+    return http.get("/batch/stats").json()["workers"][0]["engine"]
