@@ -32,7 +32,7 @@ def measure(
     with (
         contextlib.closing(point),
         Scorer() as scorer,
-        turn(settings.exclusive) as presence,
+        turn(settings.exclusive, point=point.folder) as presence,
         endpoint(settings.url, settings.server_tree, point.folder) as target,
         progress(settings.load.num_requests * settings.load.repeats, "req") as tick,
     ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import os
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -23,14 +25,18 @@ KEEP_S = 86400.0
 
 
 class Presence:
-    """Says after the measurement whether another point was measured meanwhile."""
+    """Says after the measurement whether another point was measured meanwhile. point: its folder, which those
+    who wait for it are told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, point: Path | None) -> None:
         self.folder = folder
         self.began = time.time()
         self.path = folder / f"{uuid.uuid4().hex}.point"
         self.file = self.path.open("w")
         fcntl.flock(self.file, fcntl.LOCK_EX)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self.file.write(f"process {os.getpid()} of {_user()}, {point and point.absolute()}, since {since}\n")
+        self.file.flush()
 
     def overlapped(self) -> bool:
         """Another one runs now, or ended since we began."""
@@ -48,16 +54,17 @@ class Presence:
 
 
 @contextmanager
-def turn(exclusive: bool, folder: Path | None = None) -> Iterator[Presence]:
-    """The host for ourselves (or not, with exclusive off), for as long as the block lasts."""
+def turn(exclusive: bool, folder: Path | None = None, point: Path | None = None) -> Iterator[Presence]:
+    """The host for ourselves (or not, with exclusive off), for as long as the block lasts. folder: of the
+    locks; point: the folder of what is measured."""
     folder = folder or default_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):
         folder.chmod(0o1777)  # other users of this host take turns with us
     with contextlib.ExitStack() as stack:
         if exclusive:
-            _wait(stack.enter_context(_open_lock(folder / "turn.lock")))
-        presence = Presence(folder)
+            _wait(stack.enter_context(_open_lock(folder / "turn.lock")), folder)
+        presence = Presence(folder, point)
         stack.callback(presence.close)
         yield presence
 
@@ -73,12 +80,32 @@ def _open_lock(path: Path) -> IO[str]:
     return path.open()
 
 
-def _wait(lock: IO[str]) -> None:
+def _wait(lock: IO[str], folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print("another point is measured on this host: waiting for it", file=sys.stderr, flush=True)
+        whose = "; ".join(_measured(folder)) or "it does not tell whose"
+        print(
+            f"another point is measured on this host ({whose}): waiting for it; exclusive=false would not"
+            " wait, and mark the row as overlapped",
+            file=sys.stderr,
+            flush=True,
+        )
         fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _measured(folder: Path) -> list[str]:
+    """Which points are measured now, as they tell."""
+    with contextlib.suppress(OSError):
+        return [path.read_text().strip() for path in folder.glob("*.point") if _held(path)]
+    return []
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def _held(path: Path) -> bool:

@@ -40,6 +40,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     shown = operate.rows(arguments.folder)
+    if not shown:
+        print(operate.nothing(arguments.folder))
+        return 0
     # Whole, however narrow the terminal is: a folded URL cannot be pasted, nor read by a script.
     print(Table([TableColumn(name, attrgetter(name), left=True) for name in COLUMNS], shown).text())
     return 0 if operate.usable(shown) else FAILED
@@ -67,7 +70,8 @@ def _wait(arguments: argparse.Namespace) -> int:
 def _tail(arguments: argparse.Namespace) -> int:
     log = slurm.log_of(arguments.job)
     if log is None or not Path(log).is_file():
-        print(f"error: job {arguments.job} has no log yet (it goes to {log})", file=sys.stderr)
+        place = f"it goes to {log}" if log else "SLURM does not say where it goes"
+        print(f"error: job {arguments.job} has no log yet ({place})", file=sys.stderr)
         return FAILED
     follow = ["-F"] if arguments.follow else []
     os.execvp("tail", ["tail", "-n", str(arguments.lines), *follow, log])
@@ -76,13 +80,21 @@ def _tail(arguments: argparse.Namespace) -> int:
 def _stop(arguments: argparse.Namespace) -> int:
     job_ids = [job_id for name in arguments.jobs for job_id in operate.tasks(name, arguments.folder)]
 
-    def stop(job_id: str) -> str:
-        return operate.stop(job_id, arguments.folder, arguments.timeout, arguments.now)
+    def stop(job_id: str) -> str | operate.NoSuchJob:
+        try:
+            return operate.stop(job_id, arguments.folder, arguments.timeout, arguments.now)
+        except operate.NoSuchJob as error:  # the others are stopped all the same
+            return error
 
+    code = 0
     with ThreadPoolExecutor(MAX_AT_ONCE) as threads:  # each drains for half a minute
         for job_id, state in zip(job_ids, threads.map(stop, job_ids), strict=True):
-            print(f"{job_id} {state}", flush=True)
-    return 0
+            if isinstance(state, operate.NoSuchJob):
+                print(f"error: {state}", file=sys.stderr, flush=True)
+                code = FAILED
+            else:
+                print(f"{job_id} {state}", flush=True)
+    return code
 
 
 def _router(arguments: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llada_exp.clients.http import HEALTH_S, health
-from llada_exp.server.announcement import job_id_of
+from llada_exp.server.announcement import curl_line, job_id_of
 from llada_exp.settings import ServeSettings
 
 FOLDER_VARIABLE = "LLADA_ENDPOINTS"
@@ -129,6 +130,11 @@ class PublishedEndpoint:
         lines = [f"tunnel: {self.info['ssh']}", f"then: http://127.0.0.1:{self.info['port']}/v1"]
         key_file = self.info.get("api_key_file")
         return "\n".join(lines + ([f"key: {key_file}"] if key_file else []))
+
+    def sample(self) -> str:
+        """A line to paste into a shell of the cluster, with the key, whose answer shows that it works."""
+        key_file = self.info.get("api_key_file")
+        return curl_line(self.info["url"], f"$(cat {shlex.quote(key_file)})" if key_file else None)
 
 
 def load(path: Path) -> PublishedEndpoint | None:

@@ -7,6 +7,7 @@ does.
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import sys
@@ -77,6 +78,8 @@ def exit_code(returned: JobReturn) -> int:
 
 
 def main(folder: str) -> int:
+    # submitit says "completed successfully" of a function that returned, whatever it returned.
+    logging.getLogger("submitit").addFilter(lambda record: "success" not in record.getMessage())
     process_job(folder)
     job: submitit.Job[JobReturn] = submitit.SlurmJob(folder=folder, job_id=submitit.JobEnvironment().job_id)
     return exit_code(job.result())

@@ -23,6 +23,16 @@ POLL_S = 1.0
 QUEUE_POLL_S = 5.0
 
 
+class NoSuchJob(RuntimeError):
+    """Neither SLURM nor the folder of endpoints has a job of this id."""
+
+    def __init__(self, job_id: str, place: Path) -> None:
+        super().__init__(
+            f"no job {job_id}: it is neither in SLURM's queue nor among the jobs that ended lately, and no"
+            f" server of it is published in {place}"
+        )
+
+
 class NotReady(RuntimeError):
     """A server that was waited for did not come; the message says why."""
 
@@ -91,6 +101,8 @@ def wait_ready(job_id: str, place: Path, timeout_s: float) -> PublishedEndpoint:
             return endpoint
         if time.monotonic() >= next_look:
             state = state_of(job_id, _jobs())
+            if state == GONE and endpoint is None:
+                raise NotReady(str(NoSuchJob(job_id, place)))
             if has_ended(state):
                 raise NotReady(f"job {job_id} is over ({state}) and its server does not answer")
             next_look = time.monotonic() + QUEUE_POLL_S
@@ -102,10 +114,12 @@ def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
     """Let the server finish what is in flight, insist after the time-out; the job's last state.
 
     now: cancel at once. A job that has published nothing yet has nothing to finish: it is cancelled.
-    Raises slurm.SlurmError.
+    Raises slurm.SlurmError, and NoSuchJob.
     """
     endpoint = load(place / f"{job_id}.json")
     if has_ended(state := state_of(job_id, slurm.my_jobs())):
+        if state == GONE and endpoint is None:
+            raise NoSuchJob(job_id, place)
         return state
     if endpoint is None or now:
         slurm.cancel([job_id])
@@ -139,6 +153,15 @@ def clean(place: Path) -> list[str]:
 def _owners(name: str, jobs: Mapping[str, slurm.Job]) -> list[str]:
     """The jobs that a file is of: an array's key is of all its tasks."""
     return [name, *(job_id for job_id in jobs if job_id.startswith(f"{name}_"))]
+
+
+def nothing(place: Path) -> str:
+    """Of a list without a line, why that is so."""
+    try:
+        slurm.my_jobs()
+    except slurm.SlurmError as error:
+        return f"no endpoint in {place}; servers that wait are not known, as SLURM does not answer: {error}"
+    return f"no endpoint in {place}, and no job named {SERVE_NAME} in the queue"
 
 
 def usable(shown: Collection[JobRow]) -> bool:

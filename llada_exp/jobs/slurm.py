@@ -79,6 +79,8 @@ class JobEnd:
     def __str__(self) -> str:
         if self.state == "TIMEOUT":
             return f"TIMEOUT: job {self.id} reached its time limit"
+        if self.state != "FAILED":
+            return f"{self.state}: job {self.id}"
         code, _, number = self.exit_code.partition(":")
         ended = f"signal {number}" if number not in ("", "0") else f"exit code {code}"
         return f"{self.state}: job {self.id}, {ended}"

@@ -170,6 +170,7 @@ def _await_endpoints(jobs: Sequence[Any], plan: ArrayPlan) -> None:
         except operate.NotReady as error:
             raise operate.NotReady(f"{error}: {_why(job)}") from None
         print(f"ready: {endpoint.info['url']} (job {job.job_id}, {endpoint.path})\n{endpoint.directions()}")
+        print(f"try it here: {endpoint.sample()}", flush=True)
     if len(jobs) > 1:
         array = jobs[0].job_id.partition("_")[0]
         print(f"all as one address: python -m llada_exp.jobs router {array}")

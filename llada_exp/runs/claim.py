@@ -8,7 +8,7 @@ of.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,3 +83,22 @@ def names(name: str) -> Iterator[str]:
     """The name, and those to be tried after it."""
     yield name
     yield from (f"{name}_{number}" for number in itertools.count(2))
+
+
+def check_sweeps_folder(hydra: DictConfig) -> None:
+    """hydra: its part of a sweep's configuration. Raises ValueError for a folder of Hydra's that a sweep has
+    another one for."""
+    subdir = hydra.sweep._get_node("subdir")
+    if isinstance(subdir, Node) and subdir._value() != "${hydra.job.num}":
+        raise ValueError(
+            f"hydra.sweep.subdir is {subdir._value()!r}; points' folders are named by what differs between"
+            " them, inside the sweep's: expected hydra.sweep.dir, or nothing"
+        )
+    if any(word.lstrip("+").startswith("hydra.run.dir=") for word in hydra.overrides.hydra):
+        raise ValueError("hydra.run.dir is set; it is of a single run: expected hydra.sweep.dir with -m")
+
+
+def check_runs_folder(overrides: Iterable[str]) -> None:
+    """The same of a single run. overrides: those of Hydra's own part."""
+    if any(word.lstrip("+").startswith("hydra.sweep.") for word in overrides):
+        raise ValueError("hydra.sweep is set; it is of a sweep (-m): expected hydra.run.dir for a single run")

@@ -23,9 +23,9 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from llada_exp import jsonl
 from llada_exp.jobs.submit import SbatchRefused
 from llada_exp.runs import files, queued, status, tracking
-from llada_exp.runs.claim import FolderRefused, is_default_name, names
+from llada_exp.runs.claim import FolderRefused, check_sweeps_folder, is_default_name, names
 from llada_exp.runs.lock import FolderTaken, taking
-from llada_exp.runs.points import Point, check_places, roots
+from llada_exp.runs.points import Point, roots
 from llada_exp.runs.process import terminable
 from llada_exp.runs.queued import PointJobs
 from llada_exp.runs.servers import sharing
@@ -51,7 +51,7 @@ class Sweep:
     def run(self, overrides: Sequence[list[str]]) -> list[Any]:
         """Run the points that the lists of overrides, some of many values, stand for. Raises ValueError
         naming the first bad one before any runs, SystemExit(1) at the end where one failed."""
-        check_places(self.config)
+        check_sweeps_folder(self.config.hydra)
         points: Sequence[Point] = self._together(self._points(overrides))
         if points[0].settings.dry_run:
             print(self._plan(points))

@@ -20,7 +20,7 @@ import yaml
 
 from llada_exp import jsonl
 from llada_exp.runs import status, tracking
-from llada_exp.runs.claim import Claim, FolderRefused, is_default_name, names
+from llada_exp.runs.claim import Claim, FolderRefused, check_runs_folder, is_default_name, names
 from llada_exp.runs.files import Column, write_whole
 from llada_exp.runs.lock import taking
 from llada_exp.runs.process import terminable
@@ -183,10 +183,7 @@ def run(task: Task, cfg: Any) -> int:
     if not OmegaConf.is_missing(hydra.job, "num"):
         with terminable():
             return _in_sweep(task, folder, tree, words)
-    if any(word.lstrip("+").startswith("hydra.sweep.") for word in hydra.overrides.hydra):
-        raise ValueError(
-            "hydra.sweep.* is set; it is of a sweep (-m): expected hydra.run.dir for a single run"
-        )
+    check_runs_folder(hydra.overrides.hydra)
     settings = task.validate(tree)
     task.check_single(settings)
     prepared = prepare(task, settings, hydra.overrides.task)

@@ -1,5 +1,6 @@
 """Points of one host take turns, and say so where they did not."""
 
+import os
 import threading
 import time
 
@@ -39,3 +40,19 @@ def test_points_after_one_another_do_not_overlap(tmp_path):
     time.sleep(0.05)
     with turn(False, tmp_path) as presence:
         assert not presence.overlapped()
+
+
+def test_who_waits_is_told_for_whom_and_what_would_not_wait(tmp_path, capfd):
+    def other():
+        with turn(True, tmp_path):
+            pass
+
+    with turn(True, tmp_path, point=tmp_path / "sweep" / "000"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.3)
+    thread.join(20)
+    told = capfd.readouterr().err
+    assert f"process {os.getpid()} of " in told
+    assert f", {tmp_path}/sweep/000, since 20" in told
+    assert "exclusive=false" in told

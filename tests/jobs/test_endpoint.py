@@ -6,7 +6,15 @@ import stat
 
 import pytest
 
-from llada_exp.jobs.endpoint import DEFAULT_FOLDER, find, folder, load_all, published, write_key
+from llada_exp.jobs.endpoint import (
+    DEFAULT_FOLDER,
+    PublishedEndpoint,
+    find,
+    folder,
+    load_all,
+    published,
+    write_key,
+)
 from llada_exp.server.announcement import job_facts
 from llada_exp.settings import validate
 from tests.test_conf import composed
@@ -109,3 +117,11 @@ def test_half_a_file_and_other_files_are_no_endpoints(tmp_path):
     assert find("12", tmp_path) == find(str(tmp_path / "12.json"))
     with pytest.raises(ValueError, match=r"no endpoint '13' in .*; there are: 12"):
         find("13", tmp_path)
+
+
+def test_the_line_to_paste_has_the_key(tmp_path):
+    info = {"url": "http://h:1", "api_key_file": str(tmp_path / "my key")}
+    line = PublishedEndpoint(tmp_path, info).sample()
+    assert line.startswith("curl -s http://h:1/v1/chat/completions ")
+    assert f"Bearer $(cat '{tmp_path}/my key')" in line
+    assert "Authorization" not in PublishedEndpoint(tmp_path, info | {"api_key_file": None}).sample()

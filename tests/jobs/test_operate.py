@@ -123,3 +123,24 @@ def test_a_machine_without_slurm_is_told_so(place, queue, capsys):
     code, _, err = jobs(place, capsys, "tail", "12")
     assert (code, "scontrol is not on the PATH" in err) == (1, True)
     assert jobs(place, capsys, "show", "77")[0] == 2
+
+
+def test_a_job_that_never_was_is_not_called_over(place, queue, capsys):
+    """It was "job 999 is over (GONE)", and stopping it "999 GONE" with exit code 0."""
+    code, _, err = jobs(place, capsys, "wait", "999")
+    assert (code, err.startswith("error: no job 999: it is neither in SLURM's queue")) == (1, True)
+    queue("12|FAILED|n1|llada-serve")
+    code, out, err = jobs(place, capsys, "stop", "999", "12")
+    assert (code, out) == (1, "12 FAILED\n"), "the others are stopped all the same"
+    assert err.startswith("error: no job 999: ")
+    queue()
+    assert jobs(place, capsys, "stop", "12") == (0, "12 GONE\n", ""), "its file says that it was"
+
+
+def test_a_list_without_a_line_says_so(place, queue, capsys):
+    (place / "12.json").unlink()
+    code, out, _ = jobs(place, capsys, "list")
+    assert (code, out) == (0, f"no endpoint in {place}, and no job named llada-serve in the queue\n")
+    queue(None)
+    code, out, _ = jobs(place, capsys, "list")
+    assert (code, "SLURM does not answer: " in out) == (0, True)

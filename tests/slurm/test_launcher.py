@@ -28,6 +28,7 @@ def test_points_that_fail_are_killed_or_requeued_leave_the_others_alone(desk):
     assert f"job {array}_1 failed: ValueError: this point fails" in log
     assert f"job {array}_2 failed: its log ends:" in log
     assert log.count(" failed: ") == 2
+    assert (desk.state(f"{array}_1"), desk.state(f"{array}_2")) == ("FAILED", "CANCELLED")
     assert [(folder / str(n) / "tries").read_text() for n in range(4)] == ["x", "x", "x", "xx"]
 
 
@@ -44,7 +45,10 @@ def test_an_endpoint_that_does_not_come_up_says_why(desk):
     assert done.returncode == 1
     assert "its server does not answer" in done.stderr
     assert "the model does not load" in done.stderr
+    assert "successful" not in done.stderr, "what submitit says of a function that returned 1"
     assert "Traceback" not in done.stderr
+    (job,) = desk.new_jobs()
+    assert job.state == "FAILED", "afterok and mail depend on it"
 
 
 def test_a_bad_server_among_good_ones_is_refused_before_any_is_submitted(desk):

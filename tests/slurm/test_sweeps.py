@@ -103,7 +103,8 @@ def test_four_points_of_which_one_fails_one_is_cancelled_and_one_is_requeued(des
     by_number = {path.name[:3]: path for path in folder.glob("00*")}
     assert [status(by_number[f"00{n}"])["status"] for n in range(4)] == ["ok", "failed", "interrupted", "ok"]
     assert "SystemExit" in status(by_number["002"])["traceback"]
-    assert "interrupted: 002_" in desk.started()
+    assert re.search(rf"^interrupted: 002_.*: CANCELLED: job {array}_2; see ", desk.started(), re.M)
+    assert [desk.state(f"{array}_{n}") for n in range(4)] == ["COMPLETED", "FAILED", "CANCELLED", "COMPLETED"]
     server = json.loads((by_number["002"] / "server" / "server.json").read_text())
     assert server["status"] == "stopped", "SLURM tells the task alone: it has to stop its server"
     assert set(rows(folder)[0]) == {column.name for column in ROW}

@@ -148,7 +148,8 @@ class Worker:
 
     def fail_all(self, status: int, message: str) -> None:
         """Give up every job in the engine, and say so."""
-        self.engine.abort_all()
+        if not self.is_lost:  # else the engine's own tidying would fail on its device, too
+            self.engine.abort_all()
         for uid in self._running:
             self._fail(uid, status, message)
         self._running.clear()
