@@ -33,7 +33,10 @@ class Distributions:
     @classmethod
     def of(cls, batch: Batch, logits: Tensor) -> Distributions:
         """logits: float32 [m padded, V]. Copies nothing where nobody asks."""
-        copies, stop = {}, 0
+        copies: dict[int, Tensor] = {}
+        stop = 0
+        if all(request.params.logprobs is None for request in batch.requests):
+            return cls(copies)
         for place, request in enumerate(batch.requests):
             start, stop = stop, stop + len(request.logit_positions)
             if request.params.logprobs is not None:
