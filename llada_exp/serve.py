@@ -29,15 +29,13 @@ def serve(cfg: Any) -> int:
 def plan(cfg: Any) -> int:
     """Print the memory plan of a composed config, look through its weights, and start nothing. Exit code 1
     where it does not fit. Raises ValueError for weights that are missing or broken."""
-    from llada_exp.checkpoints import check_weights
     from llada_exp.engine.memory import table
-    from llada_exp.server.processes.memory_plan import memory_plan
+    from llada_exp.server.processes.memory_plan import check_files, memory_plan
     from llada_exp.settings import validate
 
     settings = validate(_tree(cfg))
-    memory, model = memory_plan(settings), settings.model
-    words = check_weights(model.source, model.path, model.base, **model.settings)
-    print(f"{table(memory)}\nfiles                {words}")
+    memory, files = memory_plan(settings), check_files(settings)
+    print(f"{table(memory)}\nfiles                {files}")
     return 0 if memory.fits else 1
 
 

@@ -105,7 +105,8 @@ def _nothing(run: Path, pattern: str, form: re.Pattern[str]) -> str:
             f"{str(run.parent)!r} (with checkpoint_steps to choose), or evaluate this one by model=dcp (or "
             "hf) and model.path"
         )
-    there = _listed(sorted((p.name + "/" * p.is_dir() for p in run.iterdir()), key=natural)) or "nothing"
+    names = [p.name + "/" * p.is_dir() for p in run.iterdir() if not p.name.startswith(".")]
+    there = _listed(sorted(names, key=natural)) or "nothing"
     return f"checkpoints is {str(run)!r}; it holds nothing of checkpoint_pattern={pattern!r}, but: {there}"
 
 

@@ -1,13 +1,13 @@
 """The memory plan of a server's settings: what `--plan` prints, and a worker checks before it loads.
 
-Reads configuration, never weights.
+Reads configuration and headers of files, never weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from llada_exp.checkpoints import read_model_config, target
+from llada_exp.checkpoints import check_weights, read_model_config, target
 from llada_exp.engine.memory import MemoryPlan, device_bytes
 from llada_exp.settings import ServeSettings
 
@@ -32,3 +32,9 @@ def memory_plan(settings: ServeSettings, device: str | None = None) -> MemoryPla
         device_total=total // settings.workers if total else None,
         visibility=architecture.visibility,
     )
+
+
+def check_files(settings: ServeSettings) -> str:
+    """Words on the model's files, of which no weight is read. Raises ValueError for what would not load."""
+    model = settings.model
+    return check_weights(model.source, model.path, model.base, **model.settings)
