@@ -18,6 +18,7 @@ from tqdm import tqdm
 from llada_exp import engine
 from llada_exp.checkpoints import LoadedModel
 from llada_exp.decoding import resolve
+from llada_exp.text import ChatEnd
 from llada_exp.text_stream import StopStrings, TextStream
 from llada_exp.types import DecodingParams, RequestOutput
 
@@ -60,13 +61,16 @@ class Engine(engine.EngineCore):
         params: Params | Sequence[Params] | None = None,
         *,
         progress: bool = False,
+        continue_last: bool = False,
     ) -> list[RequestOutput]:
         """Like `generate`, for one conversation (a list of {"role", "content"}) or a list of them,
-        through the tokenizer's chat template."""
+        through the tokenizer's chat template. continue_last: the answer goes on with the last message, which
+        is the assistant's."""
         many: Any = conversations
         if conversations and isinstance(conversations[0], Mapping):
             many = [conversations]
-        return self._decode([self.tokenizer.encode_chat(m) for m in many], params, progress)
+        end: ChatEnd = "open" if continue_last else "header"
+        return self._decode([self.tokenizer.encode_chat(m, end) for m in many], params, progress)
 
     def _decode(
         self,
@@ -82,10 +86,7 @@ class Engine(engine.EngineCore):
             outputs = self._drain(len(names), progress)
         finally:
             self.abort_all()
-        return [
-            replace(outputs[name], text=self._text(outputs[name], one))
-            for name, one in zip(names, each, strict=True)
-        ]
+        return [self._with_text(outputs[name], one) for name, one in zip(names, each, strict=True)]
 
     def _add(self, prompt: Sequence[int], params: DecodingParams) -> str:
         find_stop = StopStrings(self.tokenizer, params.stop) if params.stop else None
@@ -101,9 +102,10 @@ class Engine(engine.EngineCore):
                         bar.update()
         return outputs
 
-    def _text(self, output: RequestOutput, params: DecodingParams) -> str:
+    def _with_text(self, output: RequestOutput, params: DecodingParams) -> RequestOutput:
         stream = TextStream(self.tokenizer, params.stop)
-        return stream.push(output.token_ids) + stream.finish()
+        text = stream.push(output.token_ids) + stream.finish()
+        return replace(output, text=text, finish_reason="stop" if stream.stopped else output.finish_reason)
 
 
 def as_params(params: Params, preset: DecodingParams = DecodingParams()) -> DecodingParams:

@@ -9,15 +9,28 @@ message is spelled out in ordinary tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _SENTINEL_BASE = 0xF0000  # a private-use plane, whose characters carry no meaning of their own
 _MAX_SHRINKING = 4
 """How many times shorter a normaliser may make a text: three bytes a letter, composed of three letters."""
+_PRINTABLE = (*range(33, 127), *range(161, 173), *range(174, 256))
+_BYTES = {chr(byte): byte for byte in _PRINTABLE} | {
+    chr(256 + i): byte for i, byte in enumerate(byte for byte in range(256) if byte not in _PRINTABLE)
+}
+"""The characters by which byte-level tokenizers write bytes, GPT-2's."""
 _QUESTION, _ANSWER = "first words", "last words"  # to see what a template puts behind an answer
+
+
+ChatEnd = Literal["header", "open", "none"]
+"""What a chat ends with: the header of an answer that begins; the last message, an assistant's, as it is
+written and without its end, so that the answer goes on with it; the last message and its end."""
 
 
 class Tokenizer:
@@ -99,6 +112,25 @@ class Tokenizer:
         """Text of `ids`, of special tokens only where it is asked for; ids without text are left out."""
         return self._backend.decode(list(ids), skip_special_tokens=not keep_special)
 
+    def token_name(self, token_id: int) -> str:
+        """As the vocabulary has it; "" for ids without text."""
+        return self._backend.id_to_token(token_id) or ""
+
+    def token_bytes(self, token_id: int, keep_special: bool = False) -> bytes | None:
+        """What the token adds to a text, which may be a part of a character; None for ids without text, and
+        for special tokens unless they are text."""
+        name = self._backend.id_to_token(token_id)
+        if name is None or (token_id in self._control_ids and not keep_special):
+            return None
+        if token_id in self._added_ids:
+            return name.encode("utf-8")
+        if self._is_byte_level:
+            return bytes(_BYTES[c] for c in name) if all(c in _BYTES for c in name) else name.encode("utf-8")
+        if self._falls_back_to_bytes and (byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name)):
+            return bytes.fromhex(byte[1])
+        # Behind itself, for decoders take a text's first space away.
+        return self.decode([token_id, token_id])[len(self.decode([token_id])) :].encode("utf-8")
+
     @property
     def chat_template(self) -> str | None:
         """Its source, where there is one."""
@@ -116,24 +148,22 @@ class Tokenizer:
             ids.insert(0, self.bos_id)
         return ids
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The chat template over `messages` (role, and content as text or as a list of text parts),
-        ending with the assistant's header.
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], end: ChatEnd = "header") -> list[int]:
+        """The chat template over `messages` (role, and content as text or as a list of text parts).
 
-        Raises ValueError for a tokenizer without a template, a message of another shape, and what
-        the template itself refuses.
+        Raises ValueError for a tokenizer without a template, a message of another shape, what the template
+        itself refuses, and a last message that cannot be continued.
         """
         plain = self._plain(messages)
         if not any(token in text for m in plain for text in m.values() for token in self._control):
-            return list(self._backend.encode(self._render(plain), add_special_tokens=False).ids)
-        return self._encode_guarded(plain)
+            return list(self._backend.encode(self._render(plain, end), add_special_tokens=False).ids)
+        return self._encode_guarded(plain, end)
 
-    def chat_text(self, messages: Sequence[Mapping[str, Any]], continue_last: bool = False) -> str:
+    def chat_text(self, messages: Sequence[Mapping[str, Any]], end: ChatEnd = "header") -> str:
         """The chat template over `messages` as text, for harnesses that want a string: what a message
-        spells as a special token becomes one. continue_last: end inside the last message, not with the
-        assistant's header. Raises as `encode_chat`.
+        spells as a special token becomes one. Raises as `encode_chat`.
         """
-        return self._render(self._plain(messages), continue_last)
+        return self._render(self._plain(messages), end)
 
     def _plain(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         if not self.has_chat_template:
@@ -145,14 +175,30 @@ class Tokenizer:
             raise ValueError("messages is empty; expected at least one message")
         return plain
 
-    def _render(self, messages: list[dict[str, str]], continue_last: bool = False) -> str:
+    def _render(self, messages: list[dict[str, str]], end: ChatEnd) -> str:
+        if end == "open":
+            return self._render_open(messages)
         try:
-            ends = {"add_generation_prompt": not continue_last, "continue_final_message": continue_last}
-            text = self._fast.apply_chat_template(messages, tokenize=False, **ends)
+            header = end == "header"
+            text = self._fast.apply_chat_template(messages, tokenize=False, add_generation_prompt=header)
         except Exception as error:  # jinja's errors, and whatever a template's own code raises
             raise ValueError(f"the chat template refuses these messages: {error}") from error
         assert isinstance(text, str)
         return text
+
+    def _render_open(self, messages: list[dict[str, str]]) -> str:
+        """Up to the end of the last message, of which a template that trims takes nothing away: it stands
+        between two marks."""
+        *others, last = messages
+        if last["role"] != "assistant":
+            raise ValueError(
+                f"the last message is of {last['role']!r}; only one of 'assistant' can be continued"
+            )
+        begin, stop = islice(_free_characters(messages), 2)
+        closed = self._render([*others, {**last, "content": begin + last["content"] + stop}], "none")
+        if stop not in closed:
+            raise ValueError("the chat template leaves the last message out, so it cannot be continued")
+        return closed[: closed.rindex(stop)].replace(begin, "")
 
     @cached_property
     def _control(self) -> tuple[str, ...]:
@@ -165,6 +211,24 @@ class Tokenizer:
         return frozenset(i for i, t in self._backend.get_added_tokens_decoder().items() if t.special)
 
     @cached_property
+    def _added_ids(self) -> frozenset[int]:
+        return frozenset(self._backend.get_added_tokens_decoder())
+
+    @cached_property
+    def _decoders(self) -> frozenset[str]:
+        """Kinds of the decoder's steps."""
+        decoder = json.loads(self._backend.to_str())["decoder"] or {}
+        return frozenset(part["type"] for part in (decoder, *decoder.get("decoders", ())) if part)
+
+    @property
+    def _is_byte_level(self) -> bool:
+        return "ByteLevel" in self._decoders
+
+    @property
+    def _falls_back_to_bytes(self) -> bool:
+        return "ByteFallback" in self._decoders
+
+    @cached_property
     def _literal(self) -> Any:
         """A twin of the backend that reads special tokens as ordinary text."""
         from tokenizers import Tokenizer as Backend
@@ -173,19 +237,17 @@ class Tokenizer:
         twin.encode_special_tokens = True
         return twin
 
-    def _encode_guarded(self, messages: list[dict[str, str]]) -> list[int]:
+    def _encode_guarded(self, messages: list[dict[str, str]], end: ChatEnd = "header") -> list[int]:
         """As `encode_chat`, for messages that spell special tokens.
 
         They go through the template as private characters; the rendered text is split at the
         template's own special tokens; each piece between gets its spelling back and is tokenised as
         ordinary text, just as the tokenizer treats the pieces between special tokens.
         """
-        everything = "".join(text for m in messages for text in m.values())
-        free = (chr(c) for c in range(_SENTINEL_BASE, _SENTINEL_BASE + 0xFFFE) if chr(c) not in everything)
-        spelled = dict(zip(free, self._control, strict=False))
+        spelled = dict(zip(_free_characters(messages), self._control, strict=False))
         hide = {token: char for char, token in spelled.items()}
         hidden = [{key: _replace_all(text, hide) for key, text in m.items()} for m in messages]
-        rendered = self._render(hidden)
+        rendered = self._render(hidden, end)
         ids: list[int] = []
         start = 0
         encoding = self._backend.encode(rendered, add_special_tokens=False)
@@ -198,6 +260,12 @@ class Tokenizer:
 
     def _literal_ids(self, text: str) -> list[int]:
         return list(self._literal.encode(text, add_special_tokens=False).ids) if text else []
+
+
+def _free_characters(messages: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Private ones that no message holds."""
+    everything = "".join(text for m in messages for text in m.values())
+    return (chr(c) for c in range(_SENTINEL_BASE, _SENTINEL_BASE + 0xFFFE) if chr(c) not in everything)
 
 
 def _replace_all(text: str, table: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ CANVAS = ("whole", "grow")
 MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
 """No count of tokens, steps or positions is larger: tensors hold it, and so do sums of several."""
+MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class DecodingParams:
         True, "never emit the mask or ids without text; false reproduces reference vectors",
         preset=False, request=False,
     )  # fmt: skip
+    logprobs: int | None = integer(
+        None, 0, MAX_LOGPROBS,
+        "log-probabilities of the answer's tokens when they were committed, with so many alternatives",
+        preset=False, request=False,
+    )  # fmt: skip
     trace: bool = flag(False, "the commits of every step, in the response's llada object", preset=False)
 
     def __post_init__(self) -> None:
@@ -164,6 +170,19 @@ class BlockCommit:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """A token of an answer, as it stood when it was committed.
+
+    logprob: the natural logarithm of its probability in that pass: see `llada_exp.engine.logprobs`.
+    top:     (id, logprob) of the likeliest tokens then, likeliest first; the token itself may be among them.
+    """
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class RequestOutput:
     """A finished request.
 
@@ -175,6 +194,7 @@ class RequestOutput:
     queue_ms, ttft_ms, e2el_ms: from add_request to first pass, first committed text, finish.
     trace:     the commits of every step, where `DecodingParams.trace` asked for them.
     seed:      of its random numbers.
+    logprobs:  one per token of token_ids, where `DecodingParams.logprobs` asked for them.
     """
 
     request_id: str
@@ -189,6 +209,7 @@ class RequestOutput:
     text: str = ""
     trace: tuple[BlockCommit, ...] = ()
     seed: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def tpf(self) -> float:
@@ -203,8 +224,10 @@ class Progress:
     token_ids: answer ids released by this step: the committed prefix, as far as it grew. Their
                concatenation over a request's life is `RequestOutput.token_ids`.
     output:    set on the last one.
+    logprobs:  one per token of token_ids, where they are asked for.
     """
 
     request_id: str
     token_ids: tuple[int, ...]
     output: RequestOutput | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "decoding_keys.py": {"decoding", "fields", "help", "types"},
     "text.py": set(),
     "text_stream.py": {"text"},
+    "token_text.py": {"text", "types"},
     "scoring.py": set(),  # right or wrong: texts alone
     "verifier.py": set(),
     "jsonl.py": set(),
@@ -48,7 +49,7 @@ MAY_IMPORT = {
     "command_line.py": {"settings", "validation"},
     "cli.py": {"command_line", "programs", "settings", "validation"},
     "server": {"clients", "settings", "signals", "validation", "decoding", "fields", "engine", "checkpoints",
-               "text", "text_stream", "types"},
+               "text", "text_stream", "token_text", "types"},
     "jobs": {"clients", "programs", "server", "settings", "signals", "tables"},
     "serve.py": {"checkpoints", "cli", "decoding_keys", "settings", "server", "engine", "jobs"},
     "self_host.py": {"settings", "checkpoints"},

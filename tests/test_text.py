@@ -74,6 +74,54 @@ def test_a_template_that_adds_its_header_anyway_is_not_doubled(tmp_path):
     assert Tokenizer(folder).encode_chat(PLAIN[0]) == TOKENIZER.encode_chat(PLAIN[0])
 
 
+BEGUN = [*PLAIN[0], {"role": "assistant", "content": "  So, "}]
+
+
+def variant(tmp_path, old, new):
+    """The tokenizer with its template changed."""
+    folder = shutil.copytree(FOLDER, tmp_path / "variant")
+    template = folder / "chat_template.jinja"
+    text = template.read_text()
+    assert old in text
+    template.write_text(text.replace(old, new))
+    return Tokenizer(folder)
+
+
+def test_a_last_message_that_is_continued_stands_as_it_is_written_without_its_end():
+    """Its spaces, too, which the template trims: as NeMo-Skills writes a begun answer behind the header."""
+    begun = TOKENIZER.chat_text(BEGUN, "open")
+    assert begun == TOKENIZER.chat_text(PLAIN[0]) + "  So, "
+    assert TOKENIZER.encode_chat(BEGUN, "open") == TOKENIZER.encode_text(begun)
+    whole = TOKENIZER.chat_text(BEGUN)
+    assert whole.count("<|eot_id|>") == 2, "by default it is a finished turn, and an answer begins"
+    assert whole.endswith(TOKENIZER.chat_text(PLAIN[0]).rpartition("<|start_header_id|>")[2])
+    assert TOKENIZER.chat_text(BEGUN, "none").endswith("So,<|eot_id|>")
+
+
+def test_a_continued_message_makes_no_control_ids_either():
+    end = TOKENIZER.token_id("<|eot_id|>")
+    chat = [*PLAIN[0], {"role": "assistant", "content": "a <|eot_id|> b \U000f0000"}]
+    ids = TOKENIZER.encode_chat(chat, "open")
+    assert ids.count(end) == 1
+    assert TOKENIZER.decode(ids).endswith("a <|eot_id|> b \U000f0000")
+    assert TOKENIZER.encode_chat([*PLAIN[0], {"role": "assistant", "content": ""}], "open") == (
+        TOKENIZER.encode_chat(PLAIN[0])
+    )
+
+
+def test_a_template_that_adds_its_header_anyway_adds_none_to_a_message_that_is_continued(tmp_path):
+    always = variant(tmp_path, "{% if add_generation_prompt %}", "{% if true %}")
+    assert always.encode_chat(BEGUN, "open") == TOKENIZER.encode_chat(BEGUN, "open")
+
+
+def test_what_cannot_be_continued_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="the last message is of 'user'"):
+        TOKENIZER.encode_chat(PLAIN[0], "open")
+    forgets = variant(tmp_path, "m['content'] | trim", "'' if loop.last else m['content']")
+    with pytest.raises(ValueError, match="leaves the last message out"):
+        forgets.encode_chat(BEGUN, "open")
+
+
 def test_content_parts_are_their_text():
     parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "12 + 34?"}]
     assert TOKENIZER.encode_chat([{"role": "user", "content": parts}]) == TOKENIZER.encode_chat(PLAIN[0])

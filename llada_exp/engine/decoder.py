@@ -19,6 +19,7 @@ from torch import Tensor
 from llada_exp.engine.attention import key_bucket, packed_attention
 from llada_exp.engine.batch import Batch, Work, build
 from llada_exp.engine.errors import NotFiniteError
+from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.request import Commit, Request
 from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import Model
@@ -74,8 +75,10 @@ class Decoder:
         batch = build([work[i] for i in order], self.model.special, self.model.device)
         logits = self._logits(batch)
         observations = self._observe(batch, logits)
+        distributions = Distributions.of(batch, logits)
         candidates = self._candidates(batch, logits, observations)
         commits = _to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
+        commits = distributions.score(batch.requests, commits, self.model.special)
         self._states.update(observations.states)
         counts = {
             "num_steps": 1,

@@ -266,9 +266,11 @@ class EngineCore:
         request.commit(commit)
         done = finished(request, self.model.special.ends)
         length = done[0] if done else visible_length(request, self.model.special.ends)[0]
-        token_ids = request.release(length)
+        token_ids, logprobs = request.release(length)
         output = self._finish(request, *done) if done else None
-        return [Progress(request.request_id, token_ids, output)] if token_ids or output else []
+        if not token_ids and output is None:
+            return []
+        return [Progress(request.request_id, token_ids, output, logprobs)]
 
     def _finish(self, request: Request, length: int, reason: FinishReason) -> RequestOutput:
         self._forget(request)

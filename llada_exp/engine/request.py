@@ -15,10 +15,35 @@ import numpy as np
 from llada_exp.caches import CACHES, Cursor, Pass
 from llada_exp.engine.layout import Layout
 from llada_exp.rules import RULES
-from llada_exp.types import BlockCommit, DecodingParams, FinishReason, RequestOutput
+from llada_exp.types import BlockCommit, DecodingParams, FinishReason, RequestOutput, TokenLogprob
 
 FindStop = Callable[[Sequence[int]], int | None]
 """Answer ids so far -> number of leading ids up to the one that completes a stop string, or None."""
+
+
+@dataclass(frozen=True)
+class CommitScores:
+    """Log-probabilities of c tokens: values float64 [c]; of the n likeliest tokens at their places top_ids
+    int64 [c, n] and top_values float64 [c, n], descending, -inf where there are fewer."""
+
+    values: np.ndarray
+    top_ids: np.ndarray
+    top_values: np.ndarray
+
+    @classmethod
+    def empty(cls, count: int, n: int) -> CommitScores:
+        return cls(np.zeros(count), np.zeros((count, n), dtype=np.int64), np.full((count, n), -np.inf))
+
+    def write(self, positions: np.ndarray, scores: CommitScores) -> None:
+        n = scores.top_values.shape[1]
+        self.values[positions] = scores.values
+        self.top_ids[positions, :n] = scores.top_ids
+        self.top_values[positions, :n] = scores.top_values
+
+    def of(self, position: int, token_id: int) -> TokenLogprob:
+        pairs = zip(self.top_ids[position].tolist(), self.top_values[position].tolist(), strict=True)
+        top = tuple((id, value) for id, value in pairs if value > -np.inf)
+        return TokenLogprob(token_id, float(self.values[position]), top)
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Commit:
     token_ids int64, confidences: one each.
     remasked:  ascending, decided positions that become masks again.
     stays:     the block stays open even where it is full.
+    scores:    of the tokens, where the request asks for log-probabilities.
     """
 
     positions: np.ndarray
@@ -36,6 +62,7 @@ class Commit:
     confidences: np.ndarray
     remasked: np.ndarray
     stays: bool = False
+    scores: CommitScores | None = None
 
 
 @dataclass(eq=False)
@@ -48,6 +75,7 @@ class Request:
     block, block_step: the cursor.
     prefix: answer positions from 0 without a gap that are committed and can no longer change.
     released: answer ids handed out so far.
+    scores: of committed answer positions, where log-probabilities are asked for.
     """
 
     request_id: str
@@ -68,11 +96,14 @@ class Request:
     first_text: float | None = None
     canvas: np.ndarray = field(init=False)
     masked: np.ndarray = field(init=False)
+    scores: CommitScores | None = None
 
     def __post_init__(self) -> None:
         answer = np.full(self.layout.length - len(self.prompt), self.mask_id, dtype=np.int64)
         self.canvas = np.concatenate([self.prompt.astype(np.int64), answer])
         self.masked = np.ones(len(answer), dtype=bool)
+        if self.params.logprobs is not None:
+            self.scores = CommitScores.empty(len(answer), self.params.logprobs)
 
     @property
     def seed(self) -> int:
@@ -171,6 +202,8 @@ class Request:
         self.masked[commit.remasked] = True
         self.answer[commit.positions] = commit.token_ids
         self.masked[commit.positions] = False
+        if self.scores is not None and commit.scores is not None:
+            self.scores.write(commit.positions, commit.scores)
         self.nfe += 1
         self.block_step += 1
         is_closed = not commit.stays and not self.masked[start:end].any()
@@ -193,13 +226,18 @@ class Request:
             )
         )
 
-    def release(self, length: int) -> tuple[int, ...]:
-        """Answer ids up to `length` that were not handed out yet."""
-        token_ids = tuple(self.answer[self.released : length].tolist())
-        self.released = max(length, self.released)
+    def release(self, length: int) -> tuple[tuple[int, ...], tuple[TokenLogprob, ...]]:
+        """Answer ids up to `length` that were not handed out yet, and their log-probabilities."""
+        start, self.released = self.released, max(length, self.released)
+        token_ids = tuple(self.answer[start:length].tolist())
         if token_ids and self.first_text is None:
             self.first_text = time.monotonic()
-        return token_ids
+        return token_ids, self._logprobs(start, length)
+
+    def _logprobs(self, start: int, stop: int) -> tuple[TokenLogprob, ...]:
+        if self.scores is None:
+            return ()
+        return tuple(self.scores.of(i, int(self.answer[i])) for i in range(start, stop))
 
     def output(self, length: int, reason: FinishReason) -> RequestOutput:
         """Of a request that is done now, with so many answer tokens."""
@@ -216,4 +254,5 @@ class Request:
             e2el_ms=1000 * (time.monotonic() - self.arrived),
             trace=tuple(self.trace),
             seed=self.seed,
+            logprobs=self._logprobs(0, length),
         )

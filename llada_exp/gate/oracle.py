@@ -23,7 +23,7 @@ from llada_exp.types import DECLARATIONS, DecodingParams
 CACHES = ("none", "prefix", "dual")
 DEFINED = {
     "max_tokens", "block_length", "canvas", "rule", "cache", "refresh", "refresh_window", "refresh_interval",
-    "suffix_window", "ignore_eos", "early_eos", "ban_ids", "trace", "top_p", "top_k", "seed",
+    "suffix_window", "ignore_eos", "early_eos", "ban_ids", "trace", "logprobs", "top_p", "top_k", "seed",
 }  # fmt: skip
 """Fields that are defined beside those of the rules; the last three belong to sampling, and mean nothing
 without it. Whatever else there is stands at its default, or the request is not one for the oracle."""

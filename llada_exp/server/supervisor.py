@@ -92,8 +92,6 @@ class Supervisor:
         # Threads that spin at a barrier make small steps many times slower where cores are shared.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with signals_held():
-            resource_tracker.ensure_running()
-        with signals_held():  # again: the tracker's start has let some of them through
             processes = server.launch_workers()
         self._workers = WorkerWatch(
             processes, server.launch_worker, shared, self.settings.server.hang_seconds

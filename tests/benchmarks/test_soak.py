@@ -59,7 +59,7 @@ def test_more_503_than_kills_explain_a_missing_outcome_and_growth_are_failures()
     ],
 )
 def test_what_was_asked_for_and_not_judged_is_a_failure(changes, missing, words):
-    """Prevents "passed" after 24 s in which no worker was killed and no process lived long enough to judge."""
+    """Prevents "passed" after 24 s without a kill, of which no process lived long enough to judge."""
     asked = options(**changes)
     planned = asked.requests // asked.kill_every if asked.kill_every else 0
     own = soak.Soak(planned_kills=planned, kills=max(0, planned - (missing == "kill")))

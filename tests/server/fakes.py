@@ -27,7 +27,7 @@ MAX_LENGTH = 4096
 class FakeTokenizer:
     """A character is a token."""
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], end: str = "header") -> list[int]:
         return [ord(c) for c in messages[-1]["content"]]
 
     def encode_prompt(self, text: str) -> list[int]:

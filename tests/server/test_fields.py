@@ -52,8 +52,8 @@ safety_identifier service_tier store verbosity web_search_options
 def test_every_field_of_other_servers_is_known_and_null_names_nothing(kind, name):
     passed(kind, **{name: None})
     assert name in NEUTRAL or name in kind.model_fields
-    if name in NEUTRAL and NEUTRAL[name].values is not None:
-        assert name not in kind.model_fields, "one owner"
+    if name in NEUTRAL and NEUTRAL[name].values is not None and name not in kind.model_fields:
+        assert kind is CompletionRequest or name not in CompletionRequest.model_fields, "one owner"
         for value in NEUTRAL[name].values:
             assert passed(kind, **{name: value}).warnings == []
 
@@ -79,7 +79,6 @@ ANOTHER = {
     "best_of": 2,
     "separate_reasoning": 1,
     "stop_token_ids": [1],
-    "add_generation_prompt": False,
     "tools": [{}],
     "tool_choice": "required",
 }

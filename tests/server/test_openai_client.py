@@ -147,7 +147,7 @@ def test_control_words_in_a_message_are_text(client, http):
         ({"extra_body": {"stpes": 3}}, openai.BadRequestError),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError),
         ({"response_format": {"type": "json_object"}}, openai.BadRequestError),
-        ({"logprobs": True}, openai.BadRequestError),
+        ({"top_logprobs": 3}, openai.BadRequestError),
         ({"max_tokens": 10**6}, openai.BadRequestError),
         ({"model": "gpt-5"}, openai.NotFoundError),
     ],

@@ -83,7 +83,7 @@ def test_fields_that_ask_for_nothing_pass(field):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("min_p", 0.1), ("repetition_penalty", 1.2), ("frequency_penalty", 1), ("logprobs", True),
+    [("min_p", 0.1), ("repetition_penalty", 1.2), ("frequency_penalty", 1), ("logprobs", 5),
      ("tools", [{"type": "function"}]), ("response_format", {"type": "json_object"}), ("echo", True),
      ("guided_json", {}), ("logit_bias", {"5": 1}), ("logprobs", 1),
      ("stop_token_ids", [5]), ("bad_words", ["x"]), ("truncate_prompt_tokens", 100)],

@@ -29,11 +29,12 @@ _CHUNK = 32  # batches; what a stopped run may lose
 @dataclass(frozen=True)
 class Ask:
     """One request. prompt: raw text, or a chat's messages; fields: of decoding, by the server's names;
-    question: the one in it."""
+    question: the one in it; continues: the answer goes on with the chat's last message."""
 
     prompt: str | tuple[Mapping[str, Any], ...]
     fields: Mapping[str, Any]
     question: PromptQuestion = field(default_factory=PromptQuestion)
+    continues: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,9 @@ class OverHttp:
 
     def _request(self, ask: Ask) -> tuple[str, dict[str, Any]]:
         is_text = isinstance(ask.prompt, str)
-        content = {"prompt": ask.prompt} if is_text else {"messages": list(ask.prompt)}
+        content: dict[str, Any] = {"prompt": ask.prompt} if is_text else {"messages": list(ask.prompt)}
+        if ask.continues:
+            content |= {"continue_final_message": True, "add_generation_prompt": False}
         return (COMPLETION if is_text else CHAT), {"model": self._model_name, **content, **ask.fields}
 
 

@@ -34,7 +34,8 @@ from llada_exp.types import DecodingParams
 
 
 class ChatJson(str):
-    """A chat's messages as JSON, where the endpoint applies its own template."""
+    """A chat as JSON, where the endpoint applies its own template: its messages, and whether the answer goes
+    on with the last of them (a task's gen_prefix)."""
 
 
 @register_model("llada")
@@ -122,14 +123,17 @@ class LLaDALM(LM):
         assert self._generator is not None
         samples = _samples(requests)
         asks = [
-            Ask(
-                _prompt(r.args[0]),
+            _ask(
+                r.args[0],
                 decoding_fields(r.args[1], self.decoding, sample, self._seed),
                 self._question_of(r),
             )
             for r, sample in zip(requests, samples, strict=True)
         ]
-        keys = [fingerprint("text", self._identity, ask.prompt, ask.fields) for ask in asks]
+        keys = [
+            fingerprint("text", self._identity, ask.prompt, ask.fields, *[True] * ask.continues)
+            for ask in asks
+        ]
 
         def work(todo: list[int], done: Callable[[int, TaskRecord], None]) -> None:
             assert self._generator is not None
@@ -230,10 +234,10 @@ class LLaDALM(LM):
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
         if self.model is not None:
-            return self.model.tokenizer.chat_text(chat_history, continue_last=not add_generation_prompt)
-        if not add_generation_prompt:
-            raise ValueError("a task that begins the answer (gen_prefix) needs model=...; an endpoint cannot")
-        return ChatJson(json.dumps(chat_history))
+            return self.model.tokenizer.chat_text(
+                chat_history, end="header" if add_generation_prompt else "open"
+            )
+        return ChatJson(json.dumps({"messages": chat_history, "continues": not add_generation_prompt}))
 
     @property
     def tokenizer_name(self) -> str:
@@ -247,8 +251,11 @@ class LLaDALM(LM):
         return {"name": self._name, **self.mc, "add_bos": self.add_bos, "decoding": self.decoding}
 
 
-def _prompt(text: str) -> str | tuple[Mapping[str, Any], ...]:
-    return tuple(json.loads(text)) if isinstance(text, ChatJson) else text
+def _ask(text: str, fields: Mapping[str, Any], question: PromptQuestion) -> Ask:
+    if not isinstance(text, ChatJson):
+        return Ask(text, fields, question)
+    chat = json.loads(text)
+    return Ask(tuple(chat["messages"]), fields, question, chat["continues"])
 
 
 def _samples(requests: Sequence[Instance]) -> list[int]:

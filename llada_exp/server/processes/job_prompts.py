@@ -61,7 +61,7 @@ class JobPrompts:
 
     def _encode(self, job: DecodeJob) -> list[int]:
         if job["kind"] == "chat":
-            return self.tokenizer.encode_chat(job["prompt"])
+            return self.tokenizer.encode_chat(job["prompt"], job.get("chat_end", "header"))
         if job["kind"] == "text":
             if not job.get("add_special_tokens", True):
                 return self.tokenizer.encode_text(job["prompt"])

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
+from llada_exp.text import ChatEnd
+from llada_exp.token_text import AnswerToken
 from llada_exp.types import DecodingParams
 
 
@@ -21,6 +23,7 @@ class DecodeJob(TypedDict):
     add_special_tokens: false: raw text gets no BOS; true where absent.
     fits: the client named no length: the answer is no longer than what the row has left.
     place: of one prompt of several, for errors; names: of fields as the client wrote them.
+    chat_end: of a chat's prompt; "header" where absent.
     """
 
     kind: Literal["chat", "text", "ids"]
@@ -29,6 +32,7 @@ class DecodeJob(TypedDict):
     stream: bool
     skip_special_tokens: NotRequired[bool]
     add_special_tokens: NotRequired[bool]
+    chat_end: NotRequired[ChatEnd]
     fits: NotRequired[bool]
     place: NotRequired[str]
     names: NotRequired[dict[str, str]]
@@ -57,19 +61,24 @@ class Admitted(_OfJob):
     max_tokens: NotRequired[int]
 
 
-class Piece(_OfJob):
+class TextSent(TypedDict):
+    """tokens: those that begin in the text, where their log-probabilities are asked for."""
+
+    text: str
+    tokens: NotRequired[list[AnswerToken]]
+
+
+class Piece(_OfJob, TextSent):
     """num_tokens: answer tokens released so far, these included."""
 
     kind: Literal["piece"]
-    text: str
     num_tokens: int
 
 
-class Done(_OfJob):
-    """text: all of it for an unstreamed job, the rest for a streamed one."""
+class Done(_OfJob, TextSent):
+    """text and tokens: all of them for an unstreamed job, the rest for a streamed one."""
 
     kind: Literal["done"]
-    text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int

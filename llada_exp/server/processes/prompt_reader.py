@@ -19,6 +19,7 @@ from typing import Any
 
 from llada_exp.server.processes.job_prompts import JobPrompts, PromptError, Take
 from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
+from llada_exp.server.processes.served_request import is_fault
 from llada_exp.server.processes.shared_state import SharedState
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,8 @@ class _Reading:
     def __init__(self, uid: str, jobs: list[DecodeJob]) -> None:
         self.uid = uid
         self.jobs = deque(jobs)
-        self.ids: list[
-            array[int]
-        ] = []  # ids as objects would take ten times as much, on their way and waiting
+        # As objects, ids would take ten times as much, on their way and waiting.
+        self.ids: list[array[int]] = []
 
 
 class PromptReader(Thread):
@@ -88,9 +88,11 @@ class PromptReader(Thread):
                     return True
         except PromptError as error:
             self.send({"kind": "failed", "uid": reading.uid, "pid": pid, **error.refusal})
-        except Exception:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             logger.exception("prompts could not be read")
-            message = "internal error while preparing the request"
+            message = f"internal error while preparing the request ({type(error).__name__})"
             self.send({"kind": "failed", "uid": reading.uid, "pid": pid, "status": 500, "message": message})
         else:
             self.send({"kind": "read", "uid": reading.uid, "pid": pid, "prompts": reading.ids})

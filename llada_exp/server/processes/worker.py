@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from llada_exp.server.processes.job_prompts import JobPrompts, PromptError
 from llada_exp.server.processes.messages import Admitted, DecodeJob, WorkerMessage
-from llada_exp.text_stream import StopStrings, TextStream
+from llada_exp.server.processes.served_request import ServedRequest, is_fault
 from llada_exp.types import DecodingParams, Progress, RequestOutput
 
 logger = logging.getLogger(__name__)
@@ -57,17 +57,6 @@ class Backend:
     about: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class _ServedRequest:
-    """A job in the engine. pieces: text so far, where it is not streamed; cut_ids: never text."""
-
-    stream: bool
-    text: TextStream
-    cut_ids: frozenset[int] = frozenset()
-    pieces: list[str] = field(default_factory=list)
-    num_tokens: int = 0
-
-
 _IN_WORDS = ("NotFiniteError", "DoesNotFitError")
 """The engine's own errors, which say all to a client. Known by their names: torch is not known here."""
 _LONGEST_REASON = 200
@@ -95,7 +84,7 @@ class Worker:
         self.outbox: list[WorkerMessage] = []
         self.num_failed_steps = 0  # in a row, of the engine itself
         self.is_lost = False  # the device: only a new process helps
-        self._running: dict[str, _ServedRequest] = {}
+        self._running: dict[str, ServedRequest] = {}
 
     @property
     def uids(self) -> set[str]:
@@ -106,18 +95,18 @@ class Worker:
         if uid in self._running:
             return  # handed out twice
         try:
-            stops, keep = job["params"].stop, not job.get("skip_special_tokens", True)
-            find_stop = StopStrings(self.tokenizer, stops, keep) if stops else None
-            add = partial(self.engine.add_request, request_id=uid, find_stop=find_stop)
+            served = ServedRequest.of(job, self.tokenizer, self.end_ids)
+            add = partial(self.engine.add_request, request_id=uid, find_stop=served.stop)
             prompt, params = self.prompts.read(job, add)
         except PromptError as error:
             self._fail(uid, **error.refusal)
-        except Exception:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
             logger.exception("a job could not be added")
-            self._fail(uid, 500, "internal error while preparing the request")
+            self._fail(uid, 500, f"internal error while preparing the request ({type(error).__name__})")
         else:
-            ends = self.end_ids if keep and not params.ignore_eos else frozenset()
-            self._running[uid] = _ServedRequest(job["stream"], TextStream(self.tokenizer, stops, keep), ends)
+            self._running[uid] = served
             admitted: Admitted = {"kind": "admitted", "uid": uid, "pid": self.pid, "worker": self.worker_id,
                                   "prompt_tokens": len(prompt)}  # fmt: skip
             if job.get("fits"):
@@ -141,6 +130,9 @@ class Worker:
         self.num_failed_steps = 0
         for item in progress:
             self._progress(item)
+        for uid, job in list(self._running.items()):
+            if job.stop is not None and job.stop.fault is not None:
+                self._give_up(uid, job.stop.fault)
 
     def _pass_failed(self, uid: str, error: Exception) -> None:
         """The engine has forgotten the job, and goes on with the others."""
@@ -166,25 +158,35 @@ class Worker:
         job = self._running.get(item.request_id)
         if job is None:
             return
-        job.num_tokens += len(item.token_ids)
-        piece = job.text.push(i for i in item.token_ids if i not in job.cut_ids)
+        try:
+            job.advance(item)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            self._give_up(item.request_id, error)
+            return
         if item.output is not None:
-            self._finish(item.request_id, job, piece + job.text.finish(), item.output)
-        elif not job.stream:
-            job.pieces.append(piece)
-        elif piece:
-            self.outbox.append({"kind": "piece", "uid": item.request_id, "pid": self.pid, "text": piece,
-                                "num_tokens": job.num_tokens})  # fmt: skip
+            self._finish(item.request_id, job, item.output)
+        elif job.stream and any(job.pieces):
+            self.outbox.append({"kind": "piece", "uid": item.request_id, "pid": self.pid,
+                                "num_tokens": job.num_tokens, **job.send()})  # fmt: skip
 
-    def _finish(self, uid: str, job: _ServedRequest, rest: str, output: RequestOutput) -> None:
+    def _give_up(self, uid: str, error: BaseException) -> None:
+        """Fail a request whose text cannot be made; nobody else's business."""
+        logger.error("the text of an answer could not be made", exc_info=error)
+        self.abort([uid])
+        self._fail(uid, 500, f"internal error while making text of the answer ({type(error).__name__})")
+
+    def _finish(self, uid: str, job: ServedRequest, output: RequestOutput) -> None:
         del self._running[uid]
         self.outbox.append(
             {
                 "kind": "done",
                 "uid": uid,
                 "pid": self.pid,
-                "text": "".join([*job.pieces, rest]),
-                "finish_reason": output.finish_reason,
+                **job.send(),
+                # A stop string may be complete only now that what was no character ends the text.
+                "finish_reason": "stop" if job.text.stopped else output.finish_reason,
                 "prompt_tokens": output.prompt_tokens,
                 "completion_tokens": len(output.token_ids),
                 "nfe": output.nfe,

@@ -79,9 +79,9 @@ class RequestAnswer:
             while True:
                 if text:
                     self.facts.first_text()
-                    yield self.reply.piece(choice, text, self.choices)
+                    yield self.reply.piece(choice, text)
                 if choice.done:
-                    yield self.reply.end(choice, self.choices)
+                    yield self.reply.end(choice)
                 if all(c.done for c in self.choices):
                     break
                 choice, text = await self._next_text()
@@ -165,12 +165,13 @@ def take_in(choice: Choice, message: WorkerMessage) -> str:
     if message["kind"] == "admitted":
         choice.prompt_tokens, choice.max_tokens = message["prompt_tokens"], message.get("max_tokens")
         return ""
+    assert message["kind"] == "piece" or message["kind"] == "done"
+    choice.tokens += message.get("tokens", ())
     if message["kind"] == "piece":
         choice.num_tokens = message["num_tokens"]
-        return message["text"]
-    assert message["kind"] == "done"
-    choice.done = message
-    choice.num_tokens, choice.prompt_tokens = message["completion_tokens"], message["prompt_tokens"]
+    else:
+        choice.done = message
+        choice.num_tokens, choice.prompt_tokens = message["completion_tokens"], message["prompt_tokens"]
     return message["text"]
 
 

@@ -179,6 +179,7 @@ class Endpoints:
             warnings=[*request.warnings, *decoding.warnings],
             include_usage=bool(options and options.include_usage),
             continuous_usage=bool(options and options.continuous_usage_stats),
+            logprobs=decoding.params.logprobs is not None,
         )
         began, max_s = time.monotonic(), request.max_time or self.limits.max_time
         try:

@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llada_exp.server.processes.messages import Done
+from llada_exp.server.routes.logprobs import chat_logprobs, completion_logprobs
+from llada_exp.token_text import AnswerToken
 
 
 @dataclass
 class Choice:
     """One answer as it grows. num_tokens: released so far; done: set at its end; max_tokens: what its row had
-    left, where the client named no length."""
+    left, where the client named no length; tokens: that were not yet sent, where log-probabilities are asked
+    for."""
 
     index: int
     seed: int
@@ -31,11 +34,13 @@ class Choice:
     max_tokens: int | None = None
     begun: bool = False
     done: Done | None = None
+    tokens: list[AnswerToken] = field(default_factory=list)
 
 
 @dataclass
 class Reply:
-    """What all parts of one response share. warnings: what was asked and not used, in words."""
+    """What all parts of one response share. warnings: what was asked and not used, in words; logprobs:
+    whether those of the tokens are asked for."""
 
     chat: bool
     model: str
@@ -43,6 +48,7 @@ class Reply:
     warnings: Sequence[str] = ()
     include_usage: bool = False
     continuous_usage: bool = False
+    logprobs: bool = False
     id: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -56,20 +62,20 @@ class Reply:
             "llada": self._cost(choices),
         }
 
-    def piece(self, choice: Choice, text: str, choices: Sequence[Choice]) -> str:
+    def piece(self, choice: Choice, text: str) -> str:
         """A chunk with text. The role goes out with the first one."""
         delta: dict[str, Any] = {"content": text}
         if self.chat and not choice.begun:
             delta = {"role": "assistant", "content": text}
         choice.begun = True
-        return self._chunk(self._part(choice, delta, text, None), choices)
+        return self._chunk(self._part(choice, delta, text, None), choice)
 
-    def end(self, choice: Choice, choices: Sequence[Choice]) -> str:
+    def end(self, choice: Choice) -> str:
         """A choice's last chunk: its one finish_reason, and what it cost."""
         assert choice.done is not None
         delta: dict[str, Any] = {} if choice.begun else {"role": "assistant", "content": ""}
         part = self._part(choice, delta, "", choice.done["finish_reason"])
-        return self._chunk(part, choices, llada=self._cost([choice]))
+        return self._chunk(part, choice, llada=self._cost([choice]))
 
     def usage_chunk(self, choices: Sequence[Choice]) -> str:
         return sse(self._head(streamed=True) | {"choices": [], "usage": usage(choices)})
@@ -85,17 +91,25 @@ class Reply:
         body: dict[str, Any] = {"text": choice.text}
         if self.chat:
             body = {"message": {"role": "assistant", "content": choice.text}}
-        end = {"logprobs": None, "finish_reason": choice.done["finish_reason"]}
+        end = {"logprobs": self._logprobs(choice), "finish_reason": choice.done["finish_reason"]}
         return {"index": choice.index} | body | end
 
     def _part(self, choice: Choice, delta: dict[str, Any], text: str, reason: str | None) -> dict[str, Any]:
         body: dict[str, Any] = {"delta": delta} if self.chat else {"text": text}
-        return {"index": choice.index} | body | {"logprobs": None, "finish_reason": reason}
+        logprobs = self._logprobs(choice) if choice.tokens else None
+        return {"index": choice.index} | body | {"logprobs": logprobs, "finish_reason": reason}
 
-    def _chunk(self, part: dict[str, Any], choices: Sequence[Choice], **extra: Any) -> str:
+    def _logprobs(self, choice: Choice) -> dict[str, Any] | None:
+        """Of the tokens that were not yet sent."""
+        tokens, choice.tokens = choice.tokens, []
+        if not self.logprobs:
+            return None
+        return chat_logprobs(tokens) if self.chat else completion_logprobs(tokens)
+
+    def _chunk(self, part: dict[str, Any], choice: Choice, **extra: Any) -> str:
         chunk = self._head(streamed=True) | {"choices": [part]} | extra
         if self.continuous_usage:
-            chunk["usage"] = usage(choices)
+            chunk["usage"] = usage([choice])
         elif self.include_usage:
             chunk["usage"] = None
         return sse(chunk)

@@ -22,6 +22,7 @@ MAX_SEED_SENT = 2**53
 def resolve(request: Generation, preset: DecodingParams, seed: int) -> Decoding:
     """The decoding of choice 0. seed: where the request names none. Raises a 400 ApiError."""
     fields = {name: request.value_of(name) for name in (*REQUEST_FIELDS, *ALIASES)}
+    fields["logprobs"] = request.num_logprobs
     try:
         return decoding.resolve(fields, replace(preset, seed=seed))
     except DecodingError as error:

@@ -33,6 +33,7 @@ from llada_exp.server.routes.prompts import (
     read_prompts,
 )
 from llada_exp.server.routes.strict_json import read_object
+from llada_exp.text import ChatEnd
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 from llada_exp.validation import MAX_TIME_S
 
@@ -116,9 +117,30 @@ class Generation(_Decoding):
     def forget_prompts(self) -> None:
         """They may be long, and the answer may take hours."""
 
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives to each token whose log-probabilities are asked for; None: none are."""
+        return None
+
+    def check(self) -> None:
+        """Raises a 400 ApiError for fields that contradict each other."""
+
     def value_of(self, name: str) -> Any:
         """The value of a declared or undeclared field, None if absent."""
         return getattr(self, name, None)
+
+
+def _count(name: str, *nothing: Any) -> Any:
+    """Of alternatives to a token. nothing: values that ask for none, beside null."""
+
+    def check(value: Any) -> Any:
+        is_nothing = value is None or any(value is one for one in nothing)
+        return None if is_nothing else DECLARATIONS["logprobs"].check(name, value)
+
+    schema = {
+        "anyOf": [json_schema(DECLARATIONS["logprobs"]), *({"const": v} for v in nothing), {"type": "null"}]
+    }
+    return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
 
 
 def _read_messages(value: Any, info: ValidationInfo) -> list[Message]:
@@ -132,6 +154,48 @@ class ChatRequest(Generation):
     messages: Annotated[
         list[Message], PlainValidator(_read_messages), WithJsonSchema(MESSAGES_SCHEMA)
     ] = Field(description="a chat, oldest first; content is a text, or a list of text parts")  # fmt: skip
+    logprobs: bool | None = Field(None, description="true: log-probabilities of the tokens")
+    top_logprobs: _count("top_logprobs") = Field(  # type: ignore[valid-type]
+        None, description="beside logprobs: so many alternatives to each token"
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="false: the prompt ends with the last message, without the header of an answer"
+    )
+    continue_final_message: bool | None = Field(
+        None, description="true: the answer goes on with the last message, which is the assistant's"
+    )
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return self.top_logprobs or 0 if self.logprobs else None
+
+    @property
+    def chat_end(self) -> ChatEnd:
+        if self.continue_final_message:
+            return "open"
+        return "none" if self.add_generation_prompt is False else "header"
+
+    def check(self) -> None:
+        if self.top_logprobs and not self.logprobs:
+            message = f"top_logprobs is {self.top_logprobs}, but logprobs is not true"
+            raise bad_request(message, "top_logprobs", "contradiction")
+        if self.continue_final_message and self.add_generation_prompt:
+            message = (
+                "continue_final_message and add_generation_prompt are both true: an answer either goes on "
+                "with the last message or begins a new one"
+            )
+            raise bad_request(message, "continue_final_message", "contradiction")
+        role, place = self.messages[-1].role, f"messages[{len(self.messages) - 1}].role"
+        if self.continue_final_message and role != "assistant":
+            message = f"continue_final_message is true, but {place} is {role!r}; expected 'assistant'"
+            raise bad_request(message, "continue_final_message", "contradiction")
+        if self.add_special_tokens:
+            raise bad_request(
+                "add_special_tokens is True, which is not supported: the chat template places them; "
+                "only False",
+                "add_special_tokens",
+                "unsupported_value",
+            )
 
     def forget_prompts(self) -> None:
         self.messages.clear()
@@ -139,6 +203,14 @@ class ChatRequest(Generation):
 
 class CompletionRequest(Generation):
     prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
+
+    logprobs: _count("logprobs", False) = Field(  # type: ignore[valid-type]
+        None, description="log-probabilities of the tokens, with so many alternatives to each"
+    )
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return self.logprobs
 
     def prompts(self) -> list[str | list[int]]:
         """One entry per prompt: text, or token ids."""
@@ -169,21 +241,22 @@ def parse(
         place, names = "stream_options.", StreamOptions.model_fields
         warnings += check_extras(options.model_extra or {}, names, ignore_unknown, IN_STREAM_OPTIONS, place)
     request.warnings.extend(warnings)
-    if isinstance(request, ChatRequest) and request.add_special_tokens:
-        raise bad_request(
-            "add_special_tokens is True, which is not supported: the chat template places them; only False",
-            "add_special_tokens", "unsupported_value",
-        )  # fmt: skip
+    request.check()
     return request
 
 
 def text_options(request: Generation) -> Any:
     """What a job says beside its decoding: how its text is made, and what the client named."""
     names = ("skip_special_tokens", "add_special_tokens")
-    options = {name: value for name in names if (value := request.value_of(name)) is not None}
+    options: dict[str, Any] = {name: value for name in names if (value := request.value_of(name)) is not None}
+    if isinstance(request, ChatRequest) and request.chat_end != "header":
+        options["chat_end"] = request.chat_end
     spelled = {field: name for name, field in OTHER_NAMES.items() if request.value_of(name) is not None}
-    named = request.value_of("max_tokens") is not None or "max_tokens" in spelled
-    return options | ({} if named else {"fits": True}) | ({"names": spelled} if spelled else {})
+    if spelled:
+        options["names"] = spelled
+    if request.value_of("max_tokens") is None and "max_tokens" not in spelled:
+        options["fits"] = True
+    return options
 
 
 def _invalid(error: ValidationError) -> ApiError:

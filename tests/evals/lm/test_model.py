@@ -7,7 +7,7 @@ from lm_eval.api.registry import get_model
 
 from llada_exp.checkpoints import load_model
 from llada_exp.engine.likelihood import Likelihood
-from llada_exp.evals.lm.generate import GeneratedText
+from llada_exp.evals.lm.generate import GeneratedText, OverHttp
 from llada_exp.evals.lm.model import ChatJson, LLaDALM
 from llada_exp.evals.lm.records import Records
 
@@ -115,23 +115,39 @@ def test_an_endpoints_chats_stay_messages():
     assert isinstance(chat, ChatJson)
     assert lm.generate_until([asked("generate_until", chat, {})]) == ["({'role': 'user', 'content': 'Hi'},)"]
     assert lm.tokenizer_name == "org__served"
-    with pytest.raises(ValueError, match="gen_prefix"):
-        lm.apply_chat_template([{"role": "assistant", "content": "So"}], add_generation_prompt=False)
     with pytest.raises(ValueError, match="need a model in this process"):
         lm.loglikelihood([asked("loglikelihood", "a", "b")])
 
 
+class Hears:
+    def __init__(self):
+        self.asks = []
+
+    def answer(self, asks, report):
+        self.asks.extend(asks)
+        for place, _ in enumerate(asks):
+            report(place, GeneratedText(""))
+
+
 def test_texts_have_the_seed_of_the_evaluation():
-    asks = []
+    hears = Hears()
+    LLaDALM(generator=hears, mc_seed=5).generate_until([asked("generate_until", "Hi", {})])
+    assert [ask.fields["seed"] for ask in hears.asks] == [5]
 
-    class Hears:
-        def answer(self, own, report):
-            asks.extend(own)
-            for place, _ in enumerate(own):
-                report(place, GeneratedText(""))
 
-    LLaDALM(generator=Hears(), mc_seed=5).generate_until([asked("generate_until", "Hi", {})])
-    assert [ask.fields["seed"] for ask in asks] == [5]
+def test_an_answer_that_a_task_begins_goes_on_in_this_process_and_on_an_endpoint():
+    """The endpoint is told, and gets the prompt that this process has (tests/test_text.py)."""
+    chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "So, "}]
+    lm = LLaDALM(MODEL)
+    assert lm.apply_chat_template(chat, add_generation_prompt=False).endswith("So, ")
+    hears = Hears()
+    remote = LLaDALM(generator=hears)
+    texts = [remote.apply_chat_template(chat, add_generation_prompt=begins) for begins in (False, True)]
+    remote.generate_until([asked("generate_until", text, {}) for text in texts])
+    bodies = [OverHttp(None, "m")._request(ask)[1] for ask in hears.asks]
+    assert [body["messages"] for body in bodies] == [chat, chat]
+    names = ("continue_final_message", "add_generation_prompt")
+    assert [[body.get(name) for name in names] for body in bodies] == [[True, False], [None, None]]
 
 
 def test_a_chats_text_is_the_templates():
