@@ -38,7 +38,9 @@ def observe(logits: Tensor, columns: Tensor, state: Any, row: RowState) -> Obser
 def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     entropy = candidates.evidence
     assert entropy is not None
-    is_random = torch.tensor([[row.params.remasking == "random"] for row in rows], device=entropy.device)
+    is_random = torch.tensor(
+        [[row.params.remasking != "low_confidence"] for row in rows], device=entropy.device
+    )
     ranks = candidates.ranks(torch.where(is_random, candidates.odds, entropy))
     ordered = entropy.masked_fill(~candidates.masked, torch.inf).double()
     ordered = torch.empty_like(ordered).scatter_(1, ranks, ordered)
