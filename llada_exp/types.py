@@ -91,7 +91,7 @@ class DecodingParams:
     remasking: Remasking = choice(
         "low_confidence",
         REMASKING,
-        "confidence of a candidate: its probability, how far it is ahead, how sure its position is, or chance",
+        "confidence of a candidate: its probability, its lead, its position's certainty, or chance",
     )
     temperature: float = number(0.0, 0.0, 100.0, "of sampling; 0 is greedy")
     top_p: float = number(1.0, 0.0, 1.0, "sample from the likeliest tokens of this mass", open_low=True)

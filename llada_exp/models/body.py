@@ -1,9 +1,10 @@
 """The body that many families share, under the names that Hugging Face gives its parts: pre-norm layers of
 attention and a gated MLP, rotary positions over the whole head.
 
-A family says what is its own (biases, norms of q and k, experts, tied embeddings, shift) in a `Body` and leaves
-the rest as it is. Rotary tables are computed in float32, cast to the model's dtype and applied in it, as the
-published code of these families does. Knows no rows, padding or caches; letters are those of models/base.py.
+A family says what is its own (biases, norms of q and k, experts, tied embeddings, shift) in a `Body` and
+leaves the rest as it is. Rotary tables are computed in float32, cast to the model's dtype and applied in
+it, as the published code of these families does. Knows no rows, padding or caches; letters are those of
+models/base.py.
 """
 
 from __future__ import annotations

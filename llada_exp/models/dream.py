@@ -1,5 +1,5 @@
-"""Dream (Ye et al., arXiv 2508.15487; Dream-org/Dream-v0-Base-7B, -Instruct-7B) and kin (apple/DiffuCoder): the
-body of Qwen2 without a causal mask, whose row i speaks of position i + 1.
+"""Dream (Ye et al., arXiv 2508.15487; Dream-org/Dream-v0-Base-7B, -Instruct-7B) and kin (apple/DiffuCoder):
+the body of Qwen2 without a causal mask, whose row i speaks of position i + 1.
 """
 
 from __future__ import annotations

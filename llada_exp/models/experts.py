@@ -1,10 +1,10 @@
-"""A mixture of experts: each token passes the few MLPs that its router chose, and no token's bits hang on who
-else is there.
+"""A mixture of experts: each token passes the few MLPs that its router chose, and no token's bits hang on
+who else is there.
 
-Tokens are sorted by expert, so that each expert's weights are read once a pass. On a CPU each expert's rows are
-padded to a multiple of 16, as everything else that is multiplied there (engine/batch.py); a token's experts are
-added up in the order of their numbers, whatever the company. On a GPU all experts are one grouped product,
-where torch has it. Knows no router and no family; letters are those of models/base.py.
+Tokens are sorted by expert, so that each expert's weights are read once a pass. On a CPU each expert's rows
+are padded to a multiple of 16, as everything else that is multiplied there (engine/batch.py); a token's
+experts are added up in the order of their numbers, whatever the company. On a GPU all experts are one
+grouped product, where torch has it. Knows no router and no family; letters are those of models/base.py.
 
     E experts    k of them that a token passes    e width of one
 """

@@ -38,11 +38,11 @@ class PositionParams:
     ban: Tensor
     no_eos: Tensor
     sampled: tuple[int, ...]
-    by_margin: tuple[int, ...]
-    by_entropy: tuple[int, ...]
     any_no_eos: bool
     all_ban: bool
     any_cut: bool
+    by_margin: tuple[int, ...] = ()
+    by_entropy: tuple[int, ...] = ()
 
 
 def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[Tensor, Tensor]:
@@ -60,18 +60,16 @@ def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple
     if blocked:
         logits[:, blocked] = saved
     ranked = [
-        (
-            torch.tensor(rows, device=logits.device),
-            odds(_padded_rows(logits, rows), _padded_rows(tokens, rows)),
-        )
-        for rows, odds in ((params.by_margin, _by_margin), (params.by_entropy, _by_entropy))
+        (rows, rank(_padded_rows(logits, rows), _padded_rows(tokens, rows)))
+        for rows, rank in ((params.by_margin, _by_margin), (params.by_entropy, _by_entropy))
         if rows
     ]
     chosen = logits.gather(1, tokens.unsqueeze(1))
     logits.sub_(chosen).scatter_(1, tokens.unsqueeze(1), -torch.inf)
     odds = logits.exp_().sum(dim=-1).clamp_(max=LARGEST_ODDS)
-    for index, other in ranked:
-        odds[index] = torch.where(odds[index].isnan(), odds[index], other[: len(index)])
+    for rows, other in ranked:
+        index = torch.tensor(rows, device=odds.device)
+        odds[index] = torch.where(odds[index].isnan(), odds[index], other[: len(rows)])
     return tokens, odds
 
 

@@ -1,9 +1,9 @@
 """`linear`: a share of the masks per step, after Dream's times (Ye et al., arXiv 2508.15487).
 
-With S steps a block, t runs evenly from 1 to 0.001 over S + 1 points; step k commits int(m (1 - t_{k+1} / t_k)) of
-the m masks that are left, the most confident ones, and the last step all of them. That is often none. As in the
-published code all of it is float32. `steps_per_block` names S; `steps` counts over the whole canvas and is rounded
-up per block; neither means as many steps as there are masks.
+With S steps a block, t runs evenly from 1 to 0.001 over S + 1 points; step k commits int(m (1 - t_{k+1} /
+t_k)) of the m masks that are left, the most confident ones, and the last step all of them. That is often
+none. As in the published code all of it is float32. `steps_per_block` names S; `steps` counts over the
+whole canvas and is rounded up per block; neither means as many steps as there are masks.
 """
 
 from __future__ import annotations
