@@ -94,7 +94,8 @@ class StopStrings:
         _check(stops)
         special = [stop for stop in stops if tokenizer.spells_special(stop)]
         others = [stop for stop in stops if stop not in special]
-        self._watches = [_StopWatch(tokenizer, others, keep_special), _StopWatch(tokenizer, special, True)]
+        texts = ((others, keep_special), (special, True))
+        self._watches = [_StopWatch(tokenizer, some, keep) for some, keep in texts if some]
         self._num_read = 0
         self._end: int | None = None
 

@@ -23,14 +23,18 @@ ROWS = 16
 """The row counts that the CPU's products are invariant for are its multiples."""
 
 
+def _knows_groups(weight: Tensor) -> bool:
+    """Whether torch has a product of groups of rows, each with its own matrix, for it."""
+    return weight.device.type == "cuda" and weight.dtype is torch.bfloat16 and hasattr(torch, "_grouped_mm")
+
+
 class Experts:
     """The MLPs of one layer, for inference. parts: (gate, up, down) of each of the E."""
 
     def __init__(self, parts: Sequence[tuple[nn.Linear, nn.Linear, nn.Linear]], release: bool) -> None:
         self._num = len(parts)
         self._one_by_one: list[GatedMLP] = []
-        weight = parts[0][0].weight
-        self._grouped = weight.device.type == "cuda" and weight.dtype is torch.bfloat16
+        self._grouped = _knows_groups(parts[0][0].weight)
         if self._grouped:
             gates, ups, downs = zip(*parts, strict=True)
             self._gate_up = torch.stack(

@@ -7,12 +7,13 @@ probabilities are over all experts, in float32; those of the chosen ones are the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from llada_exp.models import family
+from llada_exp.models.base import ModelShape
 from llada_exp.models.body import Body, DenseMLP, read_sizes
 from llada_exp.models.experts import Experts
 from llada_exp.models.linear import Linear
@@ -65,6 +66,17 @@ class LLaDAMoEConfig(Body):
     expert_hidden: int = 0
     dense_hidden: int = 0
     is_expert: tuple[bool, ...] = ()
+
+    @property
+    def shape(self) -> ModelShape:
+        idle = self.num_experts - self.num_chosen
+        passed = self.num_chosen * self.expert_hidden
+        return replace(
+            super().shape,
+            num_idle_parameters=sum(self.is_expert) * idle * 3 * self.d_model * self.expert_hidden,
+            mlp_widths=tuple(passed if flag else self.dense_hidden for flag in self.is_expert),
+            experts_per_token=self.num_chosen if any(self.is_expert) else 0,
+        )
 
     def mlp(self, layer: int) -> nn.Module:
         if self.is_expert[layer]:
