@@ -21,9 +21,10 @@ from tests.server.fakes import FakeEngine, FakeTokenizer
 class Wire:
     """What goes out, and what the API process would have shared."""
 
-    def __init__(self, batch_size=4, max_wait_s=0.0):
-        self.engine = FakeEngine(batch_size)
-        self.worker = Worker(Backend(self.engine, FakeTokenizer()), worker_id=0)
+    def __init__(self, batch_size=4, max_wait_s=0.0, **backend):
+        parts = {"engine": FakeEngine(batch_size), "tokenizer": FakeTokenizer()} | backend
+        self.engine = parts["engine"]
+        self.worker = Worker(Backend(**parts), worker_id=0)
         self.queue = Queue()
         self.sent = []
         self.cancelled = set()
