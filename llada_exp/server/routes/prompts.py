@@ -32,10 +32,13 @@ MESSAGES_SCHEMA = {
     "minItems": 1,
     "items": {
         "type": "object",
-        "required": ["role", "content"],
+        "required": ["role"],
         "properties": {
             "role": {"type": "string", "enum": list(ROLES)},
-            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]},
+            "content": {
+                "anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}],
+                "description": "null or absent only of an assistant: empty text",
+            },
         },
     },
 }  # fmt: skip
@@ -75,9 +78,9 @@ def _message(entry: Any, place: str, ignore_unknown: bool) -> Message:
     extras = {name: value for name, value in entry.items() if name not in ("role", "content")}
     check_extras(extras, ("role", "content"), ignore_unknown, IN_MESSAGE, f"{place}.")
     role = _role(entry, f"{place}.role")
-    if "content" not in entry:
+    if "content" not in entry and role != "assistant":
         raise bad_request(f"{place}.content is missing", f"{place}.content", "invalid_value")
-    return Message(role, _content(entry["content"], role, f"{place}.content", ignore_unknown))
+    return Message(role, _content(entry.get("content"), role, f"{place}.content", ignore_unknown))
 
 
 def _role(entry: Mapping[str, Any], place: str) -> str:

@@ -259,11 +259,23 @@ def text_options(request: Generation) -> Any:
     return options
 
 
+_EXPECTED = {
+    "model": "a text",
+    "n": f"an integer from 1 to {MAX_CHOICES}",
+    "max_time": f"a number above 0 to {MAX_TIME_S:g}",
+    "stream_options": "an object",
+    "logprobs": "true or false; top_logprobs is how many alternatives",
+}
+"""Of fields that are no flags, and are declared here alone."""
+
+
 def _invalid(error: ValidationError) -> ApiError:
-    """The first problem, said as 'field: problem'."""
+    """The first problem, with its place, the value and what is allowed."""
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     if isinstance(cause := (first.get("ctx") or {}).get("error"), DecodingError):
         return bad_request(str(cause), cause.field, cause.code)
-    value = f" (got {shown(first.get('input'))})" if first["type"] != "missing" else ""
-    return bad_request(f"{place}: {first['msg']}{value}", place, "invalid_value")
+    if first["type"] == "missing":
+        return bad_request(f"{place} is missing", place, "invalid_value")
+    words = _EXPECTED.get(place, "true or false")
+    return bad_request(f"{place} is {shown(first['input'])}; expected {words}", place, "invalid_value")
