@@ -56,9 +56,9 @@ class ConnectionLimits:
 def with_descriptors(max_connections: int) -> int:
     """Have descriptors for so many connections; the number that this process gets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted_limit = max_connections + SPARE_DESCRIPTORS
-    if soft < wanted_limit:
-        soft = wanted_limit if hard < 0 else min(wanted_limit, hard)
+    enough = max_connections + SPARE_DESCRIPTORS
+    if soft < enough:
+        soft = enough if hard < 0 else min(enough, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     possible = max(soft - SPARE_DESCRIPTORS, soft // 2)
     if possible < max_connections:
