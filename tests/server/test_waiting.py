@@ -113,42 +113,6 @@ def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
     played(play)
 
 
-def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
-    async def play(desk):
-        watch = asyncio.create_task(desk.waiting.watch())
-        desk.waiting.open([JOB])
-        await asyncio.sleep(0.2)
-        assert desk.waiting.counters["resubmitted"] == 0, "it waits in the queue: that is no loss"
-        desk.queue.get_nowait()
-        await asyncio.sleep(0.2)
-        assert desk.waiting.counters["resubmitted"] >= 1
-        assert desk.queue.qsize() == 1
-        watch.cancel()
-
-    played(play)
-
-
-def test_a_swallowed_job_is_submitted_again_under_load_too_and_none_that_waits(fast_watch):
-    """The queue is never empty under load; and a job of many may wait while later requests are served."""
-
-    async def play(desk):
-        many = desk.waiting.open([JOB] * 5)
-        desk.queue.get_nowait()
-        later = desk.waiting.open([JOB, JOB])
-        watch = asyncio.create_task(desk.waiting.watch())
-        for uid in (many.uids[1], later.uids[0]):
-            assert desk.queue.get_nowait()[0] == uid
-            desk.message(uid, "admitted")
-        await asyncio.sleep(0.3)
-        assert desk.waiting.counters["resubmitted"] == 1
-        order = [desk.queue.get_nowait()[0] for _ in range(desk.queue.qsize())]
-        left = [many.uids[0], *many.uids[2:]]
-        assert [uid for uid in order if uid in many.uids] == left, "in its request's order"
-        watch.cancel()
-
-    played(play)
-
-
 def test_jobs_that_cannot_be_queued_leave_nothing_behind():
     """The queue's process may be gone: the client gets an error, and the books stay clean."""
 
@@ -182,24 +146,6 @@ def test_a_list_is_read_before_it_is_decoded_and_counts_as_no_answer():
         assert desk.waiting.num_open == desk.waiting.num_unanswered == 0
         assert not any(desk.waiting.counters.values())
         assert desk.marks.cancelled == []
-
-    played(play)
-
-
-def test_a_list_that_a_worker_swallowed_is_read_by_another(fast_watch):
-    async def play(desk):
-        watch = asyncio.create_task(desk.waiting.watch())
-        group = desk.waiting.open_reading([JOB])
-        uid = desk.marks.prompts.get_nowait()[0]
-        while not desk.marks.prompts.qsize():
-            await asyncio.sleep(0.01)
-        assert desk.marks.prompts.get_nowait()[0] == uid
-        desk.message(uid, "reading", pid=2)
-        desk.alive.discard(2)
-        while (message := (await group.next())[1])["kind"] == "reading":
-            pass
-        assert message["status"] == 503
-        watch.cancel()
 
     played(play)
 

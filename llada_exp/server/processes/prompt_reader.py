@@ -59,12 +59,15 @@ class PromptReader(Thread):
                 self.run_one()
         except (OSError, EOFError):
             return  # the manager is gone: the server is ending
+        except BaseException:
+            logger.exception("the prompts' thread cannot go on; the worker ends")
+            os._exit(1)  # else who waits for its prompts would wait for ever
 
     def run_one(self) -> None:
         """Take what waits, then give the next request its turn."""
         try:
             while len(self._readings) < MAX_AT_ONCE:
-                self._take(self.shared.prompts.get(bool(not self._readings), IDLE_S))
+                self._take(self.shared.prompts.get(not self._readings, IDLE_S, os.getpid()))
         except Empty:
             pass
         if self._readings:
