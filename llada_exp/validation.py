@@ -144,7 +144,10 @@ def _words(schema: Mapping[str, Any]) -> list[str]:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that `name` was probably meant to be; two, where it might be either."""
-    close = difflib.get_close_matches(name.lower(), list(names), n=2, cutoff=0.6)
+    names = list(names)
+    if len(name) > 2 * max(map(len, names), default=0):
+        return None  # beyond the cutoff, and of a million letters it takes seconds to find out
+    close = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.6)
     return " or ".join(close) if close else None
 
 

@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any
 
 from llada_exp.server.processes.job_prompts import JobPrompts, PromptError, Take
-from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage, packed_ids
 from llada_exp.server.processes.served_request import is_fault
 from llada_exp.server.processes.shared_state import SharedState
 
@@ -36,7 +36,6 @@ class _Reading:
     def __init__(self, uid: str, jobs: list[DecodeJob]) -> None:
         self.uid = uid
         self.jobs = deque(jobs)
-        # As objects, ids would take ten times as much, on their way and waiting.
         self.ids: list[array[int]] = []
 
 
@@ -86,7 +85,7 @@ class PromptReader(Thread):
         pid = os.getpid()
         try:
             while reading.jobs:
-                reading.ids.append(array("q", self.prompts.read(reading.jobs.popleft(), self.check)[0]))
+                reading.ids.append(packed_ids(self.prompts.read(reading.jobs.popleft(), self.check)[0]))
                 if reading.jobs and time.monotonic() > until:
                     return True
         except PromptError as error:
