@@ -31,7 +31,10 @@ def test_one_file_alone_knows_litserve():
     knowing = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [getattr(node, "module", None), *(alias.name for alias in getattr(node, "names", ()))]
+            names = [
+                getattr(node, "module", None),
+                *(getattr(alias, "name", None) for alias in getattr(node, "names", ())),
+            ]
             if isinstance(node, ast.Import | ast.ImportFrom) and any(
                 (name or "").split(".")[0] == "litserve" for name in names
             ):
