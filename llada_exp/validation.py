@@ -149,7 +149,10 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def close(name: str, names: Iterable[str], cutoff: float) -> list[str]:
     """At most two, the nearest first. cutoff: from 0, any, to 1, the same."""
-    return difflib.get_close_matches(name.lower(), list(dict.fromkeys(names)), n=2, cutoff=cutoff)
+    names = list(dict.fromkeys(names))
+    if len(name) > 2 * max(map(len, names), default=0):
+        return []  # beyond the cutoff, and of a million letters it takes seconds to find out
+    return difflib.get_close_matches(name.lower(), names, n=2, cutoff=cutoff)
 
 
 def unknown_key_message(key: str, keys: Iterable[str], moved: Mapping[str, str] | None = None) -> str:

@@ -131,7 +131,8 @@ def test_fields_that_ask_for_what_is_not_there_are_refused(field, value):
     [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]])],
 )
 def test_a_completion_prompt_has_four_forms(prompt, expected):
-    assert parse(CompletionRequest, json.dumps({"prompt": prompt}).encode()).prompts() == expected
+    prompts = parse(CompletionRequest, json.dumps({"prompt": prompt}).encode()).prompts()
+    assert [prompt if isinstance(prompt, str) else list(prompt) for prompt in prompts] == expected
 
 
 @pytest.mark.parametrize("prompt", [None, 3, [], [[]], [1, "a"], ["a", [1]], [1.5], [True], {}])

@@ -6,11 +6,13 @@ as much as its first. What they hold becomes tokens in a worker.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from llada_exp.fields import shown
+from llada_exp.server.processes.messages import packed_ids
 from llada_exp.server.routes.errors import ApiError, bad_request
 from llada_exp.server.routes.fields import IN_MESSAGE, IN_PART, check_extras
 from llada_exp.types import MAX_COUNT
@@ -121,7 +123,7 @@ def _part(part: Any, place: str, ignore_unknown: bool) -> str:
     return text
 
 
-def read_prompts(value: Any) -> list[str | list[int]]:
+def read_prompts(value: Any) -> list[str | array[int]]:
     """One entry a prompt: text, or token ids. Raises a 400 ApiError."""
     if isinstance(value, str):
         return [value]
@@ -152,13 +154,13 @@ def _entry(value: Any) -> str:
 _ID = f"a token id: an integer from 0 to {MAX_COUNT}"
 
 
-def _ids(value: Any, place: str) -> list[int]:
+def _ids(value: Any, place: str) -> array[int]:
     if not isinstance(value, list) or not value:
         raise _fault(place, value, "a non-empty list of token ids")
     for index, entry in enumerate(value):
         if not _is_id(entry) or not 0 <= entry <= MAX_COUNT:
             raise _fault(f"{place}[{index}]", entry, _ID)
-    return value
+    return packed_ids(value)
 
 
 def _is_id(value: Any) -> bool:

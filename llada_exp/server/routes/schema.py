@@ -6,6 +6,7 @@ neither here nor there nor in `fields.NEUTRAL` are refused with the nearest know
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
@@ -202,7 +203,7 @@ class ChatRequest(Generation):
 
 
 class CompletionRequest(Generation):
-    prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
+    prompt: Annotated[list[Any], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
 
     logprobs: _count("logprobs", False) = Field(  # type: ignore[valid-type]
         None, description="log-probabilities of the tokens, with so many alternatives to each"
@@ -212,8 +213,8 @@ class CompletionRequest(Generation):
     def num_logprobs(self) -> int | None:
         return self.logprobs
 
-    def prompts(self) -> list[str | list[int]]:
-        """One entry per prompt: text, or token ids."""
+    def prompts(self) -> list[str | array[int]]:
+        """One entry per prompt: text, or token ids, packed."""
         return self.prompt
 
     def forget_prompts(self) -> None:
