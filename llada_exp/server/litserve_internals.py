@@ -159,7 +159,7 @@ class ModelAPI(LitAPI):
         """Load the model. A failure is reported to the main process, then ends the worker."""
         ignore_stop_signals()
         exit_with(self.server_pid)
-        set_up(self.settings.log_level)
+        set_up(self.settings.log_level, self.settings.log_format)
         assert self.shared is not None
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
