@@ -104,6 +104,7 @@ class ServeSettings:
     api_key_file: Text | None
     endpoint: Text | None
     log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["auto", "text", "json"]
     preset: DecodingParams
     decoding: DecodingParams
     engine: EngineSettings

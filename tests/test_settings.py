@@ -61,6 +61,7 @@ def with_value(tree, key, value):
         ("server.max_prompt_tokens", 0, "server.max_prompt_tokens is 0; expected an integer from 1"),
         ("server.log_prompts", 1, "server.log_prompts is 1; expected true or false"),
         ("log_level", "loud", "log_level is 'loud'; expected one of debug, info, warning, error"),
+        ("log_format", "xml", "log_format is 'xml'; expected one of auto, text, json"),
         ("decoding.cfg_scale", 1.5, "at least 2 rows"),
     ],
 )

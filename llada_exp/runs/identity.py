@@ -22,7 +22,7 @@ from llada_exp.types import DECLARATIONS
 PLACES = ("host", "port", "url", "server_info", "endpoint", "api_key_file", "output_dir")
 """Where the server listens, and where files lie. `model.path` and `workload.path` name what is measured."""
 LABELS = ("name", "expname", "model.name")
-REPORTING = ("log_level", "server.log_prompts", "tracking", "vllm_json")
+REPORTING = ("log_level", "log_format", "server.log_prompts", "tracking", "vllm_json")
 COURSE = ("resume", "dry_run", "exclusive", "max_retries", "patience", "server.drain_seconds",
           "checkpoints", "checkpoint_pattern", "checkpoint_steps")  # fmt: skip
 """How a run goes along: what is tried again and how long it waits; of which sweep it is."""

@@ -159,7 +159,7 @@ class ModelAPI(LitAPI):
         """Load the model. A failure is reported to the main process, then ends the worker."""
         ignore_stop_signals()
         exit_with(self.server_pid)
-        set_up(self.settings.log_level)
+        set_up(self.settings.log_level, self.settings.log_format)
         assert self.shared is not None
         worker_id = int(os.environ["LITSERVE_WORKER_ID"])
         self.shared.report(worker_id, state=STARTING)
@@ -216,6 +216,8 @@ class EngineLoop(LitLoop):
                 pass
         except (EOFError, ConnectionError):
             logger.info("the server is gone; worker %d ends", worker_id)
+        logging.shutdown()
+        os._exit(0)  # all is sent, and taking torch down in order would take seconds
 
 
 def pick_device(device: str, devices: str | int) -> str:

@@ -7,6 +7,7 @@ Knows the order in which they start and end; what they do is the business of the
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -44,6 +45,8 @@ from llada_exp.server.state.waiting import WaitingRequests
 from llada_exp.settings import ServeSettings
 from llada_exp.signals import Starter
 
+logger = logging.getLogger(__name__)
+
 TICK_S = 0.1
 STOP_WORKER_S = 5.0
 FORCED = 130
@@ -52,7 +55,7 @@ FORCED = 130
 def run_server(settings: ServeSettings, build: Build = load_backend) -> int:
     """Serve until a signal says to stop; the exit code. Raises ValueError where the port cannot be had."""
     sock = bind(settings.host, settings.port)
-    set_up(settings.log_level)
+    set_up(settings.log_level, settings.log_format)
     return Supervisor(settings, build).run_on(sock)
 
 
@@ -115,7 +118,7 @@ class Supervisor:
         while not self._signals.count:
             time.sleep(TICK_S)
             if self._starter.is_gone():
-                say("stopping: the process that started this server is gone\n", sys.stderr)
+                logger.warning("stopping: the process that started this server is gone")
                 return
             if not http.is_alive():
                 raise StartError("the HTTP server ended unexpectedly")
@@ -164,7 +167,7 @@ class Supervisor:
         self._status.draining = True
         until = time.monotonic() + self.settings.server.drain_seconds
         if busy := self._waiting.num_unanswered:
-            say(f"stopping: finishing {busy} requests; again to stop now\n", sys.stderr)
+            logger.warning("stopping: finishing %d requests; again to stop now", busy)
         while self._waiting.num_unanswered and self._workers.alive():
             if self._signals.count > 1 or time.monotonic() > until:
                 break

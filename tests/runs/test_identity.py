@@ -42,8 +42,9 @@ def is_ignored(path, names):
 
 @pytest.mark.parametrize(
     "override",
-    ["port=9", "host=0.0.0.0", "log_level=debug", "server_info=/x/info.json", "endpoint=/x",
-     "model.name=mine", "tracking=disabled", "resume=true", "dry_run=true", "server.log_prompts=true"],
+    ["port=9", "host=0.0.0.0", "log_level=debug", "log_format=text", "server_info=/x/info.json",
+     "endpoint=/x", "model.name=mine", "tracking=disabled", "resume=true", "dry_run=true",
+     "server.log_prompts=true"],
 )  # fmt: skip
 def test_where_it_runs_and_what_is_reported_is_no_other_measurement(override):
     """Prevents a run that was moved to another port or node from being measured anew."""

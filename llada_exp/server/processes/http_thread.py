@@ -24,8 +24,9 @@ class HttpThread(threading.Thread):
         limits = ConnectionLimits(max_connections, read_seconds, KEEP_ALIVE_S)
         protocol: Any = partial(BoundedProtocol, limits=limits)
         config = uvicorn.Config(
-            app, http=protocol, ws="none", log_level="warning", access_log=False, timeout_graceful_shutdown=2
-        )
+            app, http=protocol, ws="none", log_config=None, log_level="error", access_log=False,
+            timeout_graceful_shutdown=2,
+        )  # fmt: skip
         config.timeout_keep_alive = KEEP_ALIVE_S
         self._server = uvicorn.Server(config)
         self._sock = sock

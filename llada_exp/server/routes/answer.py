@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from llada_exp.server.processes.messages import Failed, WorkerMessage
-from llada_exp.server.routes.errors import ApiError
+from llada_exp.server.routes.errors import GONE, ApiError
 from llada_exp.server.routes.replies import DONE, Choice, Reply, sse, usage
 from llada_exp.server.state.request_facts import CLIENT_GONE, DEADLINE, RequestFacts, outcome_of
 from llada_exp.server.state.waiting import JobGroup
@@ -56,7 +57,7 @@ class RequestAnswer:
         except BaseException:
             self.close()
             raise
-        self.facts.outcome = "cancelled"  # unless the events come to their end
+        self.facts.outcome, self.facts.error = "cancelled", GONE  # unless the events come to their end
         return EventStream(self._events(first), self.close)
 
     def close(self) -> None:
@@ -87,14 +88,14 @@ class RequestAnswer:
                 choice, text = await self._next_text()
             if self.reply.include_usage:
                 yield self.reply.usage_chunk(self.choices)
-            self.facts.outcome = "ok"
+            self.facts.outcome, self.facts.error = "ok", None
             yield DONE
         except ApiError as error:
-            self.facts.outcome = outcome_of(error.status)
+            self.facts.outcome, self.facts.error = outcome_of(error.status), error.logged()
             yield sse(error.body())
         except Exception:
             logger.exception("a stream failed")
-            self.facts.outcome = "failed"
+            self.facts.outcome, self.facts.error = "failed", "internal error; the traceback is above"
             yield sse(ApiError(500, "internal server error").body())
         finally:
             self.close()
@@ -131,10 +132,10 @@ class EventStream(StreamingResponse):
             self._close()
 
 
-async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> Sequence[Sequence[int]]:
+async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> Sequence[array[int]]:
     """The ids of a list's prompts, once a worker has read them. Raises ApiError where one is at fault."""
 
-    async def read() -> Sequence[Sequence[int]]:
+    async def read() -> Sequence[array[int]]:
         while (message := (await jobs.next())[1])["kind"] != "read":
             if message["kind"] == "failed":
                 raise _failure(message)
@@ -181,7 +182,7 @@ async def unless_gone(http: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise ApiError(CLIENT_GONE, "the client closed the connection")
+            raise ApiError(CLIENT_GONE, GONE)
         return task.result()
     finally:
         task.cancel()

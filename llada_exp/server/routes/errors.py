@@ -5,7 +5,7 @@ Knows FastAPI; knows nothing of engines and queues.
 
 from __future__ import annotations
 
-import logging
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -14,13 +14,15 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-logger = logging.getLogger(__name__)
-
 _TYPES = {401: "authentication_error", 404: "not_found_error", 408: "timeout_error", 429: "rate_limit_error"}
 
 
 MAX_MESSAGE, MAX_PARAM = 2000, 200
 """Characters: a client's own text comes back in part only."""
+GONE = "the client closed the connection"
+TEXT_FIELDS = ("messages", "prompt", "suffix", "prediction")
+"""Of requests: what stands in them is no business of the log's."""
+_QUOTES_VALUE = re.compile(r" is .*; (expected .*)", re.DOTALL)
 
 
 def _cut(text: str, length: int) -> str:
@@ -35,14 +37,22 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.param = param
+        self.message = _cut(message, MAX_MESSAGE)
+        self.param = param and _cut(param, MAX_PARAM)
         self.code = code
 
     def body(self) -> dict[str, Any]:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        message, param = _cut(self.message, MAX_MESSAGE), self.param and _cut(self.param, MAX_PARAM)
-        return {"error": {"message": message, "type": kind, "param": param, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def logged(self) -> str:
+        """The message for the log: without the value, where that may hold a client's text."""
+        field = re.split(r"[.\[]", self.param or "")[0]
+        if field not in TEXT_FIELDS or self.code == "context_length_exceeded":
+            return self.message
+        if said := _QUOTES_VALUE.search(self.message):
+            return f"{self.param}: {said[1]}"
+        return f"{self.param}: {self.code or 'refused'}".replace("_", " ")
 
     def response(self) -> JSONResponse:
         headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
@@ -57,27 +67,34 @@ def install_handlers(app: FastAPI) -> None:
     """Give every failure of `app` the same shape, routing and validation included. What nobody foresaw
     is the request log's business, outside of the app."""
 
-    @app.exception_handler(ApiError)
-    async def api_error(_: Request, error: ApiError) -> JSONResponse:
+    def answer(request: Request, error: ApiError, logged: str | None = None) -> JSONResponse:
+        request.scope["facts"].error = logged or error.logged()
         return error.response()
+
+    @app.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> JSONResponse:
+        return answer(request, error)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         message = str(error.detail)
         if error.status_code in (404, 405):
             message = f"{message}: {request.method} {request.url.path}"
-        return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, error.headers)
+        response = answer(request, ApiError(error.status_code, message), logged=str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(EOFError)
     @app.exception_handler(ConnectionError)
-    async def manager_gone(_: Request, error: Exception) -> JSONResponse:
-        return ApiError(503, "the server is stopping: its queues are gone", code="not_ready").response()
+    async def manager_gone(request: Request, _: Exception) -> JSONResponse:
+        gone = ApiError(503, "the server is stopping: its queues are gone", code="not_ready")
+        return answer(request, gone)
 
     @app.exception_handler(ClientDisconnect)
-    async def client_gone(_: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=499)  # nobody reads it
+    async def client_gone(request: Request, _: ClientDisconnect) -> Response:
+        return answer(request, ApiError(499, GONE))  # nobody reads it
 
     @app.exception_handler(RequestValidationError)
-    async def validation_error(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return bad_request(str(first["msg"]), str(first["loc"][-1])).response()
+        return answer(request, bad_request(str(first["msg"]), str(first["loc"][-1])))

@@ -36,9 +36,9 @@ class RequestLog:
             return
         headers = dict(scope["headers"])
         name = headers.get(b"x-request-id", b"")
-        if not 0 < len(name) <= 200:
+        if not (is_own := 0 < len(name) <= 200):
             name = uuid.uuid4().hex.encode()
-        facts = scope["facts"] = RequestFacts(name.decode("latin-1"), scope["path"])
+        facts = scope["facts"] = RequestFacts(name.decode("latin-1"), scope["path"], scope["method"], is_own)
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -54,11 +54,13 @@ class RequestLog:
                 inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
                 await self.app(inner, receive, send_with_id)
             else:
+                facts.error = error.message
                 await error.response()(scope, receive, send_with_id)
         except Exception:
             if facts.status:
                 raise  # the response has begun: uvicorn cuts it off
             logger.exception("a request failed unexpectedly", extra={"fields": {"id": facts.id}})
+            facts.error = "internal error; the traceback is above"
             await ApiError(500, "internal server error").response()(scope, receive, send_with_id)
         finally:
             self._end(facts)
@@ -67,8 +69,9 @@ class RequestLog:
         if facts.ended:
             return
         facts.end()
-        level = logging.INFO if facts.path in GENERATION_PATHS else logging.DEBUG
-        logger.log(level, "request", extra={"fields": facts.line()})
+        is_news = facts.path in GENERATION_PATHS or 400 <= facts.status < 500  # probes would drown the rest
+        extra = {"fields": facts.line(), "words": facts.words()}
+        logger.log(logging.INFO if is_news else logging.DEBUG, "request", extra=extra)
         if facts.path in GENERATION_PATHS:
             self.count(facts)
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from llada_exp.server.log import shortened
 from llada_exp.server.processes.messages import Done
 
 GENERATION_PATHS = ("/v1/chat/completions", "/v1/completions")
@@ -16,14 +17,18 @@ _OUTCOME_OF = {401: "unauthorized", 429: "overloaded", CLIENT_GONE: "cancelled",
 
 @dataclass
 class RequestFacts:
-    """outcome: set by a stream, whose status is 200 however it ends. ttft_s: to the first text sent, of
-    streams only. prompt: only where it is to be logged."""
+    """outcome: set by a stream, whose status is 200 however it ends. error: why it failed, in words that hold
+    no client's text. ttft_s: to the first text sent, of streams only. prompt: only where it is to be logged.
+    is_own_id: the client sent it."""
 
     id: str
     path: str
+    method: str = "POST"
+    is_own_id: bool = False
     began: float = field(default_factory=time.monotonic)
     status: int = 0
     outcome: str | None = None
+    error: str | None = None
     model: str | None = None
     stream: bool = False
     num_choices: int = 0
@@ -52,9 +57,11 @@ class RequestFacts:
         """The fields of its log line; times in milliseconds."""
         fields = {
             "id": self.id,
+            "method": self.method,
             "path": self.path,
             "status": self.status,
             "outcome": self.outcome,
+            "error": self.error,
             "model": self.model,
             "stream": self.stream,
             "choices": self.num_choices,
@@ -67,6 +74,24 @@ class RequestFacts:
             "e2el_ms": round(1000 * self.e2el_s, 3),
         }
         return fields if self.prompt is None else fields | {"prompt": self.prompt}
+
+    def words(self) -> str:
+        """The same for people, shortly: `POST /v1/completions 200, 45 tokens in 0.32 s, 141 tokens/s`.
+        An answer that failed or was left is said to have, whatever its status."""
+        parts = [f"{self.method} {shortened(self.path)} {self.status}"]
+        if self.outcome != "ok":
+            parts[0] += f" {self.outcome}" if self.status == 200 else ""
+            parts[0] += f": {shortened(self.error)}" if self.error else ""
+        took = f"{self.e2el_s:.2f} s"
+        if tokens := self.output_tokens:
+            answers = f" of {self.num_choices} answers" if self.num_choices > 1 else ""
+            rate = tokens / max(self.e2el_s, 1e-6)
+            parts += [f"{tokens} tokens{answers} in {took}", f"{rate:.{0 if rate >= 10 else 1}f} tokens/s"]
+        else:
+            parts.append(took)
+        if self.is_own_id:
+            parts.append(f"id {shortened(self.id)}")
+        return ", ".join(parts) if self.prompt is None else f"{', '.join(parts)}, prompt {self.prompt!r}"
 
 
 def outcome_of(status: int) -> str:
