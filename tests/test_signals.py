@@ -18,8 +18,8 @@ from tests.server.conftest import ROOT
 
 @pytest.fixture(autouse=True)
 def as_in_a_shell():
-    """Handlers as a program finds them that is started by hand: whoever runs the tests may ignore signals, and
-    other tests of this process may have left handlers."""
+    """Handlers as a program finds them that is started by hand: whoever runs the tests may ignore signals,
+    and other tests of this process may have left handlers."""
     before = {n: signal.signal(n, signal.SIG_DFL) for n in ENDING}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
