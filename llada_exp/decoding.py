@@ -88,11 +88,11 @@ def resolve(request: Mapping[str, Any], preset: DecodingParams) -> Decoding:
 
     Raises DecodingError for an unknown name, a value out of bounds, and a contradiction.
     """
-    return _resolve(request, preset, is_known=True)
+    return _resolve(request, preset, is_certain=True)
 
 
-def _resolve(request: Mapping[str, Any], preset: DecodingParams, is_known: bool) -> Decoding:
-    """is_known: whether the preset is the one that the request gets."""
+def _resolve(request: Mapping[str, Any], preset: DecodingParams, is_certain: bool) -> Decoding:
+    """is_certain: whether the preset is the one that the request gets."""
     chosen = _fields_of({name: value for name, value in request.items() if value is not None})
     rule = _rule(chosen, preset)
     if chosen.get("cache", preset.cache) == "none" and chosen.get("refresh", "every_block") != "every_block":
@@ -105,7 +105,7 @@ def _resolve(request: Mapping[str, Any], preset: DecodingParams, is_known: bool)
     }
     for name, value in chosen.items():
         asks = value not in (DECLARATIONS[name].default, getattr(preset, name))
-        if asks and (other := _idle_beside(name, chosen, preset if is_known else None)):
+        if asks and (other := _idle_beside(name, chosen, preset if is_certain else None)):
             unused[name] = f"{name} is {value} and not used: {other[0]} is {other[1]!r}"
     used = {name: value for name, value in chosen.items() if name not in unused}
     used |= {"rule": rule}
@@ -115,7 +115,7 @@ def _resolve(request: Mapping[str, Any], preset: DecodingParams, is_known: bool)
 def check(request: Mapping[str, Any]) -> Decoding:
     """What can be said of a request whose preset is not known, a remote server's: raises DecodingError as
     `resolve` does, where it would over every preset. The decoding is one that they may get."""
-    return _resolve(request, DecodingParams(cache="dual"), is_known=False)
+    return _resolve(request, DecodingParams(cache="dual"), is_certain=False)
 
 
 def describe(params: DecodingParams) -> dict[str, Any]:

@@ -1,11 +1,32 @@
 """Settings that must stand before torch is imported, and how tests are shared out by `pytest -n 2`."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 # Threads that spin at a barrier make every small step ten times slower on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+QUICK = frozenset((
+    "rules", "caches", "models", "runs", "engine/test_layout.py", "engine/test_scheduler.py",
+    "engine/test_slots.py", "engine/test_engine.py", "engine/test_memory.py", "engine/test_failing_rows.py",
+    "test_text.py", "test_text_stream.py", "test_decoding.py", "test_settings.py", "test_layers.py",
+    "test_tables.py", "test_command_line.py", "test_jsonl.py", "test_scoring.py", "server/test_schema.py",
+    "server/test_fields.py", "server/test_waiting.py", "server/test_lost_jobs.py", "server/test_worker.py",
+    "server/test_job_prompts.py", "server/test_request_decoding.py", "server/test_http.py",
+    "gate/test_verdict.py", "checkpoints/test_hf.py",
+))  # fmt: skip
+"""Files and folders marked quick: what says most about a change in two minutes."""
+
+
+def pytest_collection_modifyitems(items):
+    tests = Path(__file__).parent
+    for item in items:
+        path = item.path.relative_to(tests).as_posix()
+        if path in QUICK or path.split("/")[0] in QUICK:
+            item.add_marker(pytest.mark.quick)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,7 +17,8 @@ def test_counters_are_differences_over_all_workers():
     before = told(num_steps=10, num_nfe=20, num_positions=100, num_logit_rows=60)
     after = told(num_steps=20, num_nfe=50, num_positions=500, num_logit_rows=160)
     measures = probe.server_measures(before, after)
-    assert measures == {"num_steps": 20, "mean_batch_size": 3.0, "useful_position_ratio": 0.25}
+    shown = {"num_steps": 20, "mean_batch_size": 3.0, "useful_position_ratio": 0.25}
+    assert measures == {**shown, "workers_lost": 0}
 
 
 def test_a_server_of_another_make_tells_nothing():

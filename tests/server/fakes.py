@@ -36,6 +36,9 @@ class FakeTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(map(chr, ids))
 
+    def spells_special(self, text: str) -> bool:
+        return False
+
 
 class DeviceLostError(RuntimeError):
     """By its name, as the worker knows it: torch's own stays out of the fake server."""

@@ -50,8 +50,8 @@ class ApiError(Exception):
         field = re.split(r"[.\[]", self.param or "")[0]
         if field not in TEXT_FIELDS or self.code == "context_length_exceeded":
             return self.message
-        if said := _QUOTES_VALUE.search(self.message):
-            return f"{self.param}: {said[1]}"
+        if words := _QUOTES_VALUE.search(self.message):
+            return f"{self.param}: {words[1]}"
         return f"{self.param}: {self.code or 'refused'}".replace("_", " ")
 
     def response(self) -> JSONResponse:

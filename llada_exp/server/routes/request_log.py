@@ -36,9 +36,11 @@ class RequestLog:
             return
         headers = dict(scope["headers"])
         name = headers.get(b"x-request-id", b"")
-        if not (is_own := 0 < len(name) <= 200):
+        if not (is_clients := 0 < len(name) <= 200):
             name = uuid.uuid4().hex.encode()
-        facts = scope["facts"] = RequestFacts(name.decode("latin-1"), scope["path"], scope["method"], is_own)
+        facts = scope["facts"] = RequestFacts(
+            name.decode("latin-1"), scope["path"], scope["method"], is_clients
+        )
 
         async def send_with_id(message: Any) -> None:
             if message["type"] == "http.response.start":

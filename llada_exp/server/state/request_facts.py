@@ -19,12 +19,12 @@ _OUTCOME_OF = {401: "unauthorized", 429: "overloaded", CLIENT_GONE: "cancelled",
 class RequestFacts:
     """outcome: set by a stream, whose status is 200 however it ends. error: why it failed, in words that hold
     no client's text. ttft_s: to the first text sent, of streams only. prompt: only where it is to be logged.
-    is_own_id: the client sent it."""
+    is_clients: the client sent it."""
 
     id: str
     path: str
     method: str = "POST"
-    is_own_id: bool = False
+    is_clients: bool = False
     began: float = field(default_factory=time.monotonic)
     status: int = 0
     outcome: str | None = None
@@ -89,7 +89,7 @@ class RequestFacts:
             parts += [f"{tokens} tokens{answers} in {took}", f"{rate:.{0 if rate >= 10 else 1}f} tokens/s"]
         else:
             parts.append(took)
-        if self.is_own_id:
+        if self.is_clients:
             parts.append(f"id {shortened(self.id)}")
         return ", ".join(parts) if self.prompt is None else f"{', '.join(parts)}, prompt {self.prompt!r}"
 
