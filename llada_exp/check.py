@@ -71,7 +71,7 @@ class CheckedEndpoint:
         """The JSON of a whole response. Raises CheckFailed."""
         with self.open(path, body) as response:
             try:
-                return read_json(response, self.url + path)
+                return read_json(response, self.url + path, self.timeout_s)
             except RequestFailed as error:
                 raise CheckFailed(f"{path} {error.reason}") from None
 

@@ -6,8 +6,8 @@
 Every door asks `resolve`: the server, evaluations in this process, the check that a server decoded as asked,
 the gate, the engine's benchmark, the offline API. None names nothing. What a request names wins over what the
 preset says; fields that contradict each other are refused; a schedule beside another rule is allowed and not
-used, for the predecessor's clients always send `steps`, and `Decoding.unused` says so. Which fields, rules
-and parameters there are is read from `llada_exp.types`.
+used, for the predecessor's clients always send `steps`, and `Decoding.unused` says so, as of what is about
+another way to refresh a cache. Which fields, rules and parameters there are is read from `llada_exp.types`.
 
 Knows no HTTP, no engine and no model.
 """
@@ -88,6 +88,11 @@ def resolve(request: Mapping[str, Any], preset: DecodingParams) -> Decoding:
 
     Raises DecodingError for an unknown name, a value out of bounds, and a contradiction.
     """
+    return _resolve(request, preset, is_known=True)
+
+
+def _resolve(request: Mapping[str, Any], preset: DecodingParams, is_known: bool) -> Decoding:
+    """is_known: whether the preset is the one that the request gets."""
     chosen = _fields_of({name: value for name, value in request.items() if value is not None})
     rule = _rule(chosen, preset)
     if chosen.get("cache", preset.cache) == "none" and chosen.get("refresh", "every_block") != "every_block":
@@ -98,6 +103,10 @@ def resolve(request: Mapping[str, Any], preset: DecodingParams) -> Decoding:
         for name in SCHEDULE
         if name in chosen and rule not in DECLARATIONS[name].rules
     }
+    for name, value in chosen.items():
+        asks = value not in (DECLARATIONS[name].default, getattr(preset, name))
+        if asks and (other := _idle_beside(name, chosen, preset if is_known else None)):
+            unused[name] = f"{name} is {value} and not used: {other[0]} is {other[1]!r}"
     used = {name: value for name, value in chosen.items() if name not in unused}
     used |= {"rule": rule}
     return Decoding(replace(preset, **_yielding(rule, preset, chosen) | used), unused)
@@ -106,7 +115,7 @@ def resolve(request: Mapping[str, Any], preset: DecodingParams) -> Decoding:
 def check(request: Mapping[str, Any]) -> Decoding:
     """What can be said of a request whose preset is not known, a remote server's: raises DecodingError as
     `resolve` does, where it would over every preset. The decoding is one that they may get."""
-    return resolve(request, DecodingParams(cache="dual"))
+    return _resolve(request, DecodingParams(cache="dual"), is_known=False)
 
 
 def describe(params: DecodingParams) -> dict[str, Any]:
@@ -180,6 +189,19 @@ def _rule(chosen: Mapping[str, Any], preset: DecodingParams) -> str:
         return common[0]
     schedule = [name for name in SCHEDULE if name in chosen]
     return DECLARATIONS[schedule[0]].rules[0] if schedule else preset.rule
+
+
+def _idle_beside(
+    name: str, chosen: Mapping[str, Any], preset: DecodingParams | None
+) -> tuple[str, Any] | None:
+    """The field, and its value, beside which this one plays no part; None where it may play one."""
+    if (beside := DECLARATIONS[name].beside) is None:
+        return None
+    field, values = beside
+    if field not in chosen and preset is None:
+        return None
+    value = chosen[field] if field in chosen else getattr(preset, field)
+    return _idle_beside(field, chosen, preset) if value in values else (field, value)
 
 
 def _yielding(rule: str, preset: DecodingParams, chosen: Mapping[str, Any]) -> dict[str, Any]:

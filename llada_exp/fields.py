@@ -49,21 +49,30 @@ class ContextLengthError(ValueError):
         self.room = limit - prompt - (0 if blocks is None else limit % block_length)  # of an answer
         super().__init__(self.words())
 
-    def words(self, prompt: str = "prompt", names: Mapping[str, str] | None = None) -> str:
+    def words(
+        self, prompt: str = "prompt", names: Mapping[str, str] | None = None, fits: bool = False
+    ) -> str:
         """In vLLM's words, which clients look for, and advice that helps. prompt: the input's name; names: of
-        the fields max_tokens and block_length, as the user wrote them."""
+        the fields max_tokens and block_length, as the user wrote them; fits: they wrote no max_tokens, and
+        there is no room for any answer."""
         limit, tokens, answer, block_length, blocks = self._facts
+        usable = limit if blocks is None else limit - limit % block_length
         spelled = {name: (names or {}).get(name, name) for name in ("max_tokens", "block_length")}
-        whole = "" if blocks is None else f" ({blocks} positions in whole blocks of {block_length})"
-        if blocks is not None and tokens + answer <= limit:
+        if blocks is not None and (tokens + (1 if fits else answer) <= limit or not usable):
             advice = f"lower {spelled['block_length']}"
         elif self.room < 1:
             advice = f"reduce the length of the {prompt}"
         else:
             advice = f"reduce the length of the {prompt} or {spelled['max_tokens']}"
+        if fits:
+            answer_words = ""
+            whole = "" if usable == limit else f" ({usable} in whole blocks of {block_length})"
+        else:
+            whole = "" if blocks is None else f" ({blocks} positions in whole blocks of {block_length})"
+            answer_words, whole = f"you requested {answer} output tokens{whole} and ", ""
         return (
-            f"This model's maximum context length is {limit} tokens. However, you requested {answer} output "
-            f"tokens{whole} and your request has {tokens} input tokens. Please {advice}."
+            f"This model's maximum context length is {limit} tokens{whole}. However, "
+            f"{answer_words}your request has {tokens} input tokens. Please {advice}."
         )
 
 

@@ -112,6 +112,10 @@ class Tokenizer:
         """Text of `ids`, of special tokens only where it is asked for; ids without text are left out."""
         return self._backend.decode(list(ids), skip_special_tokens=not keep_special)
 
+    def spells_special(self, text: str) -> bool:
+        """Whether the text of a special token stands in it."""
+        return any(token in text for token in self._control)
+
     def token_name(self, token_id: int) -> str:
         """As the vocabulary has it; "" for ids without text."""
         return self._backend.id_to_token(token_id) or ""

@@ -54,12 +54,16 @@ class _Pieces:
             self._window, self._num_out = back, self._num_out - len(head)
 
 
+def _check(stops: Sequence[str]) -> None:
+    if isinstance(stops, str) or not all(isinstance(s, str) and s for s in stops):
+        raise ValueError(f"stop is {stops!r}; expected non-empty strings")
+
+
 class _StopScan:
     """Finds the stop string that is complete first (the longest, where several end together)."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        if isinstance(stops, str) or not all(isinstance(s, str) and s for s in stops):
-            raise ValueError(f"stop is {stops!r}; expected non-empty strings")
+        _check(stops)
         self._stops = tuple(stops)
         self._reach = max(map(len, self._stops), default=1) - 1
 
@@ -80,28 +84,46 @@ class _StopScan:
 
 class StopStrings:
     """Called with an answer's ids: how many of them run up to and including the token that completes
-    the earliest stop string in the decoded text, or None.
+    the earliest stop string in the decoded text, or None. A stop string that spells a special token is
+    looked for where special tokens are text: whoever names one means it.
 
     Made for one answer that grows: each call looks only at the ids that are new since the last.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], keep_special: bool = False) -> None:
-        self._scan = _StopScan(stops)
-        self._pieces = _Pieces(tokenizer, keep_special)
-        self._open = ""
+        _check(stops)
+        special = [stop for stop in stops if tokenizer.spells_special(stop)]
+        others = [stop for stop in stops if stop not in special]
+        texts = ((others, keep_special), (special, True))
+        self._watches = [_StopWatch(tokenizer, some, keep) for some, keep in texts if some]
         self._num_read = 0
         self._end: int | None = None
 
     def __call__(self, answer_ids: Sequence[int]) -> int | None:
         assert len(answer_ids) >= self._num_read, "one StopStrings follows one growing answer"
         while self._end is None and self._num_read < len(answer_ids):
-            self._open += self._pieces.push([answer_ids[self._num_read]])
+            token = answer_ids[self._num_read]
             self._num_read += 1
-            if self._scan.find(self._open):
-                self._end = self._num_read
-            num_open = self._scan.num_open(self._open)
-            self._open = self._open[len(self._open) - num_open :]
+            for watch in self._watches:
+                if watch.completes(token):
+                    self._end = self._num_read
         return self._end
+
+
+class _StopWatch:
+    """One text of an answer's ids, and the stop strings to be found there."""
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], keep_special: bool) -> None:
+        self._scan = _StopScan(stops)
+        self._pieces = _Pieces(tokenizer, keep_special)
+        self._open = ""
+
+    def completes(self, token: int) -> bool:
+        """Whether a stop string ends with the text of the next token."""
+        self._open += self._pieces.push([token])
+        is_complete = self._scan.find(self._open) is not None
+        self._open = self._open[len(self._open) - self._scan.num_open(self._open) :]
+        return is_complete
 
 
 class TextStream:

@@ -10,15 +10,15 @@ from typing import Literal
 
 from llada_exp.fields import DecodingError, choice, declarations, flag, integer, number, texts
 
-Remasking = Literal["low_confidence", "random"]
+Remasking = Literal["low_confidence", "topk_margin", "entropy", "random"]
 EosConfidence = Literal["allow", "last", "forbid"]
 Canvas = Literal["whole", "grow"]
 FinishReason = Literal["stop", "length"]
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass", "linear")
 CACHES = ("none", "prefix", "dual")  # the first keeps nothing
 REFRESH = ("every_block", "window", "prompt_every")
-REMASKING = ("low_confidence", "random")
+REMASKING = ("low_confidence", "topk_margin", "entropy", "random")
 EOS_CONFIDENCE = ("allow", "last", "forbid")
 CANVAS = ("whole", "grow")
 MAX_SEED = 2**63 - 1
@@ -47,10 +47,10 @@ class DecodingParams:
     )
     rule: str = choice("fixed", RULES, "which candidates of a step become tokens")
     steps: int | None = integer(
-        None, 1, MAX_COUNT, "denoising steps over the whole canvas", rules=("fixed",), yields=True
+        None, 1, MAX_COUNT, "denoising steps over the whole canvas", rules=("fixed", "linear"), yields=True
     )
     steps_per_block: int | None = integer(
-        None, 1, MAX_COUNT, "denoising steps over each block", rules=("fixed",), yields=True
+        None, 1, MAX_COUNT, "denoising steps over each block", rules=("fixed", "linear"), yields=True
     )
     tokens_per_step: int | None = integer(
         None, 1, MAX_COUNT, "tokens committed in each step", rules=("fixed",), yields=True
@@ -89,7 +89,9 @@ class DecodingParams:
         None, 0, MAX_COUNT, "forward the row only so far beyond the block; null = all of it"
     )
     remasking: Remasking = choice(
-        "low_confidence", REMASKING, "confidence of a candidate: its probability, or a uniform number"
+        "low_confidence",
+        REMASKING,
+        "confidence of a candidate: its probability, its lead, its position's certainty, or chance",
     )
     temperature: float = number(0.0, 0.0, 100.0, "of sampling; 0 is greedy")
     top_p: float = number(1.0, 0.0, 1.0, "sample from the likeliest tokens of this mass", open_low=True)

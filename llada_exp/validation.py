@@ -144,8 +144,15 @@ def _words(schema: Mapping[str, Any]) -> list[str]:
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that `name` was probably meant to be; two, where it might be either."""
-    close = difflib.get_close_matches(name.lower(), list(names), n=2, cutoff=0.6)
-    return " or ".join(close) if close else None
+    return " or ".join(close(name, names, 0.6)) or None
+
+
+def close(name: str, names: Iterable[str], cutoff: float) -> list[str]:
+    """At most two, the nearest first. cutoff: from 0, any, to 1, the same."""
+    names = list(dict.fromkeys(names))
+    if len(name) > 2 * max(map(len, names), default=0):
+        return []  # beyond the cutoff, and of a million letters it takes seconds to find out
+    return difflib.get_close_matches(name.lower(), names, n=2, cutoff=cutoff)
 
 
 def unknown_key_message(key: str, keys: Iterable[str], moved: Mapping[str, str] | None = None) -> str:

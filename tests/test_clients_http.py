@@ -209,3 +209,44 @@ def test_a_body_goes_as_json():
     ):
         assert json.load(response)["choices"]
         assert own.bodies == [{"prompt": "ä"}]
+
+
+def test_a_list_of_models_of_an_odd_shape_is_an_error_with_words():
+    """Prevents a run whose rows cannot be written once every answer is there."""
+    for names, words in (
+        ([{"id": 7}], "is 7, no name"),
+        ({"0": {}}, "lists no model"),
+        ([None], "lists no m"),
+    ):
+        with (
+            answering(200, json.dumps({"data": names}).encode()) as (url, _),
+            pytest.raises(RuntimeError, match=words),
+        ):
+            served_model(url, None)
+
+
+def test_an_answer_that_never_ends_is_none():
+    """Prevents a program that waits for ever for a byte now and then."""
+    stop = threading.Event()
+
+    class Trickle(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            while not stop.wait(0.05):
+                self.wfile.write(b" ")
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Trickle)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        with pytest.raises(RequestFailed, match="no whole answer within"):
+            get_json(f"http://127.0.0.1:{server.server_port}/", timeout_s=0.3)
+    finally:
+        stop.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llada_exp.bench.client import run_load
 from llada_exp.clients.pool import PoolResponse
-from llada_exp.clients.reply import read_reply
+from llada_exp.clients.reply import plain_reply, read_reply
 from llada_exp.evals.request_loop import EarlyStop, Refused, read_answer
 from tests.bench.fakes import DONE, saying, served
 from tests.bench.test_client import CLOSED, QUESTION
@@ -35,6 +35,12 @@ ODD = [
     ({**GOOD, "llada": "yes"}, "llada is a text"),
     ({**GOOD, "llada": {"decoding": []}}, "llada.decoding is a list"),
     ({**GOOD, "llada": {"choices": [3]}}, "llada.choices[0] is 3"),
+    ({**GOOD, "llada": {"choices": [{"nfe": "many"}]}}, "llada.nfe is a text ('many'); expected a number"),
+    ({**GOOD, "llada": {"choices": [{"e2el_ms": []}]}}, "llada.e2el_ms is a list"),
+    ({**GOOD, "usage": {"completion_tokens": 10**40}}, "usage.completion_tokens is 1000"),  # of no table
+    ({**GOOD, "choices": [None]}, "choices[0] is null"),
+    ({"error": {"message": "overloaded", "code": 529}}, "the answer failed: overloaded"),
+    ({**GOOD, "error": "out of credit"}, "the answer failed: out of credit"),
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -58,6 +64,33 @@ def test_good_ones_are_read():
     assert (reply.text, reply.finish_reason, reply.output_tokens) == ("5", "stop", 2)
     assert read_reply({"choices": [{"text": None}]}).text == ""
     assert read_reply({"choices": [{"message": {"content": None}}], "usage": None}).text == ""
+
+
+@pytest.mark.parametrize(
+    ("choice", "extras"),
+    [
+        ({"text": "5"}, {"usage": None}),
+        (
+            {"message": {"content": "5", "tool_calls": [{"id": "1"}], "role": 5}},
+            {"usage": {"total_tokens": "x"}},
+        ),
+        ({"message": {"content": "5", "reasoning_content": [1]}, "index": "a", "logprobs": [1]}, {"id": 3}),
+    ],
+)
+def test_clients_of_others_get_no_odd_extras(choice, extras):
+    """Prevents an evaluation that ends at `Invalid response object` in the HTTP client of NeMo-Skills."""
+    for is_chat in (True, False):
+        plain = plain_reply({"choices": [choice], "created": "now", **extras}, is_chat)
+        message = {"message": {"role": "assistant", "content": "5"}} if is_chat else {"text": "5"}
+        assert plain["choices"] == [{"index": 0, "finish_reason": "stop", **message}]
+        assert plain["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        assert isinstance(plain["created"], int)
+        assert isinstance(plain["id"], str)
+
+
+def test_every_choice_of_them_is_read():
+    with pytest.raises(ValueError, match="neither message nor text"):
+        plain_reply({"choices": [CHOICE, {}]}, is_chat=True)
 
 
 @pytest.mark.parametrize(("tree", "words"), ODD)

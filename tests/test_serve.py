@@ -50,7 +50,7 @@ def test_cfg_job_prints_the_composed_configuration(tmp_path):
         (["decoding.treshold=1"], "unknown key decoding.treshold; did you mean decoding.threshold"),
         (["port=x"], "port is 'x'; expected an integer"),
         (["model=hf"], "model.path is not set"),
-        (["model=gpt"], "model is 'gpt'; expected one of dcp, hf, llada_1_5"),
+        (["model=gpt"], "model is 'gpt'; expected one of dcp, diffucoder_7b_instruct, dream_7b_base"),
         (["nonsense"], "cannot read 'nonsense'; write key=value"),
         pytest.param(
             ["device=cuda", "port=0"],

@@ -16,6 +16,17 @@ from llada_exp.signals import ENDING, EndedBySignal, Starter, deferred, terminab
 from tests.server.conftest import ROOT
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_shell():
+    """Handlers as a program finds them that is started by hand: whoever runs the tests may ignore signals,
+    and other tests of this process may have left handlers."""
+    before = {n: signal.signal(n, signal.SIG_DFL) for n in ENDING}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 def python(code, *words, **options):
     env = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     command = [sys.executable, "-c", textwrap.dedent(code), *words]

@@ -89,7 +89,7 @@ def test_long_answers_cost_time_in_proportion():
     for unit in (TOKENIZER.encode_prompt("4")[1:2], broken):
         decoded = []
         scan = StopStrings(TOKENIZER, ["never"])
-        scan._pieces._tokenizer = Spy(decoded)
+        scan._watches[0]._pieces._decode = Spy(decoded).decode
         scan(unit * 2000)
         assert sum(decoded) < 2000 * 200
         stream = TextStream(TOKENIZER)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from llada_exp.models import llada_moe
 from llada_exp.models.base import SpecialIds
 from llada_exp.models.family import Architecture, Family
 from llada_exp.models.llada import LLaDA, LLaDAConfig
@@ -72,6 +73,29 @@ def toy_block_causal(seed: int = 0, block_length: int = 8) -> PackedModel:
 def toy_causal_context(seed: int = 0, block_length: int = 8) -> PackedModel:
     """Causal before the current block, which sees itself both ways."""
     return _toy(causal_context.FAMILY, seed, block_length=block_length)
+
+
+def toy_experts(seed: int = 0) -> PackedModel:
+    """A LLaDA-MoE: 5 experts of which a token passes 2, d 32; the first layer has none."""
+    raw = {
+        **grouped.config_json("llada"),
+        "architectures": ["LLaDAMoEModelLM"],
+        "tie_word_embeddings": False,
+        "head_dim": None,
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "expert_intermediate_size": 24,
+        "dense_intermediate_size": 40,
+        "moe_layer_freq": [0, 1],
+        "qk_layernorm": True,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-6,
+        "mask_token_id": MASK,
+    }
+    architecture = llada_moe.FAMILY.read(raw, "llada_moe")
+    model = architecture.ready(with_random_weights(architecture.network(), seed), SPECIAL, release=False)
+    assert isinstance(model, PackedModel)
+    return model
 
 
 def toy_architecture(family: Family, **settings: object) -> Architecture:

@@ -19,7 +19,15 @@ from llada_exp.bench.arrivals import arrivals
 from llada_exp.bench.settings import Load
 from llada_exp.bench.workload import Prompt
 from llada_exp.clients.http import environment_key
-from llada_exp.clients.reply import ReadReply, choices_of, error_text, llada_of, reason_of, text_of, tokens_of
+from llada_exp.clients.reply import (
+    ReadReply,
+    check_no_error,
+    choices_of,
+    llada_of,
+    reason_of,
+    text_of,
+    tokens_of,
+)
 from llada_exp.clients.session import new_session
 from llada_exp.scoring import Scorer, decide_response
 
@@ -231,8 +239,7 @@ class _Run:
     def _book(self, record: RequestRecord, tree: Any) -> bool:
         """Write a response or a chunk into the record; whether it carried text. Raises ValueError for what is
         neither."""
-        if isinstance(tree, Mapping) and tree.get("error"):
-            raise ValueError(f"the answer failed: {error_text(tree)}")
+        check_no_error(tree)
         text = ""
         for choice in choices_of(tree):
             text += text_of(choice)

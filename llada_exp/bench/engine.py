@@ -75,14 +75,15 @@ def prompts(workload: str, vocab: int, seed: int = 0) -> list[list[int]]:
 
 def num_flops(shape: ModelShape, stats: dict[str, int]) -> float:
     """Multiply-adds counted twice: layers per token, attention per pair, head per wanted position. The
-    last layer's output and MLP are computed at wanted positions only, and counted so."""
+    last layer's output and MLP are computed at wanted positions only, and counted so; of experts those that
+    a token passes, without their router."""
     d, width = shape.d_model, shape.n_heads * shape.head_dim
     qkv = d * (width + 2 * shape.n_kv_heads * shape.head_dim)
-    rest = width * d + 3 * d * shape.mlp_hidden
+    *rests, last = [width * d + 3 * d * shape.mlp_width(layer) for layer in range(shape.n_layers)]
     return 2.0 * (
-        ((shape.n_layers - 1) * (qkv + rest) + qkv) * stats["num_tokens_forwarded"]
+        (sum(rests) + shape.n_layers * qkv) * stats["num_tokens_forwarded"]
         + 2 * width * shape.n_layers * stats["num_attention_pairs"]
-        + (rest + d * shape.vocab_size) * stats["num_logit_rows"]
+        + (last + d * shape.vocab_size) * stats["num_logit_rows"]
     )
 
 

@@ -30,11 +30,12 @@ class LoadedModel:
     source, path: where it came from (path is the folder or hub id as given; the package's own for
                   the embedded model).
     name:         what to call it.
-    architecture: what its config.json says, as its family reads it.
+    architecture: what its config.json says, as its family, of that name, reads it.
     """
 
     model: Model
     tokenizer: Tokenizer
+    family: str
     architecture: Architecture
     source: str
     path: str
@@ -96,7 +97,8 @@ def load_model(
         filled = load_hf(path, place, kind, settings)
     default = "tiny" if source == "tiny" else Path(path).name or str(path)
     model = filled.architecture.ready(filled.network, filled.special, release=True)
-    return LoadedModel(model, filled.tokenizer, filled.architecture, source, str(path), name or default)
+    name = name or default
+    return LoadedModel(model, filled.tokenizer, filled.family, filled.architecture, source, str(path), name)
 
 
 def read_model_config(

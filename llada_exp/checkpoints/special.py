@@ -29,7 +29,7 @@ def special_ids(
     assistant's turn, and what the family says. Raises ValueError naming `where` for ids out of range, or
     that contradict each other.
     """
-    vocab, mask = config.architecture.vocab_size, config.architecture.mask_token_id
+    vocab, mask = config.architecture.vocab_size, _mask(config, tokenizer, where)
     if tokenizer.num_tokens > vocab:
         raise ValueError(
             f"{where}: the tokenizer has {tokenizer.num_tokens} tokens and the model {vocab} "
@@ -49,6 +49,19 @@ def special_ids(
     if any(i >= vocab for i in (*ids.ends, ids.bos or 0)):
         raise ValueError(f"{where}: special ids {ids} lie beyond the model's {vocab} embeddings")
     return ids
+
+
+def _mask(config: Config, tokenizer: Tokenizer, where: str) -> int:
+    """Its id as config.json or a setting says, else that of the family's token."""
+    mask, token = config.architecture.mask_token_id, config.family.mask_token
+    if mask is None and token is not None:
+        mask = tokenizer.token_id(token)
+    if mask is None:
+        raise ValueError(
+            f"{where}: mask_token_id is not in config.json, and the tokenizer has no {token!r}; expected it "
+            "at load, as model.mask_token_id=ID"
+        )
+    return mask
 
 
 def _ends(config: Config, tokenizer: Tokenizer, folders: Iterable[Path | None], where: str) -> Iterator[int]:

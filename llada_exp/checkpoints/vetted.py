@@ -22,8 +22,9 @@ from llada_exp.text import Tokenizer
 
 @dataclass(frozen=True)
 class Filled:
-    """A network that holds a checkpoint's weights, and what belongs to it."""
+    """A network that holds a checkpoint's weights, and what belongs to it. family: its name."""
 
+    family: str
     architecture: Architecture
     network: Any
     special: SpecialIds
@@ -64,4 +65,4 @@ class Vetted:
                 raise ValueError(
                     f"{self.weights}: {name} differs from {tied[name]}; by config.json they are one weight"
                 )
-        return Filled(architecture, network, self.special, self.tokenizer)
+        return Filled(self.config.family.name, architecture, network, self.special, self.tokenizer)

@@ -14,6 +14,7 @@ import contextlib
 import http.client
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ KEY_VARIABLE = "LLADA_API_KEY"
 TIMEOUT_S = 30.0
 HEALTH_S = 5.0
 MAX_BODY = 2**20
+MAX_ANSWER, MAX_PIECE = 64 * 2**20, 2**16
 MAX_SHOWN = 500
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -88,19 +90,32 @@ def open_url(
 def get_json(url: str, *, key: str | None = None, timeout_s: float = TIMEOUT_S) -> Any:
     """What a GET answers. Raises RequestFailed, also where that is no JSON."""
     with open_url(url, key=key, timeout_s=timeout_s) as response:
-        return read_json(response, url)
+        return read_json(response, url, timeout_s)
 
 
-def read_json(response: http.client.HTTPResponse, url: str) -> Any:
-    """The JSON of an open response. Raises RequestFailed."""
+def read_json(response: http.client.HTTPResponse, url: str, timeout_s: float = TIMEOUT_S) -> Any:
+    """The JSON of an open response, which may take so long. Raises RequestFailed."""
     try:
-        data = response.read()
+        data = _body(response, timeout_s, MAX_ANSWER)
     except (OSError, http.client.HTTPException) as error:
         raise RequestFailed(url, f"does not answer to its end: {_why(error, None)}") from None
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise RequestFailed(url, f"answers no JSON: {data[:80]!r}", response.status, data) from None
+
+
+def _body(response: Any, timeout_s: float, most: int) -> bytes:
+    """As far as `most` bytes. The library's time limit is for each piece, and a body of which one comes now
+    and then never ends. Raises TimeoutError, and what the library raises."""
+    data, until = bytearray(), time.monotonic() + timeout_s
+    while len(data) < most and (piece := response.read1(MAX_PIECE)):
+        data += piece
+        if time.monotonic() > until:
+            raise TimeoutError(f"no whole answer within {timeout_s:g} s")
+    if len(data) < most and (missing := response.length):
+        raise http.client.IncompleteRead(bytes(data), missing)
+    return bytes(data[:most])
 
 
 def health(url: str, timeout_s: float = HEALTH_S) -> dict[str, Any]:
@@ -132,7 +147,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedire
 
 def _refused(url: str, error: urllib.error.HTTPError) -> RequestFailed:
     try:
-        body = error.read(MAX_BODY)
+        body = _body(error.fp, TIMEOUT_S, MAX_BODY)
     except (OSError, http.client.HTTPException):
         body = b""
     shown = body[:MAX_SHOWN].decode(errors="replace") or error.headers.get("Location") or error.reason

@@ -42,10 +42,10 @@ MAX_FILES = 2**16
 class PoolResponse:
     """What became of one request.
 
-    status: 0 where no whole answer came, or one that is no JSON object; body: then, and for failures that
-    are none, an error object as OpenAI's. url: of the server that was asked last; attempts: how often it
-    was sent, wherever to; seconds: from the call to the end, waits included; headers, data: of the answer
-    as it came.
+    status: 0 where no whole answer came, or one that is no JSON object or an error, whatever its status says;
+    body: of failures without a JSON object an error as OpenAI's. url: of the server that was asked last;
+    attempts: how often it was sent, wherever to; seconds: from the call to the end, waits included; headers,
+    data: of the answer as it came.
     """
 
     status: int

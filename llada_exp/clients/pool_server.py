@@ -26,6 +26,8 @@ UP, CLOSED, DOWN = "up", "closed", "down"
 
 PAUSE_S = 0.2
 MAX_TEXT = 300
+MAX_ANSWER = 64 * 2**20
+"""Bytes; more is no answer, and would fill our memory."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,13 @@ class HttpReply:
 
     @property
     def is_broken(self) -> bool:
-        """A success without the JSON object that it should bring."""
-        return self.is_success and self.tree is None
+        """A success without the JSON object that it should bring, or with an error in its place."""
+        return self.is_success and (self.tree is None or self.has_error)
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the body is an error, whatever the status says."""
+        return bool((self.tree or {}).get("error")) and not (self.tree or {}).get("choices")
 
     @property
     def failure(self) -> str:
@@ -118,7 +125,12 @@ async def ask(
         async with session.request(
             method, server.url + path, data=data, headers=headers, allow_redirects=False, timeout=timeout
         ) as response:
-            return HttpReply(response.status, await response.read(), response.headers)
+            answer = bytearray()
+            async for piece in response.content.iter_any():
+                answer += piece
+                if len(answer) > MAX_ANSWER:
+                    return HttpReply(fault=f"an answer of more than {MAX_ANSWER >> 20} MiB")
+            return HttpReply(response.status, bytes(answer), response.headers)
     except TimeoutError:
         return HttpReply(fault=f"no whole answer within {timeout_s:g} s")
     except (aiohttp.ClientError, OSError) as error:

@@ -27,7 +27,7 @@ from typing import Any
 from aiohttp import web
 
 from llada_exp.clients.pool import Pool, PoolResponse, ServersGone
-from llada_exp.clients.reply import error_text, read_reply
+from llada_exp.clients.reply import error_text, plain_reply
 
 GENERATION = ("/v1/chat/completions", "/v1/completions")
 MAX_BODY = 64 * 2**20
@@ -37,22 +37,22 @@ NO_STREAM = (
     "stream is true, and the relay in front of the servers sends a request again if its server goes, which a"
     " stream that has begun allows not: send stream=false, or the request to the server itself"
 )
+StandsIn = Callable[[int, str, Any], bool]
 PASSED_HEADERS = ("Content-Type", "Retry-After", "X-Request-Id")
 
 
 @contextmanager
-def relay(
-    pool: Pool, record: Path | None = None, stands_in: Callable[[int, str], bool] = lambda status, why: False
-) -> Iterator[Relay]:
+def relay(pool: Pool, record: Path | None = None, stands_in: StandsIn | None = None) -> Iterator[Relay]:
     """pool: not entered yet; what it is made with is called in the relay's thread.
 
     record: gets a JSON line for each request for text as it ends: path, body (as it was sent), status,
     url, attempts, seconds, usage, llada (what our server says of seed, decoding and cost), finish_reasons,
     texts, error. It is appended to.
 
-    stands_in: (status, why) of a request for text that failed in the end, or whose answer is none by its
-    shape -> whether an empty text is answered for it, since the harness would die of one failure. The record
-    has it as a failure.
+    stands_in: for a harness that dies of one bad answer: (status, why, body) of a request for text that
+    failed in the end, or whose answer is none by its shape -> whether an empty text is answered for it. The
+    record has it as a failure. Good answers are then passed on in OpenAI's plain shape; without it all are as
+    they came.
 
     Raises OSError where the record cannot be opened.
     """
@@ -80,7 +80,7 @@ def relay(
 class Relay:
     """url: without /v1; error: why it answers 503 to everything, once it does."""
 
-    def __init__(self, pool: Pool, record: FileIO | None, stands_in: Callable[[int, str], bool]) -> None:
+    def __init__(self, pool: Pool, record: FileIO | None, stands_in: StandsIn | None) -> None:
         self.url = ""
         self.error: str | None = None
         self._pool = pool
@@ -145,9 +145,13 @@ class Relay:
             self._note(request.path, body, PoolResponse(status, nothing, "", 0, time.monotonic() - began))
             raise
         self._note(request.path, body, response)
-        why = _failure_of(response)
-        if why is not None and self._stands_in(response.status, why):
-            return web.json_response(_empty(request.path, body))
+        why, is_chat = _failure_of(response), "chat" in request.path
+        if self._stands_in is None:
+            return _passed_on(response)
+        if why is None:
+            return web.json_response(plain_reply(response.body, is_chat))
+        if self._stands_in(response.status, why, body):
+            return web.json_response(_empty(body, is_chat))
         return _passed_on(response)
 
     def _note(self, path: str, body: Any, response: PoolResponse) -> None:
@@ -168,24 +172,16 @@ def _failure_of(response: PoolResponse) -> str | None:
     if response.status != 200:
         return error_text(response.body)
     try:
-        read_reply(response.body)
+        plain_reply(response.body, is_chat=True)
         return None
     except ValueError as error:
         return str(error)
 
 
-def _empty(path: str, body: Any) -> dict[str, Any]:
-    """An answer without text, in OpenAI's shape."""
-    is_chat = "chat" in path
-    content = {"message": {"role": "assistant", "content": ""}} if is_chat else {"text": ""}
-    return {
-        "id": "failed",
-        "object": "chat.completion" if is_chat else "text_completion",
-        "created": int(time.time()),
-        "model": body.get("model") if isinstance(body, dict) else None,
-        "choices": [{"index": 0, **content, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
-    }
+def _empty(body: Any, is_chat: bool) -> dict[str, Any]:
+    """An answer without text."""
+    model = body.get("model") if isinstance(body, dict) else None
+    return plain_reply({"id": "failed", "model": model, "choices": [{"text": ""}]}, is_chat)
 
 
 def _summary(response: PoolResponse) -> dict[str, Any]:

@@ -5,11 +5,18 @@ Each function raises ValueError that says in words what came instead. Knows JSON
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 MAX_SHOWN = 80
+MAX_COUNT = 2**53
+"""Tables hold no larger number of tokens or passes."""
+
+
+COSTS = (("nfe", "a number of passes"), ("num_positions", "a number of positions"))
+"""Of what our server says of a choice's cost, the counts."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,16 @@ class ReadReply:
         costs = self.llada.get("choices") or [{}]
         if not isinstance(costs, list):
             raise _odd("llada.choices", costs, "a list")
-        return _mapping(costs[0], "llada.choices[0]")
+        cost = _mapping(costs[0], "llada.choices[0]")
+        counts = {name: _count(cost[name], f"llada.{name}", what) for name, what in COSTS if name in cost}
+        if not isinstance(cost.get("e2el_ms"), int | float | None):
+            raise _odd("llada.e2el_ms", cost["e2el_ms"], "milliseconds")
+        return {**cost, **counts}
 
 
 def read_reply(tree: Any) -> ReadReply:
     """A whole answer with its first choice."""
+    check_no_error(tree)
     choices = choices_of(tree)
     if not choices:
         raise ValueError("the answer has no choices")
@@ -46,6 +58,47 @@ def read_reply(tree: Any) -> ReadReply:
     reply = ReadReply(text_of(choices[0]), reason_of(choices[0]), prompt_tokens, output_tokens, llada)
     _ = reply.decoding, reply.cost  # odd ones are found here
     return reply
+
+
+def plain_reply(tree: Any, is_chat: bool) -> dict[str, Any]:
+    """An answer with all its choices in OpenAI's shape, and nothing that a client of another make could
+    stumble over: null where an object belongs, a completion's text in a chat, extras of any kind."""
+    reply = read_reply(tree)
+    prompt_tokens, output_tokens = reply.prompt_tokens or 0, reply.output_tokens or 0
+    return {
+        "id": _text_or(tree.get("id"), "answer"),
+        "object": "chat.completion" if is_chat else "text_completion",
+        "created": tree["created"] if type(tree.get("created")) is int else int(time.time()),
+        "model": _text_or(tree.get("model"), ""),
+        "choices": [_plain_choice(i, choice, is_chat) for i, choice in enumerate(choices_of(tree))],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": output_tokens,
+            "total_tokens": prompt_tokens + output_tokens,
+        },
+    }
+
+
+def _plain_choice(index: int, choice: Mapping[str, Any], is_chat: bool) -> dict[str, Any]:
+    text, plain = text_of(choice), {"index": index, "finish_reason": reason_of(choice) or "stop"}
+    if not is_chat:
+        return {**plain, "text": text, **_texts(choice, ("stop_reason", "matched_stop"))}
+    extras = _texts(_mapping(choice.get("message"), "message"), ("reasoning_content",))
+    return {**plain, "message": {"role": "assistant", "content": text, **extras}}
+
+
+def _texts(tree: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, str]:
+    return {name: tree[name] for name in names if isinstance(tree.get(name), str)}
+
+
+def _text_or(value: Any, default: str) -> str:
+    return value if isinstance(value, str) else default
+
+
+def check_no_error(tree: Any) -> None:
+    """Some servers and routers say a failure in a 200."""
+    if isinstance(tree, Mapping) and tree.get("error"):
+        raise ValueError(f"the answer failed: {error_text(tree)}")
 
 
 def choices_of(tree: Any) -> list[Mapping[str, Any]]:
@@ -113,16 +166,16 @@ def _text(value: Any, name: str) -> str:
     return value or ""
 
 
-def _count(value: Any, name: str) -> int | None:
+def _count(value: Any, name: str, expected: str = "a number of tokens") -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise _odd(name, value, "a number of tokens")
+    if value is not None and (type(value) is not int or not 0 <= value <= MAX_COUNT):
+        raise _odd(name, value, expected)
     return value
 
 
 def _odd(name: str, value: Any, expected: str) -> ValueError:
-    kind = {list: "a list", dict: "an object", str: "a text", bool: "a flag", type(None): "missing"}
-    what = kind.get(type(value), f"{value!r}")
-    shown = "" if value is None or what == repr(value) else f" ({str(value)[:MAX_SHOWN]!r})"
+    kind = {list: "a list", dict: "an object", str: "a text", bool: "a flag", type(None): "null"}
+    what = kind.get(type(value), repr(value)[:MAX_SHOWN])
+    shown = "" if value is None or type(value) not in kind else f" ({str(value)[:MAX_SHOWN]!r})"
     return ValueError(f"{name} is {what}{shown}; expected {expected}")

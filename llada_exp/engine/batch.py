@@ -263,15 +263,25 @@ def _sampling(requests: Sequence[Request], padded: int, device: torch.device) ->
         ban=column([p.ban_ids for p in params], np.bool_),
         no_eos=column([p.eos_confidence == "forbid" for p in params], np.bool_),
         sampled=tuple(np.flatnonzero(is_sampled).tolist()),
+        by_margin=_of_kind(requests, "topk_margin"),
+        by_entropy=_of_kind(requests, "entropy"),
         any_no_eos=any(p.eos_confidence == "forbid" for p in params),
         all_ban=all(p.ban_ids for p in params),
         any_cut=any(p.temperature > 0 and (p.top_k > 0 or p.top_p < 1) for p in params),
     )
 
 
+def _of_kind(requests: Sequence[Request], remasking: str) -> tuple[int, ...]:
+    """The masked positions of requests that rank so."""
+    counts = [len(r.logit_positions) for r in requests]
+    return tuple(
+        np.flatnonzero(np.repeat([r.params.remasking == remasking for r in requests], counts)).tolist()
+    )
+
+
 def _rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor | None:
     """float32 [m]: the random confidence of `remasking = random` positions, NaN elsewhere."""
-    if all(r.params.remasking == "low_confidence" for r in requests):
+    if all(r.params.remasking != "random" for r in requests):
         return None
     draws = [
         uniforms(r.seed, r.logit_positions, r.nfe, RANK_STREAM)

@@ -263,11 +263,12 @@ def _to_host(
 def _commit(
     request: Request, row: RowState, flags: np.ndarray, tokens: np.ndarray, confidence: np.ndarray
 ) -> Commit:
-    """flags, tokens, confidence: [B]. In the last pass that its rule allows a block, all masks commit."""
+    """flags, tokens, confidence: [B]. In the last pass that its rule allows a block, all masks commit; and so
+    does the one position that an opening pass is for."""
     start = request.block_start
     written, remasked = (flags & WRITE) > 0, (flags & REMASK) > 0
     stays = bool(flags[0] & STAY)
-    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row):
+    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row) or request.opens_shifted:
         written[request.open_positions - start] = True
         remasked[:], stays = False, False
     places = np.flatnonzero(written)

@@ -54,6 +54,9 @@ class MemoryPlan:
         queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
         # residual, normed; q, out; k, v; gate, up, product
         width = 2 * shape.d_model + 2 * queries + 2 * keys + 3 * shape.mlp_hidden
+        width += (
+            4 * shape.experts_per_token * shape.d_model
+        )  # a token's copies: sorted, passed, put back, summed
         rotary = 2 * (queries + keys) * 4  # q and k rotated in float32
         # Key heads of a layer's rows, repeated for a masked product on a GPU (models/attention.py).
         repeated = 2 * rows * self.max_length * queries * item if keys < queries else 0
@@ -111,11 +114,18 @@ def device_bytes(device: torch.device) -> int | None:
         return None
 
 
+def _active(shape: ModelShape) -> str:
+    if not shape.num_idle_parameters:
+        return ""
+    active, every = (count / 1e9 for count in (shape.num_active_parameters, shape.num_parameters))
+    return f"  (a token passes {active:.2f} of {every:.2f} billion parameters)"
+
+
 def table(plan: MemoryPlan, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)) -> str:
     """Text for a person: the parts, the largest batch, and what each batch size takes in all."""
     gib = 2**30
     lines = [
-        f"weights              {plan.weights / gib:9.3f} GiB",
+        f"weights              {plan.weights / gib:9.3f} GiB{_active(plan.shape)}",
         f"K/V of a row         {plan.kv_per_row / gib:9.3f} GiB  ({plan.max_length} positions)",
         f"largest step         {plan.activations / gib:9.3f} GiB",
     ]

@@ -80,7 +80,8 @@ class Oracle:
         open_ = ~decided[start:stop]
         # A shifted model's first position of a block hangs on the row before it, which only a cached block's
         # first pass forwards: that pass is for it alone.
-        if self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0]:
+        opens = bool(self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0])
+        if opens:
             open_[1:] = False
         scores = self._logits(start, stop).double()
         if self.params.rule == "credit":
@@ -101,6 +102,7 @@ class Oracle:
             self.step,
             self.params,
             {i: list(divergences) for i, divergences in self._moves.items()},
+            opens,
         )
 
     def commit(self, tokens: dict[int, int]) -> None:
@@ -201,8 +203,11 @@ def undefined(params: DecodingParams) -> str | None:
         return f"rule={params.rule}, which gate/oracle_rules.py does not define"
     if params.cache not in CACHES:
         return f"cache={params.cache}, which gate/oracle.py does not define"
+    by_place = params.rule != "entropy" and params.remasking in ("topk_margin", "entropy")
     for name, declared in DECLARATIONS.items():
         value = getattr(params, name)
+        if name == "remasking" and by_place:
+            continue
         if name not in DEFINED and not declared.rules and value != declared.default:
             return f"{name}={value}"
     return None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llada_exp.types import DecodingParams
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass")
+RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass", "linear")
 """Rules that are defined here, with their parameters. None of them revises a token."""
 
 
@@ -28,6 +28,7 @@ class Proposal:
             NaN at decided positions. emittable: bool [V].
     start:  answer position of the block's first (below 0 where the block holds the prompt's end).
     moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
+    opens:  the pass is for the block's first position alone.
     """
 
     scores: Tensor
@@ -38,6 +39,7 @@ class Proposal:
     step: int
     params: DecodingParams
     moves: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    opens: bool = False
 
     @property
     def open(self) -> list[int]:
@@ -49,7 +51,17 @@ class Proposal:
         return int(self.scores[position].masked_fill(~self.emittable, -math.inf).argmax())
 
     def log_odds(self, position: int, token: int) -> float:
-        """log p / (1 - p) of a token under the softmax over the whole vocabulary."""
+        """log c / (1 - c) of the confidence c in a token: its probability under the softmax over the whole
+        vocabulary, that less the likeliest other one's, or exp(-H) of the position's entropy H."""
+        if self.params.remasking == "entropy":
+            return -math.log(math.expm1(self.entropy(position)))
+        if self.params.remasking == "topk_margin":
+            behind = self.scores[position] - self.scores[position, token]
+            behind[token] = -math.inf
+            if behind.max() >= 0:
+                return -math.inf
+            next_best = math.exp(float(behind.max()))
+            return math.log1p(-next_best) - math.log(float(behind.exp().sum()) + next_best)
         others = self.scores[position].clone()
         others[token] = -math.inf
         return float(self.scores[position, token] - others.logsumexp(0))
@@ -78,6 +90,8 @@ class Proposal:
         sure = [p[i] for i in order]
         if params.rule == "fixed":
             return set(order[: max(1, self._quota())])
+        if params.rule == "linear":
+            return set(order[: self._linear_quota()])
         if params.rule in ("threshold", "credit"):
             return {order[0]} | {i for i in order if p[i] >= params.threshold}
         if params.rule == "factor":
@@ -115,11 +129,22 @@ class Proposal:
         small = [d - nudge * math.sqrt(8 * d) < self.params.kl_threshold for d in last]
         return len(small) == self.params.history and all(small)
 
+    def _linear_quota(self) -> int:
+        """Dream, arXiv 2508.15487: int(m (1 - t_{k+1} / t_k)) of m masks in pass k, t from 1 to 0.001."""
+        steps = self._steps_per_block() or self.first_masks
+        if self.opens or self.step + 1 >= steps:
+            return len(self.open)
+        times = torch.linspace(1, 1e-3, steps + 1)
+        return int(len(self.open) * (1 - times[self.step + 1] / times[self.step]))
+
+    def _steps_per_block(self) -> int | None:
+        if self.params.steps is not None:
+            return math.ceil(self.params.steps / self.num_blocks)
+        return self.params.steps_per_block
+
     def _quota(self) -> int:
         params = self.params
-        per_block = params.steps_per_block
-        if params.steps is not None:
-            per_block = math.ceil(params.steps / self.num_blocks)
+        per_block = self._steps_per_block()
         if per_block is None:
             return params.tokens_per_step or 1
         return self.first_masks // per_block + (self.step < self.first_masks % per_block)

@@ -94,6 +94,9 @@ class ModelShape:
     mlp_hidden:  width of the MLP that a position passes, of layers that differ the widest; of experts: those
                  that it passes, together.
     num_parameters: of all weights, tied ones once.
+    num_idle_parameters: of experts that a position does not pass.
+    mlp_widths:  of each layer, as mlp_hidden; empty where all are alike.
+    experts_per_token: that a position passes in a layer, 0 where there are none.
     """
 
     d_model: int
@@ -105,6 +108,17 @@ class ModelShape:
     vocab_size: int
     max_length: int
     num_parameters: int
+    num_idle_parameters: int = 0
+    mlp_widths: tuple[int, ...] = ()
+    experts_per_token: int = 0
+
+    @property
+    def num_active_parameters(self) -> int:
+        """Of weights that one position passes, the embedding and the head among them."""
+        return self.num_parameters - self.num_idle_parameters
+
+    def mlp_width(self, layer: int) -> int:
+        return self.mlp_widths[layer] if self.mlp_widths else self.mlp_hidden
 
 
 class Model(Protocol):

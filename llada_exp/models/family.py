@@ -29,7 +29,9 @@ class Architecture(Protocol):
         ...
 
     @property
-    def mask_token_id(self) -> int: ...
+    def mask_token_id(self) -> int | None:
+        """None: config.json has none, and the tokenizer's `Family.mask_token` is it."""
+        ...
 
     @property
     def shape(self) -> ModelShape: ...
@@ -60,6 +62,7 @@ class Family:
           does not say (`mask_token_id`, `block_length`). `read` checks them like any other key.
     end_tokens: texts of tokens that end an answer even where config and chat template do not say so (a
           training run's template may be any other), if the tokenizer has them.
+    mask_token: text of the mask token, for checkpoints whose config.json does not name its id.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Family:
     read: Callable[[RawConfig, str], Architecture]
     settings: tuple[str, ...] = ()
     end_tokens: tuple[str, ...] = ()
+    mask_token: str | None = None
 
 
 class _NoInit(TorchFunctionMode):

@@ -47,14 +47,14 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Rotary:
-    """Half-split rotary embedding in float32, for inference: `rotate` with fewer kernels.
+    """Half-split rotary embedding for inference: `rotate` with fewer kernels.
 
-    cos, sin: of `rope_tables`.
+    cos, sin: of `rope_tables`; dtype: that they are cast to and that is computed in.
     """
 
-    def __init__(self, cos: Tensor, sin: Tensor) -> None:
-        self._cos = torch.cat((cos, cos), dim=-1)[:, None]
-        self._sin = torch.cat((-sin, sin), dim=-1)[:, None]
+    def __init__(self, cos: Tensor, sin: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self._cos = torch.cat((cos, cos), dim=-1)[:, None].to(dtype)
+        self._sin = torch.cat((-sin, sin), dim=-1)[:, None].to(dtype)
 
     def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions int64 [M] -> the tables' rows [M, 1, D], for `turn`."""
@@ -64,7 +64,7 @@ class Rotary:
     def turn(x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
         """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`."""
         cos, sin = at
-        wide = x.float()
+        wide = x.to(cos.dtype)
         half = x.shape[-1] // 2
         swapped = torch.cat((wide[..., half:], wide[..., :half]), dim=-1)
         return (wide * cos).add_(swapped.mul_(sin)).to(x.dtype)

@@ -27,6 +27,7 @@ class PositionParams:
 
     temperature, top_p, uniform: float32 and float64 (uniform). top_k int64, 0 = off.
     ban: bool, never choose the mask or ids without text. no_eos: bool, never choose an end id.
+    sampled, by_margin, by_entropy: positions with a temperature, or ranked otherwise than by probability.
     any_*: host-side facts, so that the common case costs nothing and no device is asked.
     """
 
@@ -40,13 +41,16 @@ class PositionParams:
     any_no_eos: bool
     all_ban: bool
     any_cut: bool
+    by_margin: tuple[int, ...] = ()
+    by_entropy: tuple[int, ...] = ()
 
 
 def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[Tensor, Tensor]:
     """logits float32 [m, V] (overwritten) -> token ids int64 [m], odds float32 [m].
 
     odds = sum over j != token of exp(l_j - l_token) = (1 - p) / p under the clean, full softmax:
-    banned ids leave the choice, never the normaliser. One pass, no float64 (arXiv 2502.09992's
+    banned ids leave the choice, never the normaliser. Positions that are ranked by something else have the
+    odds of that: see `_by_margin`, `_by_entropy`. One pass, no float64 (arXiv 2502.09992's
     code takes a float64 softmax over the canvas for the same order). NaN for logits that are not finite.
     """
     blocked, saved = _block(logits, special, params)
@@ -55,9 +59,43 @@ def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple
         tokens = _sample_rows(logits, tokens, special, params)
     if blocked:
         logits[:, blocked] = saved
+    ranked = [
+        (rows, rank(_padded_rows(logits, rows), _padded_rows(tokens, rows)))
+        for rows, rank in ((params.by_margin, _by_margin), (params.by_entropy, _by_entropy))
+        if rows
+    ]
     chosen = logits.gather(1, tokens.unsqueeze(1))
     logits.sub_(chosen).scatter_(1, tokens.unsqueeze(1), -torch.inf)
-    return tokens, logits.exp_().sum(dim=-1).clamp_(max=LARGEST_ODDS)
+    odds = logits.exp_().sum(dim=-1).clamp_(max=LARGEST_ODDS)
+    for rows, other in ranked:
+        index = torch.tensor(rows, device=odds.device)
+        odds[index] = torch.where(odds[index].isnan(), odds[index], other[: len(rows)])
+    return tokens, odds
+
+
+def _padded_rows(values: Tensor, rows: tuple[int, ...]) -> Tensor:
+    """Those rows, in whole multiples of PAD_ROWS."""
+    return values[torch.tensor([*rows, *rows[:1] * (-len(rows) % PAD_ROWS)], device=values.device)]
+
+
+def _by_margin(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Odds (1 - c) / c of c = the token's probability less that of the likeliest other one (Dream's
+    `topk_margin`, arXiv 2508.15487); the largest, where another one is likelier."""
+    chosen = logits.gather(1, tokens.unsqueeze(1))
+    others = (logits - chosen).scatter_(1, tokens.unsqueeze(1), -torch.inf)
+    next_best = others.amax(dim=-1).exp()
+    behind = others.exp().sum(dim=-1) + next_best  # no difference of numbers near 1, to stay in order there
+    return torch.where(next_best < 1, behind / (1 - next_best), LARGEST_ODDS).clamp(max=LARGEST_ODDS)
+
+
+def _by_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Odds (1 - c) / c of c = exp(-H), H the position's entropy in nats (Dream's `entropy`): e^H - 1."""
+    best = logits.argmax(dim=-1, keepdim=True)
+    behind = (logits - logits.gather(1, best)).scatter_(1, best, -torch.inf)
+    mass = behind.exp()
+    spread = torch.special.xlogy(mass, mass).sum(dim=-1)
+    total = mass.sum(dim=-1)
+    return torch.expm1(torch.log1p(total) - spread / (1 + total)).clamp(max=LARGEST_ODDS)
 
 
 def _block(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[list[int], Tensor]:

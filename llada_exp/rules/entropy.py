@@ -3,7 +3,7 @@
 Down the masked positions by the entropy of their distributions, ascending, the first k commit: the most for
 which the sum of their entropies less the largest of them is at most `gamma`; at least one. That difference
 bounds how much the tokens of one step can depend on each other. Entropies are in nats, of the clean, full
-softmax. Under `remasking = random` the order is random and the bound the same. (The paper counts over the
+softmax. Under another `remasking` the order is its own and the bound the same. (The paper counts over the
 whole sequence; here, as everywhere, only the current block commits. A public implementation takes one k for
 all rows of its batch; ours is each row's.)
 """
@@ -38,8 +38,10 @@ def observe(logits: Tensor, columns: Tensor, state: Any, row: RowState) -> Obser
 def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     entropy = candidates.evidence
     assert entropy is not None
-    is_random = torch.tensor([[row.params.remasking == "random"] for row in rows], device=entropy.device)
-    ranks = candidates.ranks(torch.where(is_random, candidates.odds, entropy))
+    is_other = torch.tensor(
+        [[row.params.remasking != "low_confidence"] for row in rows], device=entropy.device
+    )
+    ranks = candidates.ranks(torch.where(is_other, candidates.odds, entropy))
     ordered = entropy.masked_fill(~candidates.masked, torch.inf).double()
     ordered = torch.empty_like(ordered).scatter_(1, ranks, ordered)
     excess = ordered.cumsum(dim=1) - ordered.cummax(dim=1).values

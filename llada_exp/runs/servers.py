@@ -109,11 +109,13 @@ def _of(handle: ServerHandle) -> Endpoint:
 def served_model(url: str, key: str | None) -> str | None:
     """The first model that an endpoint lists. Raises RuntimeError where nothing answers."""
     try:
-        name: str | None = get_json(f"{url}/v1/models", key=key)["data"][0]["id"]
+        name = get_json(f"{url}/v1/models", key=key)["data"][0]["id"]
     except RequestFailed as error:
         raise RuntimeError(f"url is {url}; no list of models came from there ({error})") from None
     except (LookupError, TypeError):
         raise RuntimeError(f"url is {url}; /v1/models there lists no model") from None
+    if name is not None and not isinstance(name, str):
+        raise RuntimeError(f"url is {url}; the model that /v1/models lists there is {name!r}, no name")
     return name
 
 

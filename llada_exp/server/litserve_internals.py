@@ -216,6 +216,8 @@ class EngineLoop(LitLoop):
                 pass
         except (EOFError, ConnectionError):
             logger.info("the server is gone; worker %d ends", worker_id)
+        logging.shutdown()
+        os._exit(0)  # all is sent, and taking torch down in order would take seconds
 
 
 def pick_device(device: str, devices: str | int) -> str:

@@ -80,7 +80,7 @@ def test_special_ids_come_from_config_and_tokenizer(copy_of):
         ({"mask_token_id": 289}, ["mask_token_id is 289", "ends an answer"]),
         ({"mask_token_id": 292}, ["mask_token_id is 292", "ends an answer"]),
         ({"mask_token_id": 288}, ["mask_token_id is 288", "BOS"]),
-        ({"model_type": "llama"}, ["model_type is 'llama'", "expected 'llada'"]),
+        ({"model_type": "llama"}, ["model_type is 'llama'", "'llada' (LLaDA-8B-Base"]),
         ({"alibi": True}, ["alibi is True", "False"]),
         ({"layer_norm_type": "low_precision"}, ["layer_norm_type", "'rms'"]),
         ({"n_kv_heads": 3}, ["n_kv_heads is 3", "divisor of n_heads (4)"]),

@@ -43,7 +43,7 @@ EXTREMES = {
     "gamma": [0.0, 5e-324, 1000.0],
     "history": [1, 64],
     "seed": [0, 2**63 - 1],
-    "remasking": ["low_confidence", "random"],
+    "remasking": ["low_confidence", "topk_margin", "entropy", "random"],
     "eos_confidence": ["allow", "last", "forbid"],
     "cache": list(CACHES),
     "rule": list(RULES),

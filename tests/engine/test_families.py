@@ -15,11 +15,21 @@ from llada_exp.fields import ContextLengthError
 from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
 from llada_exp.types import RULES, DecodingParams
-from tests.toys import BOS, MASK, toy_block_causal, toy_causal_context, toy_grouped, toy_model, toy_shifted
+from tests.toys import (
+    BOS,
+    MASK,
+    toy_block_causal,
+    toy_causal_context,
+    toy_experts,
+    toy_grouped,
+    toy_model,
+    toy_shifted,
+)
 
 MODELS = {
     "full": toy_model(),
     "grouped": toy_grouped(),
+    "experts": toy_experts(),
     "shifted": toy_shifted(),
     "block_causal": toy_block_causal(),
     "causal_context": toy_causal_context(),
@@ -47,6 +57,7 @@ def params(draw, name):
         max_tokens=draw(st.integers(1, 24)),
         block_length=draw(st.sampled_from([None, 1, 4, 7, 32])),
         rule=draw(st.sampled_from(RULES)),
+        remasking=draw(st.sampled_from(["low_confidence", "low_confidence", "topk_margin", "entropy"])),
         threshold=draw(st.sampled_from([0.0, 0.3, 0.9])),
         refresh_window=draw(st.sampled_from([0, 3, 16])),
         ignore_eos=draw(st.booleans()),

@@ -41,7 +41,7 @@ def params(draw):
         temperature=0.0 if greedy else draw(st.sampled_from([0.3, 1.0])),
         top_p=draw(st.sampled_from([1.0, 0.8])),
         top_k=draw(st.sampled_from([0, 5])),
-        remasking=draw(st.sampled_from(["low_confidence", "low_confidence", "random"])),
+        remasking=draw(st.sampled_from(["low_confidence", "topk_margin", "entropy", "random"])),
         cfg_scale=draw(st.sampled_from([0.0, 0.0, 1.5])),
         seed=draw(st.integers(0, 2**63 - 1)),
         ignore_eos=draw(st.booleans()),

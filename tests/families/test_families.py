@@ -198,7 +198,7 @@ def test_a_buffer_of_the_checkpoint_keeps_its_dtype(tmp_path):
     save_file({"weight": torch.tensor([1.00001, 2.0]), "expert_bias": bias}, tmp_path / "model.safetensors")
     places = locate_tensors(tmp_path)
     compare_tensors(tmp_path, expected_tensors(Kept()), places)
-    config = SimpleNamespace(architecture=Kept())
+    config = SimpleNamespace(architecture=Kept(), family=SimpleNamespace(name="kept"))
     vetted = Vetted(tmp_path, config, None, None, places, partial(read_tensors, places), None)
     network = vetted.load(torch.device("cpu"), torch.bfloat16).network
     assert network.weight.dtype == torch.bfloat16
@@ -209,12 +209,12 @@ def test_a_buffer_of_the_checkpoint_keeps_its_dtype(tmp_path):
     ("raw", "words"),
     [
         ({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}, "model_type is 'gpt2' and architec"),
-        ({"model_type": "llada", "num_experts": 8}, "expected 'llada' (LLaDA-8B-Base"),
-        ({}, "model_type is missing; expected 'llada'"),
+        ({"architectures": ["LlamaForCausalLM"]}, "'llada' (LLaDA-8B-Base"),
+        ({}, "model_type is missing; expected 'dream'"),
     ],
 )
 def test_an_unknown_family_is_named_with_those_that_are_there(raw, words):
-    """Prevents LLaDA-MoE, which has LLaDA's model_type, from being read as LLaDA."""
+    """Prevents a checkpoint of another kind from being read as the nearest one."""
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         registry.family_of(raw, "here")
     assert "'toy_grouped' (none)" in str(caught.value)

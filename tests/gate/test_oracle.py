@@ -1,24 +1,28 @@
 """The oracle itself: against the published decoders' ids, which owe nothing to this project."""
 
+from dataclasses import replace
+
 import pytest
 
 from llada_exp.gate import oracle
 from llada_exp.gate.oracle import Oracle, undefined
 from llada_exp.types import DecodingParams
-from tests.engine.test_reference import load, params
+from tests.engine.test_reference import NAMES, load, params
 
-FIELDS = ("cache", "rule", "block_length", "max_tokens")
+FIELDS = ("cache", "rule", "remasking", "canvas", "block_length", "max_tokens")
 
 
 def cases():
-    """One of each cache, rule, block length and number of blocks: all 304 take minutes, and hold too."""
+    """One of each cache, rule, ranking, canvas, block length and number of blocks, and few of a family whose
+    like is there: all take minutes, and hold too."""
     found = {}
-    for name in ("llada-random-a", "llada-random-b"):
-        model, expected, every = load(name)
-        for case in every:
-            own = params(case)
-            if undefined(own) is None:
-                key = tuple(getattr(own, field) for field in FIELDS)
+    for name in NAMES:
+        loaded, expected, told = load(name)
+        model = loaded.model
+        for case in told["cases"]:
+            own = replace(params(case), stop=())
+            if undefined(own) is None and "stop_tokens" not in case:
+                key = (model.shift, *(getattr(own, field) for field in FIELDS))
                 case_id = f"{name}-{case['case']}"
                 found.setdefault(key, pytest.param(model, expected, case, id=case_id))
     return list(found.values())
@@ -41,7 +45,7 @@ def test_it_decodes_what_the_published_code_decodes(model, expected, case):
 def test_the_cases_cover_caches_and_rules():
     seen = {(params(p.values[2]).cache, params(p.values[2]).rule) for p in CASES}
     assert {cache for cache, _ in seen} == {"none", "prefix", "dual"}
-    assert {rule for _, rule in seen} == {"fixed", "threshold"}
+    assert {rule for _, rule in seen} == {"fixed", "threshold", "linear"}
 
 
 @pytest.mark.parametrize("own", [{"temperature": 1.0}, {"remasking": "random"}, {"cfg_scale": 1.0}])

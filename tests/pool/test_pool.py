@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import json
 import time
 
 import pytest
@@ -57,6 +58,21 @@ def test_a_success_that_is_no_json_object_is_a_failed_try(text):
     exchange = one(Scripted(default=status(200, text)), max_retries=1)
     assert (exchange.status, exchange.attempts) == (0, 2), "who looks at the status only would score it"
     assert "no JSON object" in exchange.body["error"]["message"]
+
+
+@pytest.mark.parametrize("error", ['{"error": {"message": "overloaded"}}', '{"error": "overloaded"}'])
+def test_a_success_that_is_an_error_is_a_failed_try(error):
+    """Routers say so that the server behind them failed."""
+    exchange = one(Scripted(status(200, error)))
+    assert (exchange.status, exchange.attempts) == (200, 2)
+    exchange = one(Scripted(default=status(200, error)), max_retries=1)
+    assert (exchange.status, exchange.attempts, exchange.body) == (0, 2, json.loads(error))
+
+
+def test_an_answer_without_end_is_cut(monkeypatch):
+    monkeypatch.setattr("llada_exp.clients.pool_server.MAX_ANSWER", 2**20)
+    exchange = one(Scripted(default=status(200, " " * 2**21)), max_retries=0)
+    assert (exchange.status, exchange.body["error"]["message"]) == (0, "an answer of more than 1 MiB")
 
 
 def test_a_failure_without_json_still_has_an_error_in_the_usual_shape():

@@ -12,6 +12,9 @@ from llada_exp.rules.fixed import quota
 from llada_exp.types import DECLARATIONS, DecodingParams
 from tests.rules.shown import candidates, commit, row_state
 
+PATIENT = {"linear"}
+"""Rules that let passes go by: `max_passes` ends their blocks."""
+
 
 def test_fixed_commits_the_quota_of_the_most_confident():
     assert commit("fixed", [[0.1, 0.9, 0.5, 0.2]], steps=2) == [[False, True, True, False]]
@@ -73,7 +76,7 @@ def test_a_rule_reads_the_fields_that_are_declared_as_its_parameters(name):
 
 
 @given(st.data(), st.sampled_from(sorted(RULES)), st.integers(1, 4), st.integers(1, 8))
-def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, rule, rows, width):
+def test_every_rule_commits_masked_positions_only_and_most_at_least_one_a_row(data, rule, rows, width):
     confidence = data.draw(
         st.lists(st.lists(st.floats(2**-20, 1.0, width=32), min_size=width, max_size=width),
                  min_size=rows, max_size=rows)
@@ -87,7 +90,8 @@ def test_every_rule_commits_masked_positions_only_and_at_least_one_a_row(data, r
     chosen = RULES[rule].select(shown, [row_state(own, width)] * rows).write
     allowed = torch.tensor(masked)
     assert not (chosen & ~allowed).any()
-    assert (chosen & allowed).any(dim=1).all()
+    if rule not in PATIENT:
+        assert (chosen & allowed).any(dim=1).all()
 
 
 def test_factor_walks_down_until_the_first_failure():

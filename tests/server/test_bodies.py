@@ -11,8 +11,9 @@ import pytest
 from fastapi import Request
 
 from llada_exp.server.processes.side_process import SideProcess, SideProcessError
+from llada_exp.server.routes import body as module
 from llada_exp.server.routes import body_shape
-from llada_exp.server.routes.body import LONG, BodyReader, parsed
+from llada_exp.server.routes.body import LONG, SHORT, BodyReader, parsed
 from llada_exp.server.routes.body_shape import check_shape
 from llada_exp.server.routes.errors import ApiError
 from llada_exp.server.routes.prompt_room import SHORT_BYTES, SHORT_IDS, PromptRoom
@@ -82,9 +83,8 @@ def test_what_no_row_holds_is_refused_by_its_length_alone(kind, body, words):
 def test_what_a_row_may_hold_is_left_to_the_worker():
     for prompt in ("x" * SHORT_BYTES, [7] * SHORT_IDS, ["x" * SHORT_BYTES] * 3):
         request = answered(json.dumps({"prompt": prompt}).encode(), CompletionRequest, PromptRoom(9, 70))
-        assert request.prompts() == (
-            [prompt] if isinstance(prompt, str | list) and prompt[0] in ("x", 7) else prompt
-        )
+        expected = prompt if isinstance(prompt[0], str) and len(prompt) == 3 else [prompt]
+        assert [one if isinstance(one, str) else list(one) for one in request.prompts()] == expected
 
 
 def answered(body, kind, room):
@@ -145,6 +145,31 @@ def test_a_long_body_is_read_in_a_process_of_its_own_as_a_short_one_is_here():
     assert not any(map(psutil.pid_exists, (first, second)))
 
 
+def test_many_bodies_at_once_leave_others_a_turn_between_them(monkeypatch):
+    """Prevents what there was: bodies that came together were parsed together, and all others waited."""
+    events = []
+    monkeypatch.setattr(module, "parsed", lambda body, *_: events.append("body"))
+
+    async def run():
+        bodies = BodyReader(LONG)
+        body = b"x" * (SHORT + 1)
+
+        async def read():
+            with closing(bodies.turn()) as turn:
+                await bodies.read(http(body), turn, CompletionRequest, None)
+
+        async def other():
+            for _ in range(40):
+                await asyncio.sleep(0)
+                events.append("other")
+
+        await asyncio.gather(other(), *(read() for _ in range(12)))
+
+    asyncio.run(run())
+    assert events.count("body") == 12
+    assert "body body" not in " ".join(events)
+
+
 def die(body):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -168,5 +193,7 @@ def test_a_call_that_ends_its_process_is_an_error_and_not_tried_for_ever():
 
 
 def test_an_error_gives_back_little_of_what_was_sent():
+    error = answered(json.dumps({"prompt": "x", "y" * 10**6: 1}).encode(), CompletionRequest, None)
+    assert len(str(vars(error))) < 1000
     error = ApiError(400, "x" * 10**6, param="y" * 10**6).body()["error"]
     assert {name: len(error[name]) // 1000 for name in ("message", "param")} == {"message": 2, "param": 0}

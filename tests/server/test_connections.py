@@ -4,12 +4,14 @@ import json
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 from fastapi import FastAPI, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llada_exp.server.processes import connections as module
-from llada_exp.server.processes.connections import MAX_HEAD
+from llada_exp.server.processes.connections import MAX_HEAD, MAX_PIPELINED
 from llada_exp.server.processes.http_thread import HttpThread
 from llada_exp.server.processes.listening import bind
 
@@ -68,6 +70,34 @@ def test_a_request_within_the_bounds_is_answered(address):
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in [b"x" * 9] * 20_000) + b"0\r\n\r\n"
     head = HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
     assert sent(address, head, chunked) == (200, 180_000)
+
+
+def test_a_body_in_chunks_of_a_byte_is_handed_over_in_few_pieces(address, monkeypatch):
+    """Prevents a copy of all that came before for each byte: a second's work for every 256 kB."""
+    sizes = []
+    hand_over = HttpToolsProtocol.on_body
+
+    def counted(self, body):
+        sizes.append(len(body))
+        hand_over(self, body)
+
+    monkeypatch.setattr(HttpToolsProtocol, "on_body", counted)
+    head = HEAD + b"transfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+    assert sent(address, head, b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n") == (200, 50_000)
+    assert len(sizes) < 1000
+
+
+def test_requests_are_not_piled_up_on_a_connection(address):
+    """A few may follow one another without a wait; thousands at once are thousands of tasks."""
+    one = HEAD + b"content-length: 1\r\n\r\nx"
+    assert sent(address, one * 50 + whole(b"xyz")) == (200, 3)
+    with connected(address) as sock:
+        sock.sendall(one * 5000)
+        data = b""
+        with suppress(ConnectionResetError):
+            while chunk := sock.recv(65536):  # to its end: the connection is closed
+                data += chunk
+    assert data.count(b"HTTP/1.1 200") <= MAX_PIPELINED
 
 
 @pytest.mark.parametrize(

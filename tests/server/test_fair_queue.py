@@ -65,12 +65,24 @@ def test_a_requests_jobs_can_be_taken_back_and_looked_for():
     for uid in "abc":
         queue.put((uid, 0.0, None), "x")
     queue.put(("d", 0.0, None), "y")
-    assert queue.get_nowait()[0] == "a"
-    assert queue.missing(["a", "b", "d"]) == ["a"]
+    assert queue.get_nowait(taker=7)[0] == "a"
+    assert queue.takers(["a", "b", "d", "never"]) == {"a": 7, "never": 0}
     queue.put(("a", 0.0, None), "x", True)
     assert queue.discard("x") == ["a", "b", "c"]
     assert queue.discard("x") == []
     assert queue.qsize() == 1
+
+
+def test_who_took_a_job_is_known_until_the_job_is_settled():
+    """And no longer: a server answers millions."""
+    queue = FairQueue()
+    queue.put_all([(uid, 0.0, None) for uid in "abcd"], "x")
+    assert [queue.get(taker=taker)[0] for taker in (1, 2, 3)] == ["a", "b", "c"]
+    assert not queue.are_settled(3), "a and b, say, are not"
+    assert queue.takers(["a", "b", "d"]) == {"a": 1, "b": 2}
+    assert queue.takers(["c", "d"]) == {"c": 0}, "c was"
+    assert queue.are_settled(1), "d waits, and nobody waits for more"
+    assert queue.takers(["a", "d"]) == {"a": 0}
 
 
 def test_a_getter_sleeps_until_a_job_comes_or_its_time_is_over():
@@ -88,7 +100,8 @@ def test_it_works_through_its_manager():
         queue = manager.FairQueue()
         queue.put(("a", 0.0, {"prompt": "x"}), "x")
         assert queue.qsize() == 1
-        assert queue.missing(["a", "b"]) == ["b"]
+        assert queue.takers(["a", "b"]) == {"b": 0}
+        assert queue.are_settled(1)
         assert queue.get(timeout=5) == ("a", 0.0, {"prompt": "x"})
         with pytest.raises(Empty):
             queue.get(timeout=0.01)

@@ -1,8 +1,10 @@
 """Fields of other servers: honoured, or passed at a value that asks for nothing and a 400 at any other."""
 
+import inspect
 import json
 
 import pytest
+from openai.resources import Completions, chat
 
 from llada_exp.decoding import OTHER_NAMES
 from llada_exp.server.routes.fields import FLAG, NEUTRAL
@@ -154,6 +156,37 @@ def test_a_misspelt_name_inside_is_refused_with_its_place_and_the_nearest(fields
     error = refused(ChatRequest, say("x") | fields)
     assert (error.param, error.code) == (place, "unknown_field")
     assert f"did you mean {meant}" in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("n_predict", "; send max_tokens"),
+        ("num_predict", "; send max_tokens"),
+        ("stop_sequences", "; send stop"),
+        ("random_seed", "; send seed"),
+        ("extra_body", "; send its fields themselves, beside the others"),
+        ("presence_penality", "; did you mean presence_penalty?"),
+        ("n_probs", "; did you mean logprobs or top_logprobs?"),
+        ("early_stopping", "; did you mean early_eos?"),
+        ("samplers", ""),
+    ],
+)
+def test_a_hint_never_leads_to_what_would_be_refused_too(name, hint):
+    assert refused(ChatRequest, say("x") | {name: 1}).message == f"unknown field {name!r}{hint}"
+
+
+def test_a_hint_names_a_field_once():
+    error = refused(ChatRequest, say("x") | {"response_format": {"typ": "text"}})
+    assert error.message.endswith("did you mean type?")
+
+
+@pytest.mark.parametrize(("kind", "api"), [(ChatRequest, chat.Completions), (CompletionRequest, Completions)])
+def test_whatever_the_openai_client_can_send_is_known(kind, api):
+    """Prevents a new release's fields from being taken for misspelt ones."""
+    of_the_client = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
+    names = set(inspect.signature(api.create).parameters) - of_the_client
+    assert names <= {*NEUTRAL, *kind.model_fields}
 
 
 def test_unknown_names_pass_anywhere_where_the_server_ignores_them_and_are_in_the_warnings():

@@ -4,6 +4,7 @@ import pytest
 
 from llada_exp.checkpoints import load_model
 from llada_exp.engine import EngineCore
+from llada_exp.fields import ContextLengthError
 from llada_exp.server.processes import prompt_reader
 from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.processes.prompt_reader import PromptReader
@@ -50,9 +51,24 @@ def test_where_no_length_is_named_the_answer_has_what_is_left(kind, prompt):
 
 def test_a_prompt_without_room_for_an_answer_is_refused_for_its_own_length():
     message = sent("ids", [5] * LIMIT, params={"max_tokens": 256}, fits=True)
-    assert message["message"].endswith("Please reduce the length of the prompt.")
+    assert message["message"] == (
+        f"This model's maximum context length is {LIMIT} tokens. However, your request has {LIMIT} input "
+        "tokens. Please reduce the length of the prompt."
+    ), "of 256 tokens the client said nothing"
     assert message["param"] == "prompt"
     assert sent("ids", [5] * (LIMIT - 1), params={"max_tokens": 256}, fits=True)["max_tokens"] == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "block_length", "advice"),
+    [(9, 4096, "lower block_length"), (62, 10, "lower block_length"), (64, 9, "reduce the length of the p")],
+)
+def test_where_blocks_take_the_room_the_advice_is_about_them(prompt, block_length, advice):
+    blocks = -(-(prompt + 256) // block_length) * block_length
+    message = ContextLengthError(LIMIT, prompt, 256, block_length, blocks).words("p", fits=True)
+    assert "256" not in message
+    assert f"({LIMIT - LIMIT % block_length} in whole blocks of {block_length})" in message
+    assert message.endswith(f"Please {advice}.")
 
 
 def test_the_advice_names_what_the_client_wrote():

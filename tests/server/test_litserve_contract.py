@@ -31,10 +31,10 @@ def test_one_file_alone_knows_litserve():
     knowing = []
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [getattr(node, "module", None), *(alias.name for alias in getattr(node, "names", ()))]
-            if isinstance(node, ast.Import | ast.ImportFrom) and any(
-                (name or "").split(".")[0] == "litserve" for name in names
-            ):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            names = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+            if any((name or "").split(".")[0] == "litserve" for name in names):
                 knowing.append(path.name)
     assert set(knowing) == {"litserve_internals.py"}
 

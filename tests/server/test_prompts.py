@@ -48,8 +48,13 @@ def test_an_assistant_that_said_null_said_nothing():
         "tool_calls": None,
         "reasoning_content": "hm",
     }
-    request = parse(ChatRequest, json.dumps({"messages": [turn, *say("x")["messages"]]}).encode())
-    assert request.messages[0].plain() == {"role": "assistant", "content": ""}
+    absent = {"role": "assistant"}  # as OpenAI's types allow, and what drops nulls sends
+    messages = [turn, absent, *say("x")["messages"]]
+    request = parse(ChatRequest, json.dumps({"messages": messages}).encode())
+    assert [m.plain() for m in request.messages[:2]] == [{"role": "assistant", "content": ""}] * 2
+    for role in ("user", "system", "developer"):
+        error = refused(ChatRequest, {"messages": [{"role": role}]})
+        assert error.message == "messages[0].content is missing"
 
 
 @pytest.mark.parametrize(

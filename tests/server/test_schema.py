@@ -37,7 +37,41 @@ def test_a_wrong_value_is_refused_and_named(field, value):
     error = refused(ChatRequest, say("x") | {field: value})
     assert error.param is not None
     assert error.param.startswith(field)
-    assert field in error.message
+    assert error.message.startswith(error.param)
+    assert " expected " in error.message or " not supported" in error.message or "is missing" in error.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "message"),
+    [
+        (ChatRequest, {"stream": 1}, "stream is 1; expected true or false"),
+        (ChatRequest, {"n": 129}, "n is 129; expected an integer from 1 to 128"),
+        (ChatRequest, {"n": "x"}, "n is 'x'; expected an integer from 1 to 128"),
+        (ChatRequest, {"max_time": 0}, "max_time is 0; expected a number above 0 to 604800"),
+        (ChatRequest, {"stream_options": 5}, "stream_options is 5; expected an object"),
+        (ChatRequest, {"stream_options": {"include_usage": 1}},
+         "stream_options.include_usage is 1; expected true or false"),
+        (ChatRequest, {"model": 3}, "model is 3; expected a text"),
+        (ChatRequest, {"logprobs": 2}, "logprobs is 2; expected true or false; top_logprobs is how many "
+         "alternatives"),
+        (CompletionRequest, {"logprobs": True}, "logprobs is True; expected an integer from 0 to 20"),
+    ],
+)  # fmt: skip
+def test_every_field_is_refused_in_the_same_words(kind, fields, message):
+    """Prevents words of the library that checks some of them ("Input should be a valid boolean")."""
+    error = refused(kind, say("x", **fields) if kind is ChatRequest else {"prompt": "x", **fields})
+    assert error.message == message
+
+
+@pytest.mark.parametrize("kind", [ChatRequest, CompletionRequest])
+def test_what_is_to_be_answered_is_missed(kind):
+    error = refused(kind, {})
+    assert error.message == f"{error.param} is missing"
+
+
+def test_an_integer_of_thousands_of_digits_is_said_to_be_one():
+    error = refused(ChatRequest, b'{"seed": ' + b"9" * 5000 + b"}")
+    assert error.message == "the body is not JSON that can be read: an integer has more than 4300 digits"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"3", b'"x"', b"\xff\xfe", b'{"a": NaN}'])
@@ -97,7 +131,8 @@ def test_fields_that_ask_for_what_is_not_there_are_refused(field, value):
     [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]])],
 )
 def test_a_completion_prompt_has_four_forms(prompt, expected):
-    assert parse(CompletionRequest, json.dumps({"prompt": prompt}).encode()).prompts() == expected
+    prompts = parse(CompletionRequest, json.dumps({"prompt": prompt}).encode()).prompts()
+    assert [prompt if isinstance(prompt, str) else list(prompt) for prompt in prompts] == expected
 
 
 @pytest.mark.parametrize("prompt", [None, 3, [], [[]], [1, "a"], ["a", [1]], [1.5], [True], {}])

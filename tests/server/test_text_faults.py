@@ -34,9 +34,7 @@ ERRORS = [TypeError("no text"), MemoryError(), RecursionError(), PanicException(
 
 
 def brittle(error):
-    wire = Wire()
-    wire.worker.tokenizer = Brittle(error)
-    return wire
+    return Wire(tokenizer=Brittle(error))
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
@@ -87,7 +85,7 @@ class Says:
         self.uid, self.find_stop = request_id, find_stop
         return request_id
 
-    def step(self):
+    def step(self, on_failure=None):
         ids = tuple(self.steps.pop(0))
         every = tuple(i for step in [ids] for i in step)
         output = None
@@ -95,6 +93,9 @@ class Says:
             output = RequestOutput(self.uid, 1, every, "length", 1, 1, 0.0, 0.0, 0.0)
             self.uid = None
         return [Progress("a", ids, output, tuple(TokenLogprob(i, -1.0, ((i, -1.0),)) for i in ids))]
+
+    def abort_all(self):
+        return []
 
     def has_work(self):
         return self.uid is not None
@@ -110,10 +111,7 @@ TOKENIZER = Tokenizer(REFERENCE)
 
 
 def spoken(*steps, **options):
-    wire = Wire()
-    wire.worker.tokenizer = TOKENIZER
-    wire.engine = wire.worker.engine = wire.turns.engine = Says(*steps)
-    wire.worker.end_ids = frozenset({TOKENIZER.token_id("<|eot_id|>")})
+    wire = Wire(engine=Says(*steps), tokenizer=TOKENIZER, end_ids=(TOKENIZER.token_id("<|eot_id|>"),))
     wire.put("a", **options)
     return wire.run().of("a")
 

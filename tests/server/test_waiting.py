@@ -5,49 +5,9 @@ import pickle
 
 import pytest
 
-from llada_exp.server.announcement import public_url, write_info
-from llada_exp.server.processes.fair_queue import FairQueue
 from llada_exp.server.routes.answer import EventStream
-from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.state import waiting as module
-from llada_exp.server.state.status import overall
-from llada_exp.server.state.waiting import WaitingRequests
-from llada_exp.settings import ModelSettings
-from llada_exp.types import DecodingParams
-
-JOB = {"kind": "text", "prompt": "x", "params": DecodingParams(), "stream": False}
-
-
-class Marks:
-    def __init__(self):
-        self.cancelled = []
-        self.prompts = FairQueue()
-
-    def cancel(self, uids):
-        self.cancelled += uids
-
-    def forget(self, before):
-        pass
-
-
-class Desk:
-    """The books, the queue, and a hand to play the workers."""
-
-    def __init__(self):
-        self.queue = FairQueue()
-        self.marks = Marks()
-        self.alive = {1, 2}
-        self.waiting = WaitingRequests(self.queue, self.marks, lambda: self.alive)
-
-    def message(self, uid, kind, pid=1, **more):
-        self.waiting.deliver({"kind": kind, "uid": uid, "pid": pid, **more})
-
-
-def played(play):
-    async def run():
-        return await asyncio.wait_for(play(Desk()), 10)
-
-    return asyncio.run(run())
+from tests.server.desk import JOB, played
 
 
 @pytest.fixture
@@ -153,42 +113,6 @@ def test_the_death_of_a_worker_fails_its_jobs_and_no_others(fast_watch):
     played(play)
 
 
-def test_a_swallowed_job_is_submitted_again_but_a_queued_one_is_not(fast_watch):
-    async def play(desk):
-        watch = asyncio.create_task(desk.waiting.watch())
-        desk.waiting.open([JOB])
-        await asyncio.sleep(0.2)
-        assert desk.waiting.counters["resubmitted"] == 0, "it waits in the queue: that is no loss"
-        desk.queue.get_nowait()
-        await asyncio.sleep(0.2)
-        assert desk.waiting.counters["resubmitted"] >= 1
-        assert desk.queue.qsize() == 1
-        watch.cancel()
-
-    played(play)
-
-
-def test_a_swallowed_job_is_submitted_again_under_load_too_and_none_that_waits(fast_watch):
-    """The queue is never empty under load; and a job of many may wait while later requests are served."""
-
-    async def play(desk):
-        many = desk.waiting.open([JOB] * 5)
-        desk.queue.get_nowait()
-        later = desk.waiting.open([JOB, JOB])
-        watch = asyncio.create_task(desk.waiting.watch())
-        for uid in (many.uids[1], later.uids[0]):
-            assert desk.queue.get_nowait()[0] == uid
-            desk.message(uid, "admitted")
-        await asyncio.sleep(0.3)
-        assert desk.waiting.counters["resubmitted"] == 1
-        order = [desk.queue.get_nowait()[0] for _ in range(desk.queue.qsize())]
-        left = [many.uids[0], *many.uids[2:]]
-        assert [uid for uid in order if uid in many.uids] == left, "in its request's order"
-        watch.cancel()
-
-    played(play)
-
-
 def test_jobs_that_cannot_be_queued_leave_nothing_behind():
     """The queue's process may be gone: the client gets an error, and the books stay clean."""
 
@@ -208,50 +132,6 @@ def test_a_job_can_be_pickled():
     assert pickle.loads(pickle.dumps(JOB)) == JOB
 
 
-@pytest.mark.parametrize(
-    ("kinds", "workers", "draining", "expected"),
-    [
-        ([], 1, False, "starting"),
-        (["starting"], 1, False, "starting"),
-        (["ready"], 1, False, "ready"),
-        (["ready", "starting"], 2, False, "degraded"),
-        (["ready", "failed"], 2, False, "degraded"),
-        (["ready"], 1, True, "draining"),
-    ],
-)
-def test_health_says_what_is_true(kinds, workers, draining, expected):
-    states = {i: {"state": kind} for i, kind in enumerate(kinds)}
-    assert overall(states, workers, draining) == expected
-
-
-def test_a_model_answers_to_its_name_its_hub_id_and_their_spellings():
-    names = ModelNames(ModelSettings("hf", "GSAI-ML/LLaDA-8B-Instruct", None, "llada-8b-instruct"))
-    for name in (
-        None,
-        "llada-8b-instruct",
-        "LLaDA-8B-Instruct",
-        "llada_8b_instruct",
-        "GSAI-ML/LLaDA-8B-Instruct",
-    ):
-        names.check(name)
-    ModelNames(ModelSettings("tiny", None, None, "llada-tiny")).check("tiny")
-
-
-def test_urls_are_ones_that_others_can_use():
-    assert public_url("127.0.0.1", 80) == "http://127.0.0.1:80"
-    assert public_url("::1", 80) == "http://[::1]:80"
-    assert "0.0.0.0" not in public_url("0.0.0.0", 80)
-
-
-def test_an_info_file_is_whole_or_absent(tmp_path):
-    path = tmp_path / "a" / "b.json"
-    write_info(path, {"x": 1})
-    with pytest.raises(TypeError):
-        write_info(path, {"x": object()})
-    assert path.read_text() == '{\n  "x": 1\n}\n'
-    assert [p.name for p in path.parent.iterdir()] == ["b.json"]
-
-
 def test_a_list_is_read_before_it_is_decoded_and_counts_as_no_answer():
     async def play(desk):
         group = desk.waiting.open_reading([JOB, JOB])
@@ -266,24 +146,6 @@ def test_a_list_is_read_before_it_is_decoded_and_counts_as_no_answer():
         assert desk.waiting.num_open == desk.waiting.num_unanswered == 0
         assert not any(desk.waiting.counters.values())
         assert desk.marks.cancelled == []
-
-    played(play)
-
-
-def test_a_list_that_a_worker_swallowed_is_read_by_another(fast_watch):
-    async def play(desk):
-        watch = asyncio.create_task(desk.waiting.watch())
-        group = desk.waiting.open_reading([JOB])
-        uid = desk.marks.prompts.get_nowait()[0]
-        while not desk.marks.prompts.qsize():
-            await asyncio.sleep(0.01)
-        assert desk.marks.prompts.get_nowait()[0] == uid
-        desk.message(uid, "reading", pid=2)
-        desk.alive.discard(2)
-        while (message := (await group.next())[1])["kind"] == "reading":
-            pass
-        assert message["status"] == 503
-        watch.cancel()
 
     played(play)
 

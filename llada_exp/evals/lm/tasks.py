@@ -247,7 +247,8 @@ def _write(folder: Path, results: Mapping[str, Any], samples: Mapping[str, Seque
     from lm_eval.utils import handle_non_serializable
 
     def text(tree: Any, **layout: Any) -> str:
-        return json.dumps(tree, default=handle_non_serializable, ensure_ascii=False, **layout) + "\n"
+        line = json.dumps(tree, default=handle_non_serializable, ensure_ascii=False, **layout) + "\n"
+        return line.encode(errors="backslashreplace").decode()  # half a surrogate pair, as JSON spells it
 
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "results.json", text(results, indent=2))

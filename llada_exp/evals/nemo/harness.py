@@ -6,9 +6,12 @@ of them, and writes down what each response says it was decoded with: that is he
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from llada_exp.clients.pool import to_stderr
 from llada_exp.clients.relay import relay
@@ -31,6 +34,8 @@ from llada_exp.runs.keys import Key, integer, text, words
 
 REQUESTS = "requests.jsonl"
 OUTPUT = "nemo_skills"
+TOO_LONG = re.compile(r"this model's maximum context length is", re.IGNORECASE)
+"""By these words NeMo-Skills' HTTP client knows a prompt that is too long."""
 _NEMO_FIELDS = ("temperature", "top_p", "top_k", "max_tokens")
 """Fields of a request for which NeMo-Skills has names of its own."""
 
@@ -105,8 +110,8 @@ def run(settings: EvalSettings, installed: Installed, folder: Path) -> HarnessRe
     """Raises RuntimeError where NeMo-Skills fails, or the server did not use what was asked."""
     record, output = folder / REQUESTS, folder / OUTPUT
     with target(settings, folder) as endpoints:
-        soft = partial(_is_for_us, softly=_tokenizer(settings) is not None)
-        with relay(endpoints.pool(settings), record, soft) as address:
+        stand_in = StandIn(softly=_tokenizer(settings) is not None)
+        with relay(endpoints.pool(settings), record, stand_in) as address:
             plan = nemo_plan(settings, address.url, endpoints.model, output, resume=output.exists())
             num_before = go_on(plan, RelayRecord(record).failure)
             look = first_look(plan.sent(), record)
@@ -130,10 +135,27 @@ def run(settings: EvalSettings, installed: Installed, folder: Path) -> HarnessRe
         )
 
 
-def _is_for_us(status: int, why: str, softly: bool) -> bool:
-    """Whether the relay stands in for a request that failed: NeMo-Skills dies of one, but for prompts that
-    are too long, where it has a tokenizer."""
-    return status not in (401, 403) and not (softly and "maximum context length" in why)
+class StandIn:
+    """Whether the relay stands in for a request that failed, of which NeMo-Skills would die.
+
+    softly: it has a tokenizer, and takes care itself of a prompt that is too long: once. It asks again with
+    fewer tokens then, and dies where that is refused, too.
+    """
+
+    def __init__(self, softly: bool) -> None:
+        self._softly = softly
+        self._refused: set[str] = set()
+
+    def __call__(self, status: int, why: str, body: Any) -> bool:
+        if status in (401, 403):
+            return False
+        if not self._softly or status != 400 or not TOO_LONG.search(why) or not isinstance(body, dict):
+            return True
+        asked = json.dumps([body.get(name) for name in ("messages", "prompt", "seed")])
+        if asked in self._refused:
+            return True
+        self._refused.add(asked)
+        return False
 
 
 HARNESS = Harness(

@@ -46,10 +46,15 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         engine.effective(settings.decoding)
     except ValueError as error:
         raise ValueError(f"decoding.{error}") from None
+    visibility = loaded.model.visibility
     about = {
+        "family": loaded.family,
+        "visibility": visibility.kind,
+        "shift": loaded.model.shift,
         "device": str(loaded.model.device),
         "dtype": str(plan.dtype).removeprefix("torch."),
         "num_parameters": plan.shape.num_parameters,
+        "num_active_parameters": plan.shape.num_active_parameters,
         "max_length": engine.max_length,
         "max_prompt_bytes": loaded.tokenizer.max_bytes(engine.max_length),
         "block_length": engine.effective(DecodingParams()).block_length,

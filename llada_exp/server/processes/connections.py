@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD = 2**16
 """Bytes of a request's line and headers; also of what else is no body (chunk extensions, trailers)."""
+MAX_PIPELINED = 100
+"""Requests on one connection that may wait for the answer to another."""
 BODY_PACE = 2**20
 """Bytes of a body that are to come in each read_seconds, unless its end does."""
 LINGER_S = 2.0
@@ -56,9 +58,9 @@ class ConnectionLimits:
 def with_descriptors(max_connections: int) -> int:
     """Have descriptors for so many connections; the number that this process gets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted_limit = max_connections + SPARE_DESCRIPTORS
-    if soft < wanted_limit:
-        soft = wanted_limit if hard < 0 else min(wanted_limit, hard)
+    enough = max_connections + SPARE_DESCRIPTORS
+    if soft < enough:
+        soft = enough if hard < 0 else min(enough, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     possible = max(soft - SPARE_DESCRIPTORS, soft // 2)
     if possible < max_connections:
@@ -77,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unclaimed = 0  # bytes since the parser last had something for us
         self._body_bytes = 0  # since the timer was set
+        self._pieces: list[bytes] = []  # of a body, from the bytes that came last
 
     # -- of the transport
 
@@ -96,6 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unclaimed += len(data)
         super().data_received(data)
+        self._hand_over()
         if self._refused or self.transport.is_closing():
             return
         if self._unclaimed > MAX_HEAD:
@@ -130,17 +134,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limits.set_idle(self, False)
         self._set_timer(self._limits.read_seconds, self._body_is_slow)
         super().on_headers_complete()
+        if len(self.pipeline) > MAX_PIPELINED:
+            self._refuse(400, f"more than {MAX_PIPELINED} requests on one connection wait for their answers")
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
             self._unclaimed = 0
             self._body_bytes += len(body)
-            super().on_body(body)
+            self._pieces.append(body)  # a chunk may be a byte, and what came before is copied for each
 
     def on_message_complete(self) -> None:
         if not self._refused:
             self._unclaimed = 0
             self._stop_timer()
+            self._hand_over()
             super().on_message_complete()
             self._limits.set_idle(self, self._answered)
 
@@ -153,6 +160,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(400, msg)
 
     # -- ours
+
+    def _hand_over(self) -> None:
+        """What came of a body, to whoever reads it."""
+        if self._pieces:
+            body = b"".join(self._pieces)
+            self._pieces.clear()
+            if not self._refused:
+                super().on_body(body)
 
     @property
     def _answered(self) -> bool:

@@ -74,7 +74,7 @@ class EngineTurns:
     def _pull_first(self) -> bool:
         """Idle: sleep until a job comes; then wait for others, counted from the first one's time."""
         try:
-            item = self.queue.get(timeout=IDLE_S)
+            item = self.queue.get(timeout=IDLE_S, taker=self.worker.pid)
         except Empty:
             return True
         if isinstance(item, str) or not self._take(item):
@@ -86,7 +86,8 @@ class EngineTurns:
                 time.sleep(min(left, YIELD_S))
                 continue
             try:
-                if not self._take(self.queue.get(timeout=min(left, LOOK_AROUND_S))):
+                wait_s = min(left, LOOK_AROUND_S)
+                if not self._take(self.queue.get(timeout=wait_s, taker=self.worker.pid)):
                     return False
             except Empty:
                 pass
@@ -96,7 +97,7 @@ class EngineTurns:
         """Everything that is there, has a free row, and is no other worker's share."""
         while self._may_take():
             try:
-                if not self._take(self.queue.get_nowait()):
+                if not self._take(self.queue.get_nowait(self.worker.pid)):
                     return False
             except Empty:
                 break

@@ -22,9 +22,11 @@ from llada_exp.server.processes.messages import QueuedJob
 
 class FairQueue:
     """As queue.Queue, where a job is put with the name of its request. What is no job (STOP) comes before all
-    jobs. Any thread may call it."""
+    jobs. Notes who took which job, in the same moment: a worker may be killed before it says a word of it, or
+    while it waits here, and a job is then handed to nobody. Any thread may call it."""
 
     def __init__(self) -> None:
+        self._takers: dict[str, int] = {}  # of jobs by uid, until they are settled
         self._lines: OrderedDict[str, deque[QueuedJob]] = OrderedDict()  # the next turn first; none is empty
         self._words: deque[str] = deque()
         self._changed = threading.Condition()
@@ -48,8 +50,8 @@ class FairQueue:
                 line.extend(items)
             self._changed.notify(len(items))
 
-    def get(self, block: bool = True, timeout: float | None = None) -> QueuedJob | str:
-        """The next job of the request whose turn it is. Raises queue.Empty."""
+    def get(self, block: bool = True, timeout: float | None = None, taker: int = 0) -> QueuedJob | str:
+        """The next job of the request whose turn it is; taker: the process that asks. Raises queue.Empty."""
         until = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not self._words and not self._lines:
@@ -63,10 +65,11 @@ class FairQueue:
             item = line.popleft()
             if line:
                 self._lines[request] = line  # behind all others
+            self._takers[item[0]] = taker
             return item
 
-    def get_nowait(self) -> QueuedJob | str:
-        return self.get(block=False)
+    def get_nowait(self, taker: int = 0) -> QueuedJob | str:
+        return self.get(block=False, taker=taker)
 
     def qsize(self) -> int:
         """Jobs that wait."""
@@ -78,11 +81,19 @@ class FairQueue:
         with self._changed:
             return [item[0] for item in self._lines.pop(request, ())]
 
-    def missing(self, uids: Collection[str]) -> list[str]:
-        """Those of the uids that do not wait here."""
+    def are_settled(self, num_jobs: int) -> bool:
+        """Whether so many jobs wait here: where nobody waits for more, all that were taken are settled."""
+        with self._changed:
+            if settled := sum(map(len, self._lines.values())) == num_jobs:
+                self._takers.clear()
+            return settled
+
+    def takers(self, uids: Collection[str]) -> dict[str, int]:
+        """Who took those of the uids that do not wait here. uids: all jobs that are not settled."""
         with self._changed:
             present = {item[0] for line in self._lines.values() for item in line}
-        return [uid for uid in uids if uid not in present]
+            self._takers = {uid: self._takers.get(uid, 0) for uid in uids if uid not in present}
+            return dict(self._takers)
 
 
 class QueueManager(SyncManager):
@@ -94,5 +105,7 @@ class QueueManager(SyncManager):
 
 
 QueueManager.register(
-    "FairQueue", FairQueue, exposed=("put", "put_all", "get", "get_nowait", "qsize", "discard", "missing")
+    "FairQueue",
+    FairQueue,
+    exposed=("put", "put_all", "get", "get_nowait", "qsize", "discard", "are_settled", "takers"),
 )

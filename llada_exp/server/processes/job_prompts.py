@@ -48,7 +48,7 @@ class JobPrompts:
         except DecodingError as error:  # what this model rules out
             raise PromptError(_refusal(str(error), error.field, error.code)) from None
         except ContextLengthError as error:
-            message = error.words(name, job.get("names"))
+            message = error.words(name, job.get("names"), job.get("fits", False))
             raise PromptError(_refusal(_at(place, name, message), place, "context_length_exceeded")) from None
         except TokenError as error:
             if job["kind"] == "ids":

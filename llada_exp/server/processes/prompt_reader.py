@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any
 
 from llada_exp.server.processes.job_prompts import JobPrompts, PromptError, Take
-from llada_exp.server.processes.messages import DecodeJob, WorkerMessage
+from llada_exp.server.processes.messages import DecodeJob, WorkerMessage, packed_ids
 from llada_exp.server.processes.served_request import is_fault
 from llada_exp.server.processes.shared_state import SharedState
 
@@ -36,7 +36,6 @@ class _Reading:
     def __init__(self, uid: str, jobs: list[DecodeJob]) -> None:
         self.uid = uid
         self.jobs = deque(jobs)
-        # As objects, ids would take ten times as much, on their way and waiting.
         self.ids: list[array[int]] = []
 
 
@@ -59,12 +58,15 @@ class PromptReader(Thread):
                 self.run_one()
         except (OSError, EOFError):
             return  # the manager is gone: the server is ending
+        except BaseException:
+            logger.exception("the prompts' thread cannot go on; the worker ends")
+            os._exit(1)  # else who waits for its prompts would wait for ever
 
     def run_one(self) -> None:
         """Take what waits, then give the next request its turn."""
         try:
             while len(self._readings) < MAX_AT_ONCE:
-                self._take(self.shared.prompts.get(bool(not self._readings), IDLE_S))
+                self._take(self.shared.prompts.get(not self._readings, IDLE_S, os.getpid()))
         except Empty:
             pass
         if self._readings:
@@ -83,7 +85,7 @@ class PromptReader(Thread):
         pid = os.getpid()
         try:
             while reading.jobs:
-                reading.ids.append(array("q", self.prompts.read(reading.jobs.popleft(), self.check)[0]))
+                reading.ids.append(packed_ids(self.prompts.read(reading.jobs.popleft(), self.check)[0]))
                 if reading.jobs and time.monotonic() > until:
                     return True
         except PromptError as error:

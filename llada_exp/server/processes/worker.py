@@ -92,8 +92,7 @@ class Worker:
 
     def add(self, uid: str, job: DecodeJob) -> None:
         """Hand a job to the engine, or fail it; either is a message."""
-        if uid in self._running:
-            return  # handed out twice
+        assert uid not in self._running, uid
         try:
             served = ServedRequest.of(job, self.tokenizer, self.end_ids)
             add = partial(self.engine.add_request, request_id=uid, find_stop=served.stop)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -131,10 +132,10 @@ class EventStream(StreamingResponse):
             self._close()
 
 
-async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> Sequence[Sequence[int]]:
+async def read_prompts(http: Request, jobs: JobGroup, max_s: float | None) -> Sequence[array[int]]:
     """The ids of a list's prompts, once a worker has read them. Raises ApiError where one is at fault."""
 
-    async def read() -> Sequence[Sequence[int]]:
+    async def read() -> Sequence[array[int]]:
         while (message := (await jobs.next())[1])["kind"] != "read":
             if message["kind"] == "failed":
                 raise _failure(message)

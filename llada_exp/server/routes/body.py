@@ -7,6 +7,7 @@ is parsed in a process of its own. Either is counted before it is parsed.
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -17,6 +18,8 @@ from llada_exp.server.routes.errors import ApiError
 from llada_exp.server.routes.prompt_room import PromptRoom
 from llada_exp.server.routes.schema import Generation, parse
 
+SHORT = 2**13
+"""Bytes; of longer bodies one is parsed in each round of the event loop, however many have come."""
 LONG = 2**17
 """Bytes; of a longer body no byte more is read before its turn has come."""
 NUM_TURNS = 4
@@ -51,6 +54,7 @@ class BodyReader:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._turns = asyncio.Semaphore(NUM_TURNS)
+        self._round = asyncio.Lock()
         self._parser = SideProcess(parsed, PARSED_S, ANY_BYTES + MAX_GROWTH * max_bytes)
 
     def turn(self) -> Turn:
@@ -70,7 +74,9 @@ class BodyReader:
             if (size := size + len(chunk)) > LONG:
                 break
         else:
-            return _unpacked(parsed(b"".join(chunks), kind, room, *settings))
+            async with self._round if size > SHORT else nullcontext():
+                await asyncio.sleep(0)
+                return _unpacked(parsed(b"".join(chunks), kind, room, *settings))
         await turn.begin()
         self._check_length(size)
         async for chunk in stream:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from array import array
 from contextlib import closing
 from typing import Any, Literal
 
@@ -149,7 +150,7 @@ class Endpoints:
         """turn: closed once the prompts are tokens."""
         facts: RequestFacts = http.scope["facts"]
         facts.stream, facts.model = bool(request.stream), self.names.name
-        facts.prompt = list(prompts) if self.limits.log_prompts else None
+        facts.prompt = [_plain(prompt) for prompt in prompts] if self.limits.log_prompts else None
         self.names.check(request.model)
         if not self.status.takes_requests():
             raise ApiError(503, f"the server is {self.status.word()}", code="not_ready")
@@ -223,6 +224,11 @@ def _is_short(job: DecodeJob) -> bool:
     if job["kind"] == "chat":
         return sum(len(message["content"]) for message in prompt) <= SHORT_BYTES
     return len(prompt) <= (SHORT_IDS if job["kind"] == "ids" else SHORT_BYTES)
+
+
+def _plain(prompt: Any) -> Any:
+    """As the log writes it."""
+    return list(prompt) if isinstance(prompt, array) else prompt
 
 
 def _kind(chat: bool, prompt: Any) -> Literal["chat", "text", "ids"]:

@@ -37,14 +37,13 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.param = param
+        self.message = _cut(message, MAX_MESSAGE)
+        self.param = param and _cut(param, MAX_PARAM)
         self.code = code
 
     def body(self) -> dict[str, Any]:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        message, param = _cut(self.message, MAX_MESSAGE), self.param and _cut(self.param, MAX_PARAM)
-        return {"error": {"message": message, "type": kind, "param": param, "code": self.code}}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def logged(self) -> str:
         """The message for the log: without the value, where that may hold a client's text."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from llada_exp.fields import shown
 from llada_exp.server.routes.errors import bad_request
-from llada_exp.validation import nearest
+from llada_exp.validation import close, nearest
 
 FLAG = (True, False)
 
@@ -53,8 +53,9 @@ _MESSAGE_LABELS = _labels(
 
 NEUTRAL: Mapping[str, Neutral] = {
     **_labels(
-        "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "cache_salt",
-        "request_id", "rid", "session_id", "extra_key", "custom_labels",
+        "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+        "prompt_cache_options", "cache_salt", "cache_prompt", "request_id", "rid", "session_id", "extra_key",
+        "custom_labels",
     ),
     **_group(
         "this model does no separate reasoning", include_reasoning=FLAG, separate_reasoning=FLAG,
@@ -99,6 +100,7 @@ NEUTRAL: Mapping[str, Neutral] = {
              truncate_prompt_tokens=(), truncation_side=(), chat_template=(), task=()),
     **_group("text is continued at its end alone", suffix=("",)),
     **_group("no prediction would hasten the decoding", prediction=()),
+    **_group("nothing is moderated", moderation=()),
     **_group("the chat template does not read it",
              chat_template_kwargs=({}, {"enable_thinking": False}, {"thinking": False},
                                    {"enable_thinking": False, "thinking": False})),
@@ -129,8 +131,20 @@ IN_MESSAGE: Mapping[str, Neutral] = {
     **_group("prompts are text alone", audio=()),
     **_group("say continue_final_message in the body", prefix=(False,), partial=(False,)),
 }
-IN_PART: Mapping[str, Neutral] = _labels("annotations", "cache_control", "id")
+IN_PART: Mapping[str, Neutral] = _labels("annotations", "cache_control", "prompt_cache_breakpoint", "id")
 IN_STREAM_OPTIONS: Mapping[str, Neutral] = _group("chunks are not padded", include_obfuscation=(False,))
+
+OF_OTHER_APIS: Mapping[str, str] = {
+    **dict.fromkeys(("n_predict", "num_predict", "max_tokens_to_sample", "max_output_tokens"), "max_tokens"),
+    **dict.fromkeys(("stop_sequences", "stop_strings"), "stop"),
+    "random_seed": "seed",
+    "num_return_sequences": "n",
+    "input": "messages or prompt",
+    **dict.fromkeys(
+        ("extra_body", "options", "sampling_params", "parameters"), "its fields themselves, beside the others"
+    ),
+}
+"""Names of other APIs, which do not look like the field that has their meaning here."""
 
 
 def check_extras(
@@ -143,7 +157,8 @@ def check_extras(
 ) -> list[str]:
     """Pass over neutral fields; what is to be said of those that ask for something nevertheless.
 
-    names: that are honoured at `place` (with its dot; "" = the body). elsewhere: name -> where it belongs.
+    names: that are honoured at `place` (with its dot; "" = the body). elsewhere: name -> the endpoint that
+    has it.
     Raises a 400 ApiError for a value that asks for what is not here, and for unknown names.
     """
     warnings = []
@@ -156,18 +171,25 @@ def check_extras(
         elif ignore_unknown:
             warnings.append(f"{shown(name)} is unknown and not used")
         else:
-            raise bad_request(
-                _unknown(name, [*names, *table], place, elsewhere or {}), field, "unknown_field"
-            )
+            message = _unknown(name, names, table, place, elsewhere or {})
+            raise bad_request(message, field, "unknown_field")
     return warnings
 
 
-def _unknown(name: str, names: list[str], place: str, elsewhere: Mapping[str, str]) -> str:
+def _unknown(
+    name: str, names: Iterable[str], table: Mapping[str, Neutral], place: str, elsewhere: Mapping[str, str]
+) -> str:
+    """A hint leads to what is honoured; to what would be refused only where it is that name, misspelt."""
     where = f" in {place.removesuffix('.')}" if place else ""
-    guess = nearest(name, names)
-    hint = f"; did you mean {guess}?" if guess else ""
     if name in elsewhere:
         hint = f"; it belongs to {elsewhere[name]}"
+    elif not place and name in OF_OTHER_APIS:
+        hint = f"; send {OF_OTHER_APIS[name]}"
+    else:
+        refused = [other for other, neutral in table.items() if neutral.values is not None]
+        labels = [other for other in table if other not in refused]
+        guess = nearest(name, [*names, *labels, *close(name, refused, 0.8)])
+        hint = f"; did you mean {guess}?" if guess else ""
     return f"unknown field {shown(name)}{where}{hint}"
 
 

@@ -6,11 +6,13 @@ as much as its first. What they hold becomes tokens in a worker.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from llada_exp.fields import shown
+from llada_exp.server.processes.messages import packed_ids
 from llada_exp.server.routes.errors import ApiError, bad_request
 from llada_exp.server.routes.fields import IN_MESSAGE, IN_PART, check_extras
 from llada_exp.types import MAX_COUNT
@@ -32,10 +34,13 @@ MESSAGES_SCHEMA = {
     "minItems": 1,
     "items": {
         "type": "object",
-        "required": ["role", "content"],
+        "required": ["role"],
         "properties": {
             "role": {"type": "string", "enum": list(ROLES)},
-            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]},
+            "content": {
+                "anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}],
+                "description": "null or absent only of an assistant: empty text",
+            },
         },
     },
 }  # fmt: skip
@@ -75,9 +80,9 @@ def _message(entry: Any, place: str, ignore_unknown: bool) -> Message:
     extras = {name: value for name, value in entry.items() if name not in ("role", "content")}
     check_extras(extras, ("role", "content"), ignore_unknown, IN_MESSAGE, f"{place}.")
     role = _role(entry, f"{place}.role")
-    if "content" not in entry:
+    if "content" not in entry and role != "assistant":
         raise bad_request(f"{place}.content is missing", f"{place}.content", "invalid_value")
-    return Message(role, _content(entry["content"], role, f"{place}.content", ignore_unknown))
+    return Message(role, _content(entry.get("content"), role, f"{place}.content", ignore_unknown))
 
 
 def _role(entry: Mapping[str, Any], place: str) -> str:
@@ -118,7 +123,7 @@ def _part(part: Any, place: str, ignore_unknown: bool) -> str:
     return text
 
 
-def read_prompts(value: Any) -> list[str | list[int]]:
+def read_prompts(value: Any) -> list[str | array[int]]:
     """One entry a prompt: text, or token ids. Raises a 400 ApiError."""
     if isinstance(value, str):
         return [value]
@@ -149,13 +154,13 @@ def _entry(value: Any) -> str:
 _ID = f"a token id: an integer from 0 to {MAX_COUNT}"
 
 
-def _ids(value: Any, place: str) -> list[int]:
+def _ids(value: Any, place: str) -> array[int]:
     if not isinstance(value, list) or not value:
         raise _fault(place, value, "a non-empty list of token ids")
     for index, entry in enumerate(value):
         if not _is_id(entry) or not 0 <= entry <= MAX_COUNT:
             raise _fault(f"{place}[{index}]", entry, _ID)
-    return value
+    return packed_ids(value)
 
 
 def _is_id(value: Any) -> bool:

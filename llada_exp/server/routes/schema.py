@@ -6,6 +6,7 @@ neither here nor there nor in `fields.NEUTRAL` are refused with the nearest know
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
@@ -202,7 +203,7 @@ class ChatRequest(Generation):
 
 
 class CompletionRequest(Generation):
-    prompt: Annotated[list[str | list[int]], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
+    prompt: Annotated[list[Any], PlainValidator(read_prompts), WithJsonSchema(PROMPT_SCHEMA)]
 
     logprobs: _count("logprobs", False) = Field(  # type: ignore[valid-type]
         None, description="log-probabilities of the tokens, with so many alternatives to each"
@@ -212,8 +213,8 @@ class CompletionRequest(Generation):
     def num_logprobs(self) -> int | None:
         return self.logprobs
 
-    def prompts(self) -> list[str | list[int]]:
-        """One entry per prompt: text, or token ids."""
+    def prompts(self) -> list[str | array[int]]:
+        """One entry per prompt: text, or token ids, packed."""
         return self.prompt
 
     def forget_prompts(self) -> None:
@@ -259,11 +260,23 @@ def text_options(request: Generation) -> Any:
     return options
 
 
+_EXPECTED = {
+    "model": "a text",
+    "n": f"an integer from 1 to {MAX_CHOICES}",
+    "max_time": f"a number above 0 to {MAX_TIME_S:g}",
+    "stream_options": "an object",
+    "logprobs": "true or false; top_logprobs is how many alternatives",
+}
+"""Of fields that are no flags, and are declared here alone."""
+
+
 def _invalid(error: ValidationError) -> ApiError:
-    """The first problem, said as 'field: problem'."""
+    """The first problem, with its place, the value and what is allowed."""
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     if isinstance(cause := (first.get("ctx") or {}).get("error"), DecodingError):
         return bad_request(str(cause), cause.field, cause.code)
-    value = f" (got {shown(first.get('input'))})" if first["type"] != "missing" else ""
-    return bad_request(f"{place}: {first['msg']}{value}", place, "invalid_value")
+    if first["type"] == "missing":
+        return bad_request(f"{place} is missing", place, "invalid_value")
+    words = _EXPECTED.get(place, "true or false")
+    return bad_request(f"{place} is {shown(first['input'])}; expected {words}", place, "invalid_value")

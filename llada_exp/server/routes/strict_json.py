@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from typing import Any
 
@@ -27,6 +28,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     except RecursionError:
         raise _invalid("is nested too deeply") from None
     except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):  # of int()
+            most = sys.get_int_max_str_digits()
+            raise _invalid(f"is not JSON that can be read: an integer has more than {most} digits") from None
         raise _invalid(f"is not JSON: {error}") from None
     if not isinstance(tree, dict):
         raise _invalid("is not a JSON object")

@@ -25,14 +25,16 @@ logger = logging.getLogger(__name__)
 
 WATCH_S = 0.25
 LOST_S = 2.0
-"""A job that is not in the queue for so long, and at no worker, was swallowed by a worker that died."""
+"""A job that a dead worker took, and of which no word came for so long, never began."""
+MAX_TRIES = 3
+"""So many workers may die with a job in hand that never began; then it is suspected of ending them."""
 FORGET_EVERY = 40
 
 
 @dataclass
 class Ticket:
-    """One job on its way, or several whose prompts are only read. pid: the worker that admitted it first,
-    None while it waits. missed: when it was first seen to be in no queue and at no worker."""
+    """One job on its way, or several whose prompts are only read. pid: the worker that admitted it, None
+    while it waits. missed: when who took it was first seen to be dead; num_tries: times it was submitted."""
 
     uid: str
     job: DecodeJob | list[DecodeJob]
@@ -40,6 +42,7 @@ class Ticket:
     submitted: float
     pid: int | None = None
     missed: float | None = None
+    num_tries: int = 1
     worker: int | None = None  # once it is in the engine
 
     @property
@@ -195,10 +198,12 @@ class WaitingRequests:
                 self._fail(ticket, "the worker that decoded this request died; please send it again")
 
     def _find_lost(self) -> None:
+        """A job that waits for nobody, though no word of it came: its worker may be busy, or dead."""
         for are_decoded, queue in ((True, self._queue), (False, self._shared.prompts)):
             waiting = [t.uid for t in self._tickets.values() if t.pid is None and t.is_decoded == are_decoded]
-            if waiting and queue.qsize() < len(waiting):
-                self._look_for(queue.missing(waiting))
+            if not queue.are_settled(len(waiting)):
+                takers, alive = queue.takers(waiting), self._alive()
+                self._look_for([uid for uid, taker in takers.items() if taker not in alive])
 
     def _look_for(self, missing: list[str]) -> None:
         now = time.monotonic()
@@ -207,10 +212,21 @@ class WaitingRequests:
             if ticket.missed is None:
                 ticket.missed = now
             elif ticket.missed < now - LOST_S:
-                logger.warning("a request was swallowed by a worker that died; submitting it again")
-                ticket.missed = None
-                self.counters["resubmitted"] += ticket.is_decoded
-                self._submit([ticket], again=True)
+                self._submit_again(ticket)
+
+    def _submit_again(self, ticket: Ticket) -> None:
+        """Under another name: what the dead worker may yet turn out to have said is about no job of ours."""
+        if ticket.num_tries >= MAX_TRIES:
+            self._fail(ticket, f"{MAX_TRIES} workers died as they began with this request")
+            return
+        logger.warning("a request was swallowed by a worker that died; submitting it again")
+        self.counters["resubmitted"] += ticket.is_decoded
+        del self._tickets[ticket.uid]
+        uid = uuid.uuid4().hex
+        ticket.group.rename(ticket.uid, uid)
+        self._tickets[uid] = ticket
+        ticket.uid, ticket.missed, ticket.num_tries = uid, None, ticket.num_tries + 1
+        self._submit([ticket], again=True)
 
 
 class JobGroup:
@@ -227,6 +243,9 @@ class JobGroup:
     def put(self, message: WorkerMessage) -> None:
         self._messages.append(message)
         self._arrived.set()
+
+    def rename(self, uid: str, new_uid: str) -> None:
+        self.uids[self.uids.index(uid)] = new_uid
 
     async def next(self) -> tuple[int, WorkerMessage]:
         """The next message, with the index of its job."""

@@ -10,6 +10,7 @@ import torch
 from llada_exp.checkpoints import load_model
 from llada_exp.clients.pool import Pool
 from llada_exp.evals.lm import results as lm_results
+from llada_exp.evals.lm import tasks
 from llada_exp.evals.lm.records import Records, RequestPlace
 from llada_exp.evals.lm.tasks import require, run_lm_eval
 from llada_exp.jobs import running_server
@@ -240,3 +241,10 @@ def test_a_choice_is_what_the_metric_takes(metric, right):
     (answer,) = lm_results.answers("t", [own], records, lambda doc: "q?", {"mc_seed": 5})
     assert (answer.predicted, answer.problem, answer.question) == (right, "x7", "q?")
     assert (answer.expected, answer.nfe, answer.seed) == ("a long one", 4, 5)
+
+
+def test_half_a_surrogate_pair_in_an_answer_is_written(tmp_path):
+    """Prevents a run that ends once every answer is there."""
+    tasks._write(tmp_path, {"a": "\ud83d\u00e9"}, {"t": [{"resp": "\ud83d"}]})
+    assert json.loads((tmp_path / "samples_t.jsonl").read_text()) == {"resp": "\ud83d"}
+    assert json.loads((tmp_path / "results.json").read_text()) == {"a": "\ud83d\u00e9"}

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from llada_exp.evals import answers
+from llada_exp.evals.nemo.harness import StandIn
 from llada_exp.evals.nemo.results import read_results, verify_parameters
 from llada_exp.evals.nemo.resume import PLACE, go_on
 from tests.evals.endpoint import completion, endpoint, failure
@@ -23,6 +24,20 @@ def right(body):
 
 def odd(body):
     return 200, {"choices": [{"message": {"content": [{"type": "text", "text": "5"}]}}], "usage": {}}
+
+
+def bare(body):
+    """As of a completion: NeMo-Skills' HTTP client fails at it."""
+    return 200, {"choices": [{"text": "\\boxed{5}"}], "usage": None}
+
+
+def test_an_answer_in_another_shape_is_one(tmp_path, monkeypatch):
+    command = ("benchmark=gsm8k", f"nemo_skills.command={fake_venv(tmp_path / 'venv')}", "expname=n",
+               "tracking=disabled", "max_retries=0")  # fmt: skip
+    with endpoint(lambda b: bare(b) if "nothing" in b["messages"][0]["content"] else right(b)) as own:
+        assert evals_here(monkeypatch, tmp_path, *command, f"url={own.url}") == 0
+    *_, last = answers.read(tmp_path / "outputs" / "evals" / "n" / answers.FILE)
+    assert (last.predicted, last.error, last.output_tokens) == ("5", None, None)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +68,18 @@ def test_one_bad_problem_is_one_failed_answer_and_is_asked_again(wrong, more, wo
         assert (row["failed"], row["resumed"], row["num_problems"]) == (0, 3, 4)
         assert evals_here(monkeypatch, tmp_path, *command, f"url={own.url}", "resume=true") == 0
         assert len(own.bodies) == 1, "what is whole is shown"
+
+
+def test_a_prompt_that_is_too_long_is_left_to_nemo_skills_once():
+    """It asks again with fewer tokens, and dies where that is refused, too."""
+    stands_in, body = StandIn(softly=True), {"messages": [{"content": "long"}], "seed": 1, "max_tokens": 9}
+    assert not stands_in(400, LONG, body)
+    assert not stands_in(400, LONG, body | {"seed": 2})
+    assert stands_in(400, LONG, body | {"max_tokens": 3})
+    assert stands_in(400, "the maximum context length was exceeded", body), "words that it does not know"
+    assert stands_in(500, LONG, body | {"seed": 3})
+    assert StandIn(softly=False)(400, LONG, body)
+    assert not StandIn(softly=False)(401, "no key", body)
 
 
 def test_a_score_of_nothing_is_an_error(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,246 @@
+"""The body that many families share, under the names that Hugging Face gives its parts: pre-norm layers of
+attention and a gated MLP, rotary positions over the whole head.
+
+A family says what is its own (biases, norms of q and k, experts, tied embeddings, shift) in a `Body` and
+leaves the rest as it is. Rotary tables are computed in float32, cast to the model's dtype and applied in
+it, as the published code of these families does. Knows no rows, padding or caches; letters are those of
+models/base.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from llada_exp.models import family
+from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
+from llada_exp.models.packed import PackedModel
+from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, tied_head
+
+
+class PackedMLP(Protocol):
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x, residual [M, d] -> the part's output added to `residual`."""
+        ...
+
+
+class LayerMLP(Protocol):
+    """What stands at `mlp` of a layer: a module, named as its checkpoint has it."""
+
+    def packed(self, release: bool) -> PackedMLP:
+        """For inference. release: take the weights away from the module."""
+        ...
+
+
+@dataclass(frozen=True)
+class Body:
+    """Shapes of one checkpoint (`models.family.Architecture`).
+
+    mlp_hidden: as `ModelShape` has it. tied: the head is the embedding. qkv_bias: of the three projections.
+    qk_norm: RMSNorm of each head of q and k, before the rotation. mask_token_id None: config.json has none.
+    """
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    mlp_hidden: int
+    vocab_size: int
+    max_length: int
+    rope_theta: float
+    rms_norm_eps: float
+    mask_token_id: int | None
+    tied: bool = False
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    shift: Literal[0, 1] = 0
+
+    @property
+    def visibility(self) -> Visibility:
+        return FULL
+
+    @property
+    def shape(self) -> ModelShape:
+        return ModelShape(
+            d_model=self.d_model,
+            n_layers=self.n_layers,
+            n_heads=self.n_heads,
+            n_kv_heads=self.n_kv_heads,
+            head_dim=self.head_dim,
+            mlp_hidden=self.mlp_hidden,
+            vocab_size=self.vocab_size,
+            max_length=self.max_length,
+            num_parameters=family.num_parameters(self),
+        )
+
+    def mlp(self, layer: int) -> nn.Module:
+        """A `LayerMLP`: the same gated MLP in all layers, unless a family has others."""
+        return DenseMLP(self.d_model, self.mlp_hidden)
+
+    def network(self) -> BodyNetwork:
+        return BodyNetwork(self)
+
+    @torch.no_grad()
+    def ready(self, network: BodyNetwork, special: SpecialIds, release: bool = False) -> PackedModel:
+        """`models.family.Architecture.ready`."""
+        embedding = network.model.embed_tokens.weight.detach()
+        tables = rope_tables(self.head_dim, self.rope_theta, self.max_length, embedding.device)
+        return PackedModel(
+            shape=self.shape,
+            special=special,
+            embedding=embedding,
+            place=Rotary(*tables, dtype=embedding.dtype),
+            layers=[_PackedLayer(layer, release) for layer in network.model.layers],
+            final_norm=network.model.norm,
+            to_logits=tied_head(embedding) if self.tied else linear_of(network.lm_head, release),
+            visibility=self.visibility,
+            shift=self.shift,
+        )
+
+
+def read_sizes(raw: family.RawConfig, where: str, mlp_key: str = "intermediate_size") -> dict[str, Any]:
+    """The fields of a `Body` that config.json has under the usual keys; K and D by their defaults where it
+    does not say. Raises ValueError naming where, key, value and what is expected."""
+    n_heads, n_kv_heads = family.head_counts(raw, "num_attention_heads", "num_key_value_heads", where)
+    d_model = family.positive_int(raw, "hidden_size", where)
+    if raw.get("head_dim") is not None:
+        head_dim = family.positive_int(raw, "head_dim", where)
+    elif d_model % n_heads:
+        raise ValueError(f"{where}: num_attention_heads is {n_heads}; expected a divisor of {d_model}")
+    else:
+        head_dim = d_model // n_heads
+    if head_dim % 2:
+        raise ValueError(f"{where}: the head width is {head_dim}; expected an even number")
+    vocab = family.positive_int(raw, "vocab_size", where)
+    mask = raw.get("mask_token_id")
+    return {
+        "d_model": d_model,
+        "n_layers": family.positive_int(raw, "num_hidden_layers", where),
+        "n_heads": n_heads,
+        "n_kv_heads": n_kv_heads,
+        "head_dim": head_dim,
+        "mlp_hidden": family.positive_int(raw, mlp_key, where),
+        "vocab_size": vocab,
+        "max_length": family.positive_int(raw, "max_position_embeddings", where),
+        "rope_theta": family.positive_float(_rope(raw, where), "rope_theta", where),
+        "rms_norm_eps": family.positive_float(raw, "rms_norm_eps", where),
+        "mask_token_id": None if mask is None else family.token_id(raw, "mask_token_id", vocab, where),
+        "tied": _flag(raw, "tie_word_embeddings", where),
+    }
+
+
+def _rope(raw: family.RawConfig, where: str) -> family.RawConfig:
+    """Where `rope_theta` stands: by itself, or as transformers 5 writes it. Raises ValueError for positions
+    that are scaled."""
+    for key in ("rope_scaling", "rope_parameters"):
+        value = raw.get(key)
+        if value is None:
+            continue
+        kind = value.get("rope_type", value.get("type", "default")) if isinstance(value, dict) else value
+        if kind != "default":
+            raise ValueError(f"{where}: {key} is {value!r}; expected null, or the rope_type 'default'")
+        if raw.get("rope_theta") is None and "rope_theta" in value:
+            return {**raw, "rope_theta": value["rope_theta"]}
+    return raw
+
+
+def _flag(raw: family.RawConfig, key: str, where: str) -> bool:
+    value = raw.get(key)
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: {key} is {value!r}; expected true or false")
+    return value
+
+
+class DenseMLP(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, d_model: int, hidden: int) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(d_model, hidden, bias=False)
+        self.up_proj = nn.Linear(d_model, hidden, bias=False)
+        self.down_proj = nn.Linear(hidden, d_model, bias=False)
+
+    def packed(self, release: bool) -> GatedMLP:
+        return GatedMLP(self.gate_proj, self.up_proj, self.down_proj, release)
+
+
+class _Attention(nn.Module):
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        d, queries, keys = body.d_model, body.n_heads * body.head_dim, body.n_kv_heads * body.head_dim
+        self.q_proj = nn.Linear(d, queries, bias=body.qkv_bias)
+        self.k_proj = nn.Linear(d, keys, bias=body.qkv_bias)
+        self.v_proj = nn.Linear(d, keys, bias=body.qkv_bias)
+        self.o_proj = nn.Linear(queries, d, bias=False)
+        if body.qk_norm:
+            self.q_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
+            self.k_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
+
+
+class BodyLayer(nn.Module):
+    """One layer's weights."""
+
+    def __init__(self, body: Body, number: int) -> None:
+        super().__init__()
+        self.heads = body.n_heads, body.n_kv_heads
+        self.input_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.self_attn = _Attention(body)
+        self.mlp = body.mlp(number)
+
+
+class _Trunk(nn.Module):
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(body.vocab_size, body.d_model)
+        self.layers: Sequence[BodyLayer] = nn.ModuleList(  # type: ignore[assignment]
+            BodyLayer(body, number) for number in range(body.n_layers)
+        )
+        self.norm = RMSNorm(body.d_model, body.rms_norm_eps)
+
+
+class BodyNetwork(nn.Module):
+    """The weights as checkpoints hold them. It does not compute: see `Body.ready`."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.model = _Trunk(body)
+        self.lm_head = nn.Linear(body.d_model, body.vocab_size, bias=False)
+        if body.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+
+class _PackedLayer:
+    """A `BodyLayer` as inference runs it: q, k and v are one product."""
+
+    def __init__(self, layer: BodyLayer, release: bool) -> None:
+        attention: Any = layer.self_attn
+        self._input_norm, self._mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._n_heads, n_kv_heads = layer.heads
+        self._qkv = FusedQKV(projections, self._n_heads, n_kv_heads, release)
+        self._norms: tuple[Callable[[Tensor], Tensor], ...] = (
+            (attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else ()
+        )
+        self._out = linear_of(attention.o_proj, release)
+        self._mlp: PackedMLP = layer.mlp.packed(release)  # type: ignore[operator]
+
+    def __call__(
+        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, rows: Tensor | None
+    ) -> Tensor:
+        """`models.packed.Layer`."""
+        qk, v = self._qkv(self._input_norm(x))
+        if self._norms:
+            q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
+            qk = torch.cat([norm(part) for norm, part in zip(self._norms, (q, k), strict=True)], dim=1)
+        qk = Rotary.turn(qk, at)
+        mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
+        if rows is not None:
+            x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
+        x = self._out.plus(mixed, x)
+        return self._mlp.plus(self._mlp_norm(x), x)
