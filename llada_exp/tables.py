@@ -55,29 +55,26 @@ class Table:
 
     def text(self, width: int = WHOLE_WIDTH) -> str:
         """In lines of at most `width` characters where names can be folded so far; all of it by default."""
+        layout = self.layout(width)
+        return "\n".join([layout.head(), *map(layout.line, self.rows)])
+
+    def show(self, path: Path | None = None) -> None:
+        """Print it as wide as the terminal is; path: a file that gets all of it."""
+        layout = self.layout(terminal_width())
+        print(self.text(layout.width))
+        if hint := layout.hint(path):
+            print(hint)
+        sys.stdout.flush()
+        if path is not None:
+            path.write_text(self.text() + "\n")
+
+    def layout(self, width: int) -> TableLayout:
         columns, cells, folded = self._fitting(width)
         widths = _widths(cells)
         others = sum(w + GAP for i, w in enumerate(widths) if i != folded)
         widths[folded] = min(widths[folded], max(width - others, LEAST_WIDTH))
-        lines = []
-        for row in cells:
-            parts = [fold(text, widths[i]) if i == folded else [text] for i, text in enumerate(row)]
-            for line in zip_longest(*parts, fillvalue=""):
-                placed = zip(columns, line, widths, strict=True)
-                words = [text.ljust(w) if column.left else text.rjust(w) for column, text, w in placed]
-                lines.append((" " * GAP).join(words).rstrip())
-        return "\n".join(lines)
-
-    def show(self, path: Path | None = None) -> None:
-        """Print it as wide as the terminal is; path: a file that gets all of it."""
-        width = shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
-        print(self.text(width))
-        if left_out := [c.heading for c in self.columns if c not in self._fitting(width)[0]]:
-            hint = f"no room for {', '.join(left_out)}{f': see {path}' if path else ''}"
-            print(textwrap.fill(hint, width, break_long_words=False, break_on_hyphens=False))
-        sys.stdout.flush()
-        if path is not None:
-            path.write_text(self.text() + "\n")
+        left_out = [c.heading for c in self.columns if c not in columns]
+        return TableLayout(width, columns, widths, folded, left_out)
 
     def _fitting(self, room: int) -> tuple[list[TableColumn], list[list[str]], int]:
         """The columns that there is room for; their cells: the headings, then a line a row; the column that
@@ -93,6 +90,45 @@ class Table:
             if least <= room or not can_go:
                 return columns, cells, folded
             columns.remove(max(can_go, key=lambda c: (c.heading in empty, c.rank)))
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """How a table stands in `width` characters. It can be made of rows that are like those to come, and these
+    printed one by one. folded: the index of the column whose cells are folded; left_out: headings."""
+
+    width: int
+    columns: Sequence[TableColumn]
+    widths: Sequence[int]
+    folded: int
+    left_out: Sequence[str]
+
+    def head(self) -> str:
+        return self._lines([column.heading for column in self.columns])
+
+    def line(self, row: Any) -> str:
+        """A row; in several lines where its name is folded."""
+        return self._lines([column.text(row) or "-" for column in self.columns])
+
+    def hint(self, path: Path | None) -> str:
+        """What there was no room for; path: where it is. Empty where all is there."""
+        if not self.left_out:
+            return ""
+        hint = f"no room for {', '.join(self.left_out)}{f': see {path}' if path else ''}"
+        return textwrap.fill(hint, self.width, break_long_words=False, break_on_hyphens=False)
+
+    def _lines(self, cells: Sequence[str]) -> str:
+        parts = [fold(text, self.widths[i]) if i == self.folded else [text] for i, text in enumerate(cells)]
+        lines = []
+        for line in zip_longest(*parts, fillvalue=""):
+            placed = zip(self.columns, line, self.widths, strict=True)
+            words = [text.ljust(w) if column.left else text.rjust(w) for column, text, w in placed]
+            lines.append((" " * GAP).join(words).rstrip())
+        return "\n".join(lines)
+
+
+def terminal_width() -> int:
+    return shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns
 
 
 def _widths(cells: Sequence[Sequence[str]]) -> list[int]:

@@ -59,7 +59,7 @@ MAY_IMPORT = {
               "help", "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
               "tables", "validation"},
     "gate": {"programs", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline",
-             "runs", "scoring", "settings", "tiny", "types", "validation"},
+             "runs", "scoring", "settings", "tables", "tiny", "types", "validation"},
 }  # fmt: skip
 HARNESSED = {
     "cli.py",

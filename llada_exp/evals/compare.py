@@ -19,7 +19,7 @@ from llada_exp.evals import answers
 from llada_exp.evals.answers import Answer
 from llada_exp.evals.scores import by_problem, right
 from llada_exp.programs import run_program
-from llada_exp.runs.statistics import paired, paired_means
+from llada_exp.runs.statistics import paired, paired_means, probability
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def line(c: Comparison) -> str:
     return (
         f"{c.benchmark}: {c.num_problems} problems{samples}: {100 * c.accuracy_a:.1f} % -> "
         f"{100 * c.accuracy_b:.1f} %, {100 * c.difference:+.1f} points "
-        f"[{100 * c.low:+.1f}, {100 * c.high:+.1f}], p = {c.p_value:.2g} ({c.test}); "
+        f"[{100 * c.low:+.1f}, {100 * c.high:+.1f}], p = {probability(c.p_value)} ({c.test}); "
         f"{c.gained} gained, {c.lost} lost, {100 * c.same_text:.0f} % of texts the same"
     )
 

@@ -3,26 +3,74 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 from llada_exp.gate.exactness import Exactness
 from llada_exp.gate.measure import VANILLA
 from llada_exp.gate.outcome import Outcome
 from llada_exp.gate.verdict import PASS, Limits, Verdict, failing, quality_verdict
+from llada_exp.runs.statistics import Paired, Proportion, probability
+from llada_exp.tables import Table, TableColumn, terminal_width
 
-_COLUMNS = {
-    "setting": "<20", "kind": "<6", "n": ">4", "accuracy % [95 %]": "<20", "vs vanilla [95 %]": "<22",
-    "McNemar p": ">9", "same": ">5", "NFE": ">6", "TPF": ">5", "pos/tok": ">8", "tok/s": ">7", " verdict": "",
-}  # fmt: skip
-"""Heading and width."""
-
-HEADER = " ".join(f"{name:{width}}" for name, width in _COLUMNS.items())
+RANKS = {"n": 8, "accuracy % [95 %]": 0, "vs vanilla, points": 0, "McNemar p": 3, "same %": 1, "NFE": 5,
+         "TPF": 7, "pos/tok": 4, "tok/s": 6}  # fmt: skip
+"""Of `figures`, as in a `TableColumn`."""
 
 
-def row(outcome: Outcome, limits: Limits | None = None) -> str:
-    """One line under `HEADER`; its verdict where limits are given."""
-    cells = [outcome.setting, outcome.kind, *figures(outcome), f" {word(outcome, limits)}"]
-    return " ".join(f"{cell:{width}}" for cell, width in zip(cells, _COLUMNS.values(), strict=True))
+def table(outcomes: Sequence[Outcome], limits: Limits | None = None) -> Table:
+    """A line an outcome; with its verdict where limits are given."""
+    return Table(
+        [
+            TableColumn("setting", lambda o: o.setting, left=True),
+            TableColumn("kind", lambda o: o.kind, left=True),
+            *(TableColumn(name, partial(_figure, name), rank) for name, rank in RANKS.items()),
+            TableColumn("verdict", lambda o: word(o, limits), left=True),
+        ],
+        outcomes,
+    )
+
+
+def _figure(name: str, outcome: Outcome) -> str:
+    return figures(outcome)[name]
+
+
+class LiveTable:
+    """Outcomes as they come. names: of settings and of kinds, those to come; path: a file that has all of the
+    table at any moment."""
+
+    def __init__(
+        self, settings: Iterable[str], kinds: Sequence[str], limits: Limits, path: Path | None = None
+    ) -> None:
+        longest = max(kinds, key=len)
+        self._limits, self._path = limits, path
+        rows = [_widest(name, longest) for name in settings]
+        self._layout = table(rows, limits).layout(terminal_width())
+        self._outcomes: list[Outcome] = []
+        print(self._layout.head(), flush=True)
+
+    def add(self, outcome: Outcome) -> None:
+        """Print a line."""
+        self._outcomes.append(outcome)
+        print(self._layout.line(outcome), flush=True)
+        if self._path:
+            self._path.write_text(table(self._outcomes, self._limits).text() + "\n")
+
+    def end(self) -> None:
+        """Say what there was no room for."""
+        if hint := self._layout.hint(self._path):
+            print(hint, flush=True)
+
+
+def _widest(setting: str, kind: str) -> Outcome:
+    """An outcome whose cells are as wide as any."""
+    return Outcome(
+        setting=setting, kind=kind, accuracy=Proportion(9999, 9999, 1.0, 1.0), agreement=1.0, nfe=999.9,
+        versus=Paired(-0.999, -0.999, 0.999, 0, 0, p_value=0.0), tpf=99.99, positions_per_token=999.9,
+        output_throughput=99999.0, correct=(), texts=(),
+    )  # fmt: skip
 
 
 def word(outcome: Outcome, limits: Limits | None) -> str:
@@ -30,32 +78,55 @@ def word(outcome: Outcome, limits: Limits | None) -> str:
     return quality_verdict(outcome, limits).word if outcome.versus and limits else "-"
 
 
-def figures(outcome: Outcome) -> list[str]:
-    """From the number of problems to tokens/s, as texts; "-" for what is not known."""
+def figures(outcome: Outcome) -> dict[str, str]:
+    """Texts by their headings; "-" for what is not known. same %: texts that are vanilla's very own."""
     accuracy, versus = outcome.accuracy, outcome.versus
     difference, p_value = "-", "-"
     if versus is not None:
         interval = f"[{100 * versus.low:+.1f}, {100 * versus.high:+.1f}]"
-        difference, p_value = f"{100 * versus.difference:+5.1f} {interval}", f"{versus.p_value:.2g}"
-    return [
-        f"{accuracy.n}",
-        f"{100 * accuracy.value:5.1f} [{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]",
-        difference,
-        p_value,
-        f"{100 * outcome.agreement:.0f} %",
-        f"{outcome.nfe:.1f}",
-        f"{outcome.tpf:.2f}",
-        f"{outcome.positions_per_token:.1f}",
-        "-" if math.isnan(outcome.output_throughput) else f"{outcome.output_throughput:.0f}",
+        difference, p_value = f"{100 * versus.difference:+.1f} {interval}", probability(versus.p_value)
+    speed = outcome.output_throughput
+    return {
+        "n": f"{accuracy.n}",
+        "accuracy % [95 %]": f"{100 * accuracy.value:.1f} "
+        f"[{100 * accuracy.low:.1f}, {100 * accuracy.high:.1f}]",
+        "vs vanilla, points": difference,
+        "McNemar p": p_value,
+        "same %": f"{100 * outcome.agreement:.0f}",
+        "NFE": f"{outcome.nfe:.1f}",
+        "TPF": f"{outcome.tpf:.2f}",
+        "pos/tok": f"{outcome.positions_per_token:.1f}",
+        "tok/s": "-" if math.isnan(speed) else f"{speed:.0f}",
+    }
+
+
+def exact_table(exactnesses: Sequence[Exactness]) -> Table:
+    """A line each: how many of n answers are exact, and over how many passes."""
+
+    def count(heading: str, name: str, rank: int = 0) -> TableColumn:
+        return TableColumn(
+            heading, lambda e: str(getattr(e, name)) if e.undefined is None else None, rank=rank
+        )
+
+    columns = [
+        TableColumn("setting", lambda e: e.setting, left=True),
+        TableColumn("kind", lambda e: e.kind, left=True),
+        count("exact", "num_equal"),
+        count("of", "n"),
+        count("passes", "num_passes", rank=2),
+        count("ties", "num_ties", rank=1),
     ]
+    return Table(columns, exactnesses)
 
 
-def exact_row(exactness: Exactness) -> str:
-    """One line on exactness."""
-    e, name = exactness, f"{exactness.setting:<20} {exactness.kind:<6}"
-    if e.undefined is not None:
-        return f"{name} no oracle: {e.undefined}"
-    return f"{name} {e.num_equal} of {e.n} exact, {e.num_passes} passes, {e.num_ties} ties"
+def without_oracle(exactnesses: Sequence[Exactness], width: int) -> list[str]:
+    """Why some have no figures; in lines of `width`."""
+    reasons: dict[str, list[str]] = {}
+    for e in exactnesses:
+        if e.undefined is not None:
+            reasons.setdefault(e.undefined, []).append(f"{e.setting}, {e.kind}")
+    lines = [f"no oracle ({reason}): {'; '.join(names)}" for reason, names in reasons.items()]
+    return [part for line in lines for part in textwrap.wrap(line, width, break_on_hyphens=False)]
 
 
 def exact_sum(exactnesses: Sequence[Exactness]) -> str:

@@ -30,12 +30,13 @@ from llada_exp import decoding_keys
 from llada_exp.checkpoints import load_model
 from llada_exp.gate import report
 from llada_exp.gate.exactness import Exactness
-from llada_exp.gate.measure import measure_exactness, measure_quality
+from llada_exp.gate.measure import VANILLA, measure_exactness, measure_quality
 from llada_exp.gate.outcome import Outcome, read_outcomes
 from llada_exp.gate.settings import KEYS, check, judged_settings
-from llada_exp.gate.verdict import Limits, unjudged, verdicts
+from llada_exp.gate.verdict import unjudged, verdicts
 from llada_exp.offline import Engine
 from llada_exp.signals import EndedBySignal
+from llada_exp.tables import terminal_width
 from llada_exp.types import PRESET_FIELDS
 
 OUTCOMES = "outcomes.jsonl"
@@ -60,15 +61,15 @@ def gate(cfg: Any) -> int:
             exactnesses = measure_exactness(engine, tree["kinds"], settings, tree["exact"])
             _print_exactness(exactnesses, folder)
         if tree["num_problems"]:
-            print(report.HEADER, flush=True)
-            outcomes = measure_quality(
-                engine,
-                tree["kinds"],
-                settings,
-                tree["num_problems"],
-                lambda outcome: _print_outcome(outcome, limits, folder),
-                earlier,
-            )
+            live = report.LiveTable([VANILLA, *settings], tree["kinds"], limits, folder / "outcomes.txt")
+
+            def add(outcome: Outcome) -> None:
+                live.add(outcome)
+                with (folder / OUTCOMES).open("a") as file:
+                    file.write(json.dumps(asdict(outcome)) + "\n")
+
+            outcomes = measure_quality(engine, tree["kinds"], settings, tree["num_problems"], add, earlier)
+            live.end()
     print(f"rows: {folder}")
     judged = verdicts(outcomes, exactnesses, limits)
     return report.conclude(judged, tree["undecided"], tree["fail"], unjudged(outcomes, exactnesses))
@@ -92,14 +93,10 @@ def _go_on_hint(folder: Path) -> Iterator[None]:
 
 
 def _print_exactness(exactnesses: list[Exactness], folder: Path) -> None:
-    print(*map(report.exact_row, exactnesses), report.exact_sum(exactnesses), "", sep="\n", flush=True)
+    report.exact_table(exactnesses).show(folder / "exact.txt")
+    reasons = report.without_oracle(exactnesses, terminal_width())
+    print(*reasons, report.exact_sum(exactnesses), "", sep="\n", flush=True)
     (folder / "exact.jsonl").write_text("".join(json.dumps(asdict(e)) + "\n" for e in exactnesses))
-
-
-def _print_outcome(outcome: Outcome, limits: Limits, folder: Path) -> None:
-    print(report.row(outcome, limits), flush=True)
-    with (folder / OUTCOMES).open("a") as file:
-        file.write(json.dumps(asdict(outcome)) + "\n")
 
 
 def earlier_outcomes(path: str | Path, num_problems: int) -> Mapping[tuple[str, str], Outcome]:

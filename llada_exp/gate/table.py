@@ -39,8 +39,9 @@ def with_speed(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> list[O
 
 
 def line(outcome: Outcome, limits: Limits) -> str:
-    cells = [outcome.kind, outcome.setting, *figures(outcome), word(outcome, limits)]
-    return f"| {' | '.join(cell.strip() for cell in cells)} |"
+    cells = figures(outcome)
+    cells["same %"] += " %"
+    return f"| {' | '.join([outcome.kind, outcome.setting, *cells.values(), word(outcome, limits)])} |"
 
 
 def passing(outcomes: Sequence[Outcome], limits: Limits) -> list[str]:

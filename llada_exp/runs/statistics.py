@@ -46,6 +46,11 @@ class Paired:
     p_value: float
 
 
+def probability(p: float) -> str:
+    """A p-value in two digits; never 0, which none is."""
+    return "<1e-300" if p < 1e-300 else f"{p:.2g}"
+
+
 def proportion(correct: Sequence[bool]) -> Proportion:
     """Raises ValueError where there is nothing to count."""
     if not correct:

@@ -21,7 +21,7 @@ from llada_exp.engine.batch import Batch
 from llada_exp.engine.decoder import Decoder
 from llada_exp.gate.measure import VANILLA, measure, measure_exactness
 from llada_exp.gate.outcome import Outcome, against
-from llada_exp.gate.report import HEADER, exact_row, row
+from llada_exp.gate.report import LiveTable, exact_table
 from llada_exp.gate.verdict import PASS, Limits, quality_verdict, verdicts
 from llada_exp.runs.statistics import proportion
 from llada_exp.tiny.evaluate import CANVAS
@@ -114,16 +114,18 @@ def compare(
     said = []
     if num_problems:
         vanilla = vanilla or outcome(VANILLA, _engine(), {})
-        print(HEADER, row(vanilla), sep="\n", flush=True)
+        live = LiveTable([VANILLA, *(names or settings)], [kind], LIMITS)
+        live.add(vanilla)
         for name in names or settings:
             make, own = settings[name]
             found = against(vanilla, outcome(name, make(), own))
             said.append(quality_verdict(found, LIMITS))
-            print(row(found, LIMITS), flush=True)
+            live.add(found)
     for name in names or settings:
         make, own = settings[name]
         exact = measure_exactness(make(), [kind], {name: own}, num_exact)
-        print(*(f"{exact_row(x)}, engine of {name}" for x in exact), sep="\n", flush=True)
+        print(f"engine of {name}:")
+        exact_table(exact).show()
         said += verdicts([], exact, LIMITS)
     print(*(f"{one.word}: {one}" for one in said if one.word != PASS), sep="\n")
 

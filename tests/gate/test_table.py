@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from llada_exp.gate import table
+from llada_exp.gate import report, table
+from llada_exp.gate.exactness import Exactness
 from llada_exp.gate.outcome import Outcome
 from llada_exp.runs.statistics import Paired, Proportion
 
@@ -60,3 +61,45 @@ def test_speed_comes_from_the_quiet_run():
     fast, unknown = table.with_speed([row("short", "dual", 0.0), row("long", "dual", 0.0)], quiet)
     assert table.line(fast, LIMITS).endswith("| 777 | pass |")
     assert table.line(unknown, LIMITS).endswith("| - | pass |")
+
+
+NAMES = [f"low_confidence_prefix_cache_threshold_0.9_block_{n}" for n in (8, 16)]
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_table_that_grows_fits_the_terminal_and_stands_whole_in_the_file(
+    columns, monkeypatch, capsys, tmp_path
+):
+    """Every line is printed before the next is measured, and none is wider than the head made room for."""
+    monkeypatch.setenv("COLUMNS", columns)
+    path = tmp_path / "outcomes.txt"
+    live = report.LiveTable(["vanilla", *NAMES], ["short", "long"], LIMITS, path)
+    live.add(row("short", "vanilla", None))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    wide = replace(row("long", NAMES[0], -0.99), accuracy=Proportion(5000, 5000, 1.0, 1.0))
+    live.add(replace(wide, versus=Paired(-0.999, -0.999, 0.999, 0, 5000, p_value=0.0)))
+    live.add(row("long", NAMES[1], -0.01))
+    live.end()
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= int(columns)
+    assert out.splitlines()[0].split()[-1] == "undecided"
+    assert f"see {path}" in " ".join(out.split())
+    head, *rows = path.read_text().splitlines()
+    assert [line.split()[0] for line in rows] == ["vanilla", *NAMES]
+    for heading in report.figures(wide):
+        assert heading in head
+    assert "<1e-300" in rows[1], "no probability is 0"
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_exactness_is_a_table_that_fits_and_says_what_has_no_oracle(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    exact = [Exactness(name, "long", 8, 8, 400, 2) for name in NAMES]
+    exact.append(Exactness("random_remasking", "long", 0, 0, 0, 0, undefined="it " + "revises " * 30))
+    report.exact_table(exact).show()
+    print(*report.without_oracle(exact, int(columns)), sep="\n")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(columns)
+    assert lines[1].split() == [NAMES[0], "long", "8", "8", "400", "2"]
+    assert ["random_remasking", "long", "-", "-", "-", "-"] in [line.split() for line in lines]
+    assert "no oracle (it revises" in " ".join(lines)
