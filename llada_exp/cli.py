@@ -88,6 +88,12 @@ def _outcome(result: list[int | BaseException]) -> int:
     return last
 
 
+def _of_another_choice(key: str) -> str:
+    """Of a key that a group's other choices have."""
+    group, _, name = key.rpartition(".")
+    return f"{key}: the chosen {group} has no {name}; another {group}=NAME has"
+
+
 def explain(error: Exception, keys: Iterable[str], moved: Mapping[str, str]) -> str:
     """One line that names the key, the value and what is allowed."""
     from llada_exp.command_line import ambiguous, unreadable
@@ -109,5 +115,7 @@ def explain(error: Exception, keys: Iterable[str], moved: Mapping[str, str]) -> 
         key = unknown.group(1).split("@")[0]
         if inside and inside.group(1).startswith(f"{key}."):
             key = inside.group(1)
+        if text.startswith("Could not override") and "@" not in unknown.group(1) and key in keys:
+            return _of_another_choice(key)
         return unknown_key_message(key, keys, moved)
     return " ".join(line.strip() for line in text.splitlines()[:2] if line.strip())

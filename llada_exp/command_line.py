@@ -28,6 +28,10 @@ NAMES_OR_NULL = frozenset((
     "checkpoints", *(f"hydra.launcher.{k}" for k in ("account", "partition", "gres", "mem", "time", "name")),
 ))  # fmt: skip
 """Likewise, but for null, which leaves them unset."""
+_HAS_COMMA = frozenset(
+    k for k in NAMES | NAMES_OR_NULL if k.endswith((".path", ".base", "_file", "dir", "_info"))
+)
+"""Paths: one text outside of a sweep, commas and all."""
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str)\(")
 
 
@@ -76,6 +80,8 @@ def _as_text(word: str, several: bool, names: Collection[str]) -> str:
         return word
     key, value = match[2], match[3]
     pieces = value.split(",") if several and not re.search(r"['\"\[\]{}()]", value) else [value]
+    if not several and key in _HAS_COMMA and "," in value and value[0] not in "'\"[{":
+        return f"{match[1]}{key}={override_value(value)}"
     return f"{match[1]}{key}=" + ",".join(_quoted(piece, may_be_null=key not in NAMES) for piece in pieces)
 
 

@@ -5,7 +5,9 @@ import shlex
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
+from llada_exp.cli import conf_dir, explain
 from llada_exp.command_line import NAMES, NAMES_OR_NULL, ambiguous, hydra_words, unreadable
 from llada_exp.settings import conf_dir, serve_keys
 
@@ -103,3 +105,17 @@ def test_a_word_without_a_value_and_one_with_a_comma():
 
 def test_the_keys_that_hold_texts_are_there():
     assert {key for key in NAMES | NAMES_OR_NULL if key.startswith("model.")} <= set(KEYS)
+
+
+def test_a_path_with_commas_is_one_path_outside_of_a_sweep():
+    assert typed("model.path=/runs/lr=3,bs=2") == ['model.path="/runs/lr=3,bs=2"']
+    assert typed("-m", "model.path=/a,/b") == ["-m", "model.path=/a,/b"]
+    assert typed("benchmark=a,b") == ["benchmark=a,b"], "which is said to be two"
+
+
+def test_a_key_of_another_choice_of_its_group_is_told_so():
+    """Prevents `workload.path cannot be taken away; write workload.path=VALUE` to who wrote just that."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"), pytest.raises(HydraException) as error:
+        compose("bench", ["workload.path=x"])
+    line = explain(error.value, {"workload.path"}, {})
+    assert line == "workload.path: the chosen workload has no path; another workload=NAME has"
