@@ -69,8 +69,8 @@ class Experts:
         start = 0
         for expert, size in zip(self._one_by_one, sizes, strict=True):
             if size:
-                own = F.pad(rows[start : start + size], (0, 0, 0, -size % ROWS))
-                passed[start : start + size] = expert.plus(own, torch.zeros_like(own))[:size]
+                padded = F.pad(rows[start : start + size], (0, 0, 0, -size % ROWS))
+                passed[start : start + size] = expert.plus(padded, torch.zeros_like(padded))[:size]
             start += size
         return passed
 
