@@ -100,8 +100,8 @@ class CheckedEndpoint:
 
     def _request(self, question: str, fields: Mapping[str, Any]) -> dict[str, Any]:
         messages = [{"role": "user", "content": question}]
-        named = {} if self.model is None else {"model": self.model}
-        return {**named, "messages": messages, "max_tokens": self.max_tokens, "seed": 0, **fields}
+        model = {} if self.model is None else {"model": self.model}
+        return {**model, "messages": messages, "max_tokens": self.max_tokens, "seed": 0, **fields}
 
 
 def check_health(endpoint: CheckedEndpoint) -> str:

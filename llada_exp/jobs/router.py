@@ -59,7 +59,7 @@ def running(names: Sequence[str], place: Path) -> tuple[list[RoutedServer], list
     at `place`; and of those that cannot be used now a text each, that says why. Raises ValueError for a
     name that nothing has."""
     servers, left_out = [], []
-    chosen = [one for name in names for one in _named(name, place)] if names else load_all(place)
+    chosen = [one for name in names for one in _by_name(name, place)] if names else load_all(place)
     for one in chosen:
         url = one if isinstance(one, str) else one.info["url"]
         state = health(one).get("status") or "no answer" if isinstance(one, str) else one.health()
@@ -73,7 +73,7 @@ def running(names: Sequence[str], place: Path) -> tuple[list[RoutedServer], list
     return list({server.url: server for server in servers}.values()), left_out
 
 
-def _named(name: str, place: Path) -> list[PublishedEndpoint] | list[str]:
+def _by_name(name: str, place: Path) -> list[PublishedEndpoint] | list[str]:
     if "://" in name:
         return [base_url(name)]
     return tasks_of(name, load_all(place)) or [find(name, place)]

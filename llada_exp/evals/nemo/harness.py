@@ -151,10 +151,10 @@ class StandIn:
             return False
         if not self._softly or status != 400 or not TOO_LONG.search(why) or not isinstance(body, dict):
             return True
-        asked = json.dumps([body.get(name) for name in ("messages", "prompt", "seed")])
-        if asked in self._refused:
+        question = json.dumps([body.get(name) for name in ("messages", "prompt", "seed")])
+        if question in self._refused:
             return True
-        self._refused.add(asked)
+        self._refused.add(question)
         return False
 
 
