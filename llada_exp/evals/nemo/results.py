@@ -78,7 +78,7 @@ def verify_parameters(fields: Mapping[str, Any], record: Path) -> str | None:
     """
     lines = list(_responses(record))
     _compare(fields, lines)
-    if silent := sum(not line.get("llada") for line in lines) or not lines:
+    if silent := sum(not _decoding(line) for line in lines) or not lines:
         return (
             f"{int(silent)} of {len(lines)} responses do not say how they were decoded: nothing is verified"
         )
@@ -118,13 +118,19 @@ def _compare(fields: Mapping[str, Any], lines: Sequence[RelayLine]) -> None:
     """Where NeMo-Skills asked again with fewer tokens, those that it asked for: see cut_to_fit."""
     by_length: defaultdict[int | None, list[Mapping[str, Any]]] = defaultdict(list)
     for line in lines:
-        if _mapping(line.get("llada")):
+        if used := _decoding(line):
             length, most = line["body"].get("max_tokens"), fields.get("max_tokens")
             is_shorter = isinstance(length, int) and isinstance(most, int) and length < most
-            by_length[length if is_shorter else None].append(_mapping(line["llada"].get("decoding")))
-    for length, used in by_length.items():
-        if (reason := difference({**fields, **({"max_tokens": length} if length else {})}, used)) is not None:
+            by_length[length if is_shorter else None].append(used)
+    for length, decodings in by_length.items():
+        request = {**fields, **({"max_tokens": length} if length else {})}
+        if (reason := difference(request, decodings)) is not None:
             raise RuntimeError(reason)
+
+
+def _decoding(line: RelayLine) -> Mapping[str, Any]:
+    """What a response says of its decoding, if anything."""
+    return _mapping(_mapping(line.get("llada")).get("decoding"))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

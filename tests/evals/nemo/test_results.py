@@ -85,3 +85,12 @@ def test_a_shape_that_is_not_known_is_an_error_that_names_it(tmp_path, line, mes
     path.write_text(line if isinstance(line, str) else json.dumps(line) + "\n")
     with pytest.raises(RuntimeError, match=message):
         read_results(own)
+
+
+@pytest.mark.parametrize("said", [{}, {"nfe": 3}, {"decoding": None}, {"decoding": []}, "fast"])
+def test_a_response_that_says_nothing_of_its_decoding_is_silent_and_no_other_decoding(tmp_path, said):
+    """Prevents "max_tokens was asked as 512, but the server used None" of a server that does not say."""
+    good = {"body": {}, "texts": ["1"], "llada": {"decoding": {"max_tokens": 512}}}
+    record = tmp_path / "relay.jsonl"
+    record.write_text("".join(json.dumps(line) + "\n" for line in (good, {**good, "llada": said})))
+    assert "1 of 2 responses do not say" in verify_parameters({"max_tokens": 512}, record)
