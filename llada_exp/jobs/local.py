@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from llada_exp.settings import override_value
 from llada_exp.signals import deferred, terminable, with_starter
 
 POLL_S = 0.05
+_ANSWERED = re.compile(r'"level": "info".*"message": "request"')
+"""A line of the server's log on a request that is no fault of the server's."""
 SERVE = (sys.executable, "-m", "llada_exp.serve")
 
 
@@ -134,4 +137,6 @@ def _wait_ready(process: subprocess.Popen[bytes], info: Path, log: Path, timeout
 
 
 def log_end(log: Path, num_lines: int = 20) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-num_lines:])
+    """The last lines that say why: without those of requests that were answered."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if not _ANSWERED.search(line)]
+    return "\n".join(lines[-num_lines:]) or f"nothing but requests: {log}"

@@ -6,6 +6,7 @@ import pytest
 
 from llada_exp.jobs import running_server
 from llada_exp.jobs.__main__ import main
+from llada_exp.jobs.local import log_end
 from tests.server.conftest import FAKE
 
 
@@ -144,3 +145,13 @@ def test_a_list_without_a_line_says_so(place, queue, capsys):
     queue(None)
     code, out, _ = jobs(place, capsys, "list")
     assert (code, "SLURM does not answer: " in out) == (0, True)
+
+
+def test_the_end_of_a_log_says_why_and_not_who_was_answered(tmp_path):
+    """Prevents ten requests that went well as the reason of a server that died."""
+    log, line = tmp_path / "server.log", '{"level": "%s", "logger": "x", "message": "%s"}'
+    why = [line % ("error", "request"), line % ("warning", "worker 1 died"), "Traceback"]
+    log.write_text("\n".join([*why, *[line % ("info", "request")] * 30]) + "\n")
+    assert log_end(log) == "\n".join(why)
+    log.write_text(line % ("info", "request"))
+    assert log_end(log) == f"nothing but requests: {log}"
