@@ -25,6 +25,9 @@ MAX_SEED = 2**63 - 1
 MAX_COUNT = 2**31 - 1
 """No count of tokens, steps or positions is larger: tensors hold it, and so do sums of several."""
 MAX_LOGPROBS = 20
+MAX_LINEAR_STEPS = 2**14
+"""Of rule `linear`, whose steps are passes even where they commit nothing: a client must not buy hours with a
+number."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,11 @@ class DecodingParams:
             names = " and ".join(schedule)
             message = f"{names} contradict each other: give one of them"
             raise DecodingError(message, schedule[-1], "contradiction")
+        for name in ("steps", "steps_per_block"):
+            count = getattr(self, name)
+            if self.rule == "linear" and count is not None and count > MAX_LINEAR_STEPS:
+                message = f"{name} is {count}; of rule linear at most {MAX_LINEAR_STEPS}"
+                raise DecodingError(message, name)
         if self.canvas == "grow" and self.suffix_window:
             message = (
                 f"suffix_window is {self.suffix_window}, but canvas is 'grow': nothing is beyond the block"

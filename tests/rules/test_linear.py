@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llada_exp.engine import EngineCore
+from llada_exp.fields import DecodingError
 from llada_exp.rules import RULES
 from llada_exp.rules.candidates import _by_entropy, _by_margin
 from llada_exp.types import DecodingParams
@@ -56,6 +57,14 @@ def test_steps_are_of_the_canvas_and_steps_per_block_of_a_block():
     assert RULES["linear"].max_passes(row) == 7
     row = row_state(DecodingParams(rule="linear", max_tokens=16, block_length=8), 8)
     assert RULES["linear"].max_passes(row) == 8
+
+
+@pytest.mark.parametrize("name", ["steps", "steps_per_block"])
+def test_a_number_of_passes_has_a_bound(name):
+    """Prevents a request of one token that holds a row for hours, and a schedule of gigabytes."""
+    with pytest.raises(DecodingError, match=f"^{name} is 2000000000; of rule linear at most 16384$"):
+        DecodingParams(rule="linear", **{name: 2 * 10**9})
+    DecodingParams(rule="fixed", **{name: 2 * 10**9})
 
 
 logit_rows = st.lists(st.floats(-20, 20, width=32), min_size=4, max_size=4)
