@@ -6,10 +6,10 @@ from typing import Any
 def serve(cfg: Any) -> int:
     from llada_exp.jobs.endpoint import published
     from llada_exp.server.supervisor import run_server
-    from llada_exp.settings import validate
+    from llada_exp.settings import replicas_of, validate
     from tests.server.fakes import build
 
-    return run_server(published(validate(cfg)), build)
+    return run_server(published(validate(cfg), replicas=replicas_of(cfg)), build)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def test_whatever_the_description_allows(described):
     for result in described.get_all_operations():
         operation = result.ok()
 
-        @settings(FUZZ, max_examples=25)
+        @settings(FUZZ, max_examples=80)
         @given(case=operation.as_strategy())
         def every(case):
             small(case.body)
