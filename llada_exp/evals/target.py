@@ -76,14 +76,21 @@ def _same_model(place: Path, model: str) -> None:
 
 @contextlib.contextmanager
 def _endpoints(settings: EvalSettings, key: str | None) -> Iterator[Target]:
-    jobs = {
-        url: _of_job(url.removeprefix(JOB), settings.patience) for url in settings.urls if url.startswith(JOB)
-    }
-    keys = {jobs[u].info["url"] if u in jobs else u: jobs[u].key if u in jobs else key for u in settings.urls}
+    chosen = [one for url in settings.urls for one in _jobs_of(url)]
+    jobs = {one: _of_job(one.removeprefix(JOB), settings.patience) for one in chosen if one.startswith(JOB)}
+    keys = {jobs[u].info["url"] if u in jobs else u: jobs[u].key if u in jobs else key for u in chosen}
     urls = tuple(keys)
     only_jobs = list(jobs.values()) if len(jobs) == len(urls) else []
     with _watching(only_jobs) as gone:
         yield Target(urls, _common_model(keys), keys, gone=gone)
+
+
+def _jobs_of(url: str) -> list[str]:
+    """Of an array (job:12) its jobs, job:12_0 ...; else what it is. Raises SlurmError."""
+    name = url.removeprefix(JOB)
+    if name == url or name.endswith(".json"):
+        return [url]
+    return [f"{JOB}{job_id}" for job_id in operate.tasks(name, folder())]
 
 
 def _of_job(name: str, patience_s: float) -> PublishedEndpoint:

@@ -41,9 +41,12 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    shown = operate.rows(arguments.folder)
+    shown, silence = operate.rows(arguments.folder)
+    if silence is not None:
+        print(f"SLURM does not answer, so servers that wait are not known: {silence}", file=sys.stderr)
     if not shown:
-        print(operate.nothing(arguments.folder))
+        queued = "" if silence else f", and no job named {operate.SERVE_NAME} in the queue"
+        print(f"no endpoint in {arguments.folder}{queued}")
         return 0
     # Whole, however narrow the terminal is: a folded URL cannot be pasted, nor read by a script.
     print(Table([TableColumn(name, attrgetter(name), left=True) for name in COLUMNS], shown).text())
@@ -63,9 +66,8 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _wait(arguments: argparse.Namespace) -> int:
-    until = time.monotonic() + arguments.timeout
     try:
-        _print_urls(arguments, until)
+        _print_urls(arguments)
     except EndedBySignal as end:
         end.results = "the job goes on"
         end.again = f"python -m llada_exp.jobs wait {arguments.job}"
@@ -73,9 +75,12 @@ def _wait(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_urls(arguments: argparse.Namespace, until: float) -> None:
+def _print_urls(arguments: argparse.Namespace) -> None:
+    began = time.monotonic()
     for job_id in operate.tasks(arguments.job, arguments.folder):
-        print(operate.wait_ready(job_id, arguments.folder, until - time.monotonic()).info["url"], flush=True)
+        waited_s = time.monotonic() - began
+        endpoint = operate.wait_ready(job_id, arguments.folder, arguments.timeout, waited_s)
+        print(endpoint.info["url"], flush=True)
 
 
 def _tail(arguments: argparse.Namespace) -> int:
@@ -91,18 +96,18 @@ def _tail(arguments: argparse.Namespace) -> int:
 def _stop(arguments: argparse.Namespace) -> int:
     job_ids = [job_id for name in arguments.jobs for job_id in operate.tasks(name, arguments.folder)]
 
-    def stop(job_id: str) -> str | operate.NoSuchJob:
+    def stop(job_id: str) -> str | RuntimeError:
         try:
             return operate.stop(job_id, arguments.folder, arguments.timeout, arguments.now)
-        except operate.NoSuchJob as error:  # the others are stopped all the same
+        except (operate.NoSuchJob, slurm.SlurmError) as error:  # the others are stopped all the same
             return error
 
     code = 0
     threads = ThreadPoolExecutor(MAX_AT_ONCE)  # each drains for half a minute
     try:
         for job_id, state in zip(job_ids, threads.map(stop, job_ids), strict=True):
-            if isinstance(state, operate.NoSuchJob):
-                print(f"error: {state}", file=sys.stderr, flush=True)
+            if isinstance(state, RuntimeError):
+                print(f"error: {_about(job_id, state)}", file=sys.stderr, flush=True)
                 code = FAILED
             else:
                 print(f"{job_id} {state}", flush=True)
@@ -112,6 +117,10 @@ def _stop(arguments: argparse.Namespace) -> int:
         print(end.line(), file=sys.stderr, flush=True)
         os._exit(128 + end.signal)  # the threads would be waited for
     return code
+
+
+def _about(job_id: str, error: RuntimeError) -> str:
+    return str(error) if isinstance(error, operate.NoSuchJob) else f"job {job_id} is not stopped: {error}"
 
 
 def _router(arguments: argparse.Namespace) -> int:

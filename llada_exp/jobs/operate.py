@@ -6,6 +6,7 @@ Where SLURM does not answer, nothing is taken for ended: its silence is no reaso
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,11 @@ POLL_S = 1.0
 QUEUE_POLL_S = 5.0
 
 
-class NoSuchJob(RuntimeError):
+class NotReady(RuntimeError):
+    """A server that was waited for did not come; the message says why."""
+
+
+class NoSuchJob(NotReady):
     """Neither SLURM nor the folder of endpoints has a job of this id."""
 
     def __init__(self, job_id: str, place: Path) -> None:
@@ -31,10 +36,6 @@ class NoSuchJob(RuntimeError):
             f"no job {job_id}: it is neither in SLURM's queue nor among the jobs that ended lately, and no"
             f" server of it is published in {place}"
         )
-
-
-class NotReady(RuntimeError):
-    """A server that was waited for did not come; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,20 @@ class JobRow:
     model: str
 
 
-def rows(place: Path) -> list[JobRow]:
-    """Every published endpoint, then the serving jobs that have published nothing yet."""
-    jobs = _jobs()
+def rows(place: Path) -> tuple[list[JobRow], str | None]:
+    """Every published endpoint, then the serving jobs that have published nothing yet; where SLURM does not
+    answer, so that those are not known, what it says instead."""
+    jobs, silence = _jobs()
     endpoints = load_all(place)
     shown = [_row(endpoint, jobs) for endpoint in endpoints]
     published = {endpoint.job_id for endpoint in endpoints}
     for job in (jobs or {}).values():
         if job.name == SERVE_NAME and job.id not in published and not job.has_ended:
             shown.append(JobRow(job.id, job.state, "not yet", job.node, "", ""))
-    return shown
+    return shown, silence
 
 
-def state_of(job_id: str, jobs: dict[str, slurm.Job] | None) -> str:
+def state_of(job_id: str, jobs: Mapping[str, slurm.Job] | None) -> str:
     if jobs is None:
         return UNKNOWN
     return jobs[job_id].state if job_id in jobs else GONE
@@ -69,18 +71,28 @@ def state_of(job_id: str, jobs: dict[str, slurm.Job] | None) -> str:
 
 def tasks(job_id: str, place: Path) -> list[str]:
     """The jobs behind an id: itself, or of an array (12) its tasks (12_0, 12_1 ...) that are queued or
-    published."""
-    jobs = _jobs() or {}
-    ids = {*jobs, *(endpoint.job_id for endpoint in load_all(place))}
-    numbers = sorted(
-        int(i.removeprefix(f"{job_id}_")) for i in ids if re.fullmatch(rf"{re.escape(job_id)}_\d+", i)
-    )
-    return [f"{job_id}_{number}" for number in numbers] if numbers and job_id not in ids else [job_id]
+    published. Raises SlurmError where the queue alone can tell which, and does not."""
+    published = {endpoint.job_id for endpoint in load_all(place)}
+    if job_id in published:
+        return [job_id]
+    try:
+        jobs = _asked_twice()
+    except slurm.SlurmError:
+        if _of_array(job_id, published):
+            raise
+        return [job_id]
+    return [job_id] if job_id in jobs else _of_array(job_id, {*jobs, *published}) or [job_id]
+
+
+def _of_array(job_id: str, ids: Collection[str]) -> list[str]:
+    """Those among ids that are of this array, by their numbers."""
+    numbers = (re.fullmatch(rf"{re.escape(job_id)}_(\d+)", i) for i in ids)
+    return [f"{job_id}_{number}" for number in sorted(int(match[1]) for match in numbers if match)]
 
 
 def states(job_ids: Collection[str]) -> dict[str, str]:
     """SLURM's word for each, GONE or UNKNOWN."""
-    jobs = _jobs()
+    jobs, _ = _jobs()
     return {job_id: state_of(job_id, jobs) for job_id in job_ids}
 
 
@@ -88,26 +100,51 @@ def has_ended(state: str) -> bool:
     return state == GONE or state in slurm.ENDED
 
 
-def wait_ready(job_id: str, place: Path, timeout_s: float) -> PublishedEndpoint:
-    """The job's endpoint once its server answers as itself.
+def wait_ready(
+    job_id: str, place: Path, timeout_s: float, waited_s: float = 0.0, is_submitted: bool = False
+) -> PublishedEndpoint:
+    """The job's endpoint once its server answers as itself. waited_s: how much of the time-out is gone;
+    is_submitted: there is certainly such a job.
 
-    Raises NotReady as soon as the job is over, and after the time-out.
+    Raises NotReady as soon as the job is over, and after the time-out; also where SLURM does not answer and
+    nothing else tells of the job. Inside a SLURM job its commands may be missing (a container): there, and
+    where the job is known, the silence is told on stderr and the endpoint waited for.
     """
-    until = time.monotonic() + timeout_s
+    is_submitted |= slurm.current_job() is not None
+    until = time.monotonic() + timeout_s - waited_s
     next_look = 0.0
+    silence: str | None = None
     while time.monotonic() < until:
         endpoint = load(place / f"{job_id}.json")
         if endpoint is not None and endpoint.health() in USABLE:
             return endpoint
         if time.monotonic() >= next_look:
-            state = state_of(job_id, _jobs())
-            if state == GONE and endpoint is None:
-                raise NotReady(str(NoSuchJob(job_id, place)))
-            if has_ended(state):
-                raise NotReady(f"job {job_id} is over ({state}) and its server does not answer")
+            before = silence
+            jobs, silence = _jobs()
+            _check_goes_on(job_id, jobs, endpoint, place)
+            is_submitted |= jobs is not None
+            if silence and before and endpoint is None and not is_submitted:
+                unknown = f"nothing is known of job {job_id}: no server of it is published in {place}"
+                raise NotReady(f"{unknown}, and SLURM does not answer: {silence}")
+            if silence and not before:
+                print(f"warning: SLURM does not answer: {silence}", file=sys.stderr, flush=True)
             next_look = time.monotonic() + QUEUE_POLL_S
         time.sleep(POLL_S)
-    raise NotReady(f"the server of job {job_id} was not ready within {timeout_s:g} s")
+    why = f"; SLURM does not answer: {silence}" if silence else ""
+    raise NotReady(f"the server of job {job_id} was not ready within {timeout_s:g} s{why}")
+
+
+def _check_goes_on(
+    job_id: str, jobs: Mapping[str, slurm.Job] | None, endpoint: PublishedEndpoint | None, place: Path
+) -> None:
+    """Raises NotReady where SLURM says that there is no such job (any more)."""
+    state = state_of(job_id, jobs)
+    if state == GONE and endpoint is None:
+        if of_array := _of_array(job_id, jobs or ()):
+            raise NotReady(f"job {job_id} is an array; its jobs are {', '.join(of_array)}")
+        raise NoSuchJob(job_id, place)
+    if has_ended(state):
+        raise NotReady(f"job {job_id} is over ({state}) and its server does not answer")
 
 
 def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
@@ -117,7 +154,7 @@ def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
     Raises slurm.SlurmError, and NoSuchJob.
     """
     endpoint = load(place / f"{job_id}.json")
-    if has_ended(state := state_of(job_id, slurm.my_jobs())):
+    if has_ended(state := state_of(job_id, _asked_twice())):
         if state == GONE and endpoint is None:
             raise NoSuchJob(job_id, place)
         return state
@@ -128,7 +165,7 @@ def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
     began, insisted = time.monotonic(), now
     while True:
         time.sleep(POLL_S)
-        if has_ended(state := state_of(job_id, slurm.my_jobs())):
+        if has_ended(state := state_of(job_id, _asked_twice())):
             return state
         if not insisted and time.monotonic() - began > timeout_s:
             slurm.cancel([job_id])
@@ -155,15 +192,6 @@ def _owners(name: str, jobs: Mapping[str, slurm.Job]) -> list[str]:
     return [name, *(job_id for job_id in jobs if job_id.startswith(f"{name}_"))]
 
 
-def nothing(place: Path) -> str:
-    """Of a list without a line, why that is so."""
-    try:
-        slurm.my_jobs()
-    except slurm.SlurmError as error:
-        return f"no endpoint in {place}; servers that wait are not known, as SLURM does not answer: {error}"
-    return f"no endpoint in {place}, and no job named {SERVE_NAME} in the queue"
-
-
 def usable(shown: Collection[JobRow]) -> bool:
     """Whether every endpoint that should answer does."""
     return all(row.health in (*USABLE, "not yet") for row in shown if not has_ended(row.state))
@@ -173,14 +201,24 @@ def _key_stems(place: Path) -> set[Path]:
     return {path.with_suffix("") for path in place.glob("*.key")}
 
 
-def _row(endpoint: PublishedEndpoint, jobs: dict[str, slurm.Job] | None) -> JobRow:
+def _row(endpoint: PublishedEndpoint, jobs: Mapping[str, slurm.Job] | None) -> JobRow:
     info = endpoint.info
     state = state_of(endpoint.job_id, jobs)
     return JobRow(endpoint.job_id, state, endpoint.health(), info["node"], info["url"], info["model"])
 
 
-def _jobs() -> dict[str, slurm.Job] | None:
+def _jobs() -> tuple[dict[str, slurm.Job] | None, str | None]:
+    """SLURM's jobs, or None and what it says instead."""
+    try:
+        return slurm.my_jobs(), None
+    except slurm.SlurmError as error:
+        return None, str(error)
+
+
+def _asked_twice() -> dict[str, slurm.Job]:
+    """One answer of a busy controller may be lost. Raises slurm.SlurmError."""
     try:
         return slurm.my_jobs()
     except slurm.SlurmError:
-        return None
+        time.sleep(POLL_S)
+        return slurm.my_jobs()

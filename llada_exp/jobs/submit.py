@@ -167,7 +167,7 @@ def _await_endpoints(jobs: Sequence[Any], plan: ArrayPlan) -> None:
     place = Path(plan.endpoint).expanduser()
     for job in jobs:
         try:
-            endpoint = operate.wait_ready(str(job.job_id), place, plan.ready_s)
+            endpoint = operate.wait_ready(str(job.job_id), place, plan.ready_s, is_submitted=True)
         except operate.NotReady as error:
             raise operate.NotReady(f"{error}: {_why(job)}") from None
         print(f"ready: {endpoint.info['url']} (job {job.job_id}, {endpoint.path})\n{endpoint.directions()}")

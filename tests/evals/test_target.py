@@ -1,8 +1,12 @@
 """Whom an evaluation asks, and that answers of two models never come into one folder."""
 
+from pathlib import Path
+
 import pytest
 
 from llada_exp.evals.target import target
+from llada_exp.jobs import operate, slurm
+from llada_exp.jobs.endpoint import PublishedEndpoint
 from tests.evals.endpoint import completion, endpoint
 from tests.evals.samples import settings
 
@@ -46,3 +50,19 @@ def test_every_endpoint_has_the_key_of_the_environment(tmp_path, monkeypatch):
     with endpoint(right) as a, target(settings(f"url={a.url}"), tmp_path) as own:
         assert own.keys == {a.url: "secret"}
     assert "secret" not in (tmp_path / "model.json").read_text()
+
+
+def test_an_array_of_serving_jobs_is_all_of_them(tmp_path, monkeypatch):
+    """It was "no job 12: it is neither in SLURM's queue", of the id that sbatch printed."""
+    queue = {i: slurm.Job(i, "RUNNING", "n1", "llada-serve") for i in ("12_0", "12_1")}
+    monkeypatch.setattr(slurm, "my_jobs", lambda: queue)
+    monkeypatch.setenv("LLADA_ENDPOINTS", str(tmp_path))
+    with endpoint(right) as a, endpoint(right) as b:
+        urls = {"12_0": a.url, "12_1": b.url}
+
+        def wait_ready(job_id, place, timeout_s):
+            return PublishedEndpoint(Path(f"{job_id}.json"), {"job_id": job_id, "url": urls[job_id]})
+
+        monkeypatch.setattr(operate, "wait_ready", wait_ready)
+        with target(settings("url=job:12"), tmp_path) as own:
+            assert own.urls == (a.url, b.url)

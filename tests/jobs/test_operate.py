@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llada_exp.jobs import running_server
+from llada_exp.jobs import operate, running_server, slurm
 from llada_exp.jobs.__main__ import main
 from llada_exp.jobs.local import log_end
 from tests.server.conftest import FAKE
@@ -86,13 +86,69 @@ def test_a_key_whose_server_never_came_up_is_removed_too(place, queue, capsys):
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [["12"], ["999"]])
+def test_a_silent_slurm_is_told_at_once_and_an_unknown_job_is_not_waited_for(
+    place, queue, fake, capsys, monkeypatch, words
+):
+    """`wait` said nothing and came to its end after its whole time, an hour by default."""
+    monkeypatch.setattr(operate, "QUEUE_POLL_S", 0.0)
+    queue(None)
+    code, out, err = jobs(place, capsys, "wait", *words, "--timeout", "3")
+    assert (code, out) == (1, "")
+    assert err.startswith("warning: SLURM does not answer: squeue ")
+    if words == ["999"]:
+        assert f"error: nothing is known of job 999: no server of it is published in {place}, and" in err
+    else:
+        assert "error: the server of job 12 was not ready within 3 s; SLURM does not answer: squeue" in err
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    assert "was not ready within 3 s" in jobs(place, capsys, "wait", *words, "--timeout", "3")[2], (
+        "a container"
+    )
+
+
+def test_one_answer_of_slurm_that_is_lost_ends_nothing(place, queue, fake, capsys, monkeypatch):
+    """Jobs of an array were waited for, or stopped, as if there were no others."""
+    monkeypatch.setattr(operate, "POLL_S", 0.01)
+    lost = [slurm.SlurmError("lost")]
+
+    def my_jobs():
+        if lost:
+            raise lost.pop()
+        return {i: slurm.Job(i, "CANCELLED", "", "llada-serve") for i in ("12_0", "12_1")}
+
+    monkeypatch.setattr(slurm, "my_jobs", my_jobs)
+    (place / "12.json").unlink()
+    assert jobs(place, capsys, "stop", "12") == (0, "12_0 CANCELLED\n12_1 CANCELLED\n", "")
+
+
+def test_which_jobs_an_array_has_is_not_guessed(place, queue, capsys):
+    """One of two was published: the other, still in the queue, was neither waited for nor stopped."""
+    (place / "12.json").rename(place / "12_0.json")
+    published = (place / "12_0.json").read_text().replace('"12"', '"12_0"')
+    (place / "12_0.json").write_text(published)
+    queue(None)
+    for command in ("wait", "stop"):
+        code, out, err = jobs(place, capsys, command, "12")
+        assert (code, out, "slurm is down" in err) == (1, "", True)
+    queue("12_0|RUNNING|n1|llada-serve", "12_1|PENDING||llada-serve")
+    with pytest.raises(operate.NotReady, match="job 12 is an array; its jobs are 12_0, 12_1"):
+        operate.wait_ready("12", place, 3)
+
+
+def test_a_job_that_cannot_be_stopped_hides_no_other(place, queue, capsys):
+    queue("12|RUNNING|n1|llada-serve", "14|FAILED|n1|llada-serve")
+    code, out, err = jobs(place, capsys, "stop", "12", "14")
+    assert (code, out) == (1, "14 FAILED\n")
+    assert err.startswith("error: job 12 is not stopped: scancel is not on the PATH")
+
+
 def test_the_list_shows_servers_that_wait_in_the_queue(place, queue, capsys):
     queue("12|RUNNING|n1|llada-serve", "13_0|PENDING||llada-serve", "14|RUNNING|n1|other|name")
     _, out, _ = jobs(place, capsys, "list")
     assert [line.split()[:2] for line in out.splitlines()[1:]] == [["12", "RUNNING"], ["13_0", "PENDING"]]
     queue(None)
-    code, out, _ = jobs(place, capsys, "list")
-    assert (code, "UNKNOWN" in out) == (1, True)
+    code, out, err = jobs(place, capsys, "list")
+    assert (code, "UNKNOWN" in out, "SLURM does not answer, so" in err) == (1, True, True)
 
 
 def test_an_array_is_all_of_its_tasks(place, queue, fake, capsys):
@@ -143,8 +199,9 @@ def test_a_list_without_a_line_says_so(place, queue, capsys):
     code, out, _ = jobs(place, capsys, "list")
     assert (code, out) == (0, f"no endpoint in {place}, and no job named llada-serve in the queue\n")
     queue(None)
-    code, out, _ = jobs(place, capsys, "list")
-    assert (code, "SLURM does not answer: " in out) == (0, True)
+    code, out, err = jobs(place, capsys, "list")
+    assert (code, out) == (0, f"no endpoint in {place}\n")
+    assert err.startswith("SLURM does not answer, so servers that wait are not known: squeue ")
 
 
 def test_the_end_of_a_log_says_why_and_not_who_was_answered(tmp_path):
