@@ -76,7 +76,7 @@ def tasks(job_id: str, place: Path) -> list[str]:
     if job_id in published:
         return [job_id]
     try:
-        jobs = _asked_twice()
+        jobs = _jobs_in_two_tries()
     except slurm.SlurmError:
         if _of_array(job_id, published):
             raise
@@ -154,7 +154,7 @@ def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
     Raises slurm.SlurmError, and NoSuchJob.
     """
     endpoint = load(place / f"{job_id}.json")
-    if has_ended(state := state_of(job_id, _asked_twice())):
+    if has_ended(state := state_of(job_id, _jobs_in_two_tries())):
         if state == GONE and endpoint is None:
             raise NoSuchJob(job_id, place)
         return state
@@ -165,7 +165,7 @@ def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:
     began, insisted = time.monotonic(), now
     while True:
         time.sleep(POLL_S)
-        if has_ended(state := state_of(job_id, _asked_twice())):
+        if has_ended(state := state_of(job_id, _jobs_in_two_tries())):
             return state
         if not insisted and time.monotonic() - began > timeout_s:
             slurm.cancel([job_id])
@@ -215,7 +215,7 @@ def _jobs() -> tuple[dict[str, slurm.Job] | None, str | None]:
         return None, str(error)
 
 
-def _asked_twice() -> dict[str, slurm.Job]:
+def _jobs_in_two_tries() -> dict[str, slurm.Job]:
     """One answer of a busy controller may be lost. Raises slurm.SlurmError."""
     try:
         return slurm.my_jobs()

@@ -195,10 +195,12 @@ def await_jobs(
     ended: Callable[[slurm.JobEnd], None],
     pace: QueuePace,
 ) -> None:
-    """Until each job has left its result, or is over for `late_s` and has none. A requeued job is not over.
+    """Until each job's result says that all is well, or it is over: at once where it left a result, after
+    `late_s` where it has none. A requeued job is not over, and what its first try left is not its result.
 
     code: of a job's result, 0 where all is well, None where there is none (yet); ended: is called for each
-    job whose end SLURM tells, which is waited for where the result does not say that all is well.
+    job whose end SLURM tells, which is waited for where the result does not say that all is well. Where SLURM
+    does not tell (UNKNOWN), any result counts after `late_s`.
     """
     waiting, over, reported = list(job_ids), dict[str, float](), set[str]()
     shown = ""
@@ -206,7 +208,8 @@ def await_jobs(
         states = operate.states(waiting)
         for job_id in list(waiting):
             is_over, result = operate.has_ended(states[job_id]), code(job_id)
-            if not is_over and result is None:
+            may_be_over = is_over or (states[job_id] == operate.UNKNOWN and result is not None)
+            if not may_be_over and result != 0:
                 over.pop(job_id, None)
                 continue
             if is_over and job_id not in reported and (end := _end_of(job_id, pace.signal_s)):

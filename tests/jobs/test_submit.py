@@ -1,10 +1,13 @@
 """The batch script of a sweep, as a dry run shows it on a machine that has no SLURM."""
 
+from dataclasses import dataclass
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from llada_exp.jobs.submit import ArrayPlan, launch, script
+from llada_exp.jobs import slurm
+from llada_exp.jobs.submit import ArrayPlan, await_jobs, launch, script
 from llada_exp.settings import conf_dir
 
 VARIABLES = ("ACCOUNT", "PARTITION", "GRES", "MEM", "TIME", "CPUS", "SETUP")
@@ -81,3 +84,43 @@ def test_without_sbatch_one_is_told_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="sbatch is not on the PATH"):
         launch(print, [(["a=1"],)], plan(f"hydra.sweep.dir={tmp_path}"))
     assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class Pace:
+    poll_s: float = 0.0
+    late_s: float = 0.0
+    signal_s: int = 120
+
+
+def looks_until_done(monkeypatch, looks):
+    """How many looks at the queue it takes. looks: at each, SLURM's word (None: it is silent) and the code of
+    the result that is there; the last one goes on."""
+    left = list(looks)
+
+    def my_jobs():
+        if len(left) > 1:
+            left.pop(0)
+        if left[0][0] is None:
+            raise slurm.SlurmError("silent")
+        return {"12_3": slurm.Job("12_3", left[0][0], "n1", "llada-bench")}
+
+    left.insert(0, left[0])
+    monkeypatch.setattr(slurm, "my_jobs", my_jobs)
+    await_jobs(["12_3"], lambda job_id: left[0][1], lambda end: None, Pace())
+    return len(looks) - len(left) + 1
+
+
+def test_what_a_requeued_jobs_first_try_left_is_not_its_result(monkeypatch):
+    """A point that failed as its node went, and was measured by its requeued job, was not in the summary: the
+    sweep was over by then."""
+    waits = [("RUNNING", 1), *[("COMPLETING", 1)] * 3, *[("PENDING", 1)] * 3, ("RUNNING", 1)]
+    assert looks_until_done(monkeypatch, [*waits, ("COMPLETED", 0)]) == len(waits) + 1
+    assert looks_until_done(monkeypatch, [*waits, ("FAILED", 1), ("FAILED", 1)]) == len(waits) + 1
+
+
+def test_a_result_counts_where_slurm_is_silent_and_a_good_one_at_once(monkeypatch):
+    silent = looks_until_done(monkeypatch, [(None, None)] * 5 + [(None, 1)])
+    assert silent == 6
+    assert looks_until_done(monkeypatch, [("RUNNING", None), ("RUNNING", 0), ("RUNNING", 0)]) == 2
+    assert looks_until_done(monkeypatch, [(None, 0), (None, 0)]) == 1
