@@ -30,6 +30,7 @@ from llada_exp.clients.http import (
 )
 from llada_exp.clients.sums import CheckedAnswer, judge, question
 from llada_exp.programs import run_program
+from llada_exp.tables import wrapped
 
 CHAT = "/v1/chat/completions"
 MIXED: tuple[dict[str, Any], ...] = (
@@ -47,6 +48,7 @@ class CheckFailed(Exception):
     """One check's finding; the others go on."""
 
 
+NAME_WIDTH = 12
 NUM_SAMPLES = 3
 
 
@@ -242,20 +244,24 @@ def run(endpoint: CheckedEndpoint, concurrency: int) -> int:
     failed = 0
     for name, check in checks.items():
         try:
-            print(f"{name:<12}{check()}", flush=True)
+            _print(name, check())
         except CheckFailed as error:
             failed += 1
-            print(f"{name:<12}FAILED: {error}", flush=True)
+            _print(name, f"FAILED: {error}")
     num_checks, wrong = len(checks), [answer for answer in answers if not answer.is_right]
     if answers:
         words, is_fault = judge(answers, _is_embedded(endpoint))
         failed, num_checks = failed + is_fault, num_checks + is_fault
-        print(f"{'answers':<12}{'FAILED: ' if is_fault else ''}{words}")
+        _print("answers", f"{'FAILED: ' if is_fault else ''}{words}")
     for answer in [*wrong[:NUM_SAMPLES], *(a for a in answers[:NUM_SAMPLES] if a.is_right)]:
-        print(f"{'sample':<12}{question(answer.number)} -> {answer.text!r}{answer.mark()}")
+        _print("sample", f"{question(answer.number)} -> {answer.text!r}{answer.mark()}")
     but = f"; {len(wrong)} of {len(answers)} sums are wrong: see answers" if wrong else ""
-    print(f"{'result':<12}{'ok' if not failed else f'{failed} of {num_checks} checks failed'}{but}")
+    _print("result", f"{'ok' if not failed else f'{failed} of {num_checks} checks failed'}{but}")
     return failed
+
+
+def _print(name: str, text: str) -> None:
+    print(wrapped(f"{name:<{NAME_WIDTH}}{text}", indent=" " * NAME_WIDTH), flush=True)
 
 
 def main() -> None:

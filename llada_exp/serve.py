@@ -11,6 +11,7 @@ from typing import Any
 PLAN = "--plan"
 MULTIRUN = ("-m", "--multirun")
 AS_JOB = "place=job"
+FILES = "files"
 
 
 def serve(cfg: Any) -> int:
@@ -32,10 +33,11 @@ def plan(cfg: Any) -> int:
     from llada_exp.engine.memory import table
     from llada_exp.server.processes.memory_plan import check_files, memory_plan
     from llada_exp.settings import validate
+    from llada_exp.tables import wrapped
 
     settings = validate(_tree(cfg))
     memory, files = memory_plan(settings), check_files(settings)
-    print(f"{table(memory)}\nfiles                {files}")
+    print(f"{table(memory)}\n{wrapped(f'{FILES:<21}{files}', indent=' ' * 21)}")
     return 0 if memory.fits else 1
 
 

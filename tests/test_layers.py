@@ -51,9 +51,9 @@ MAY_IMPORT = {
     "server": {"clients", "settings", "signals", "validation", "decoding", "fields", "engine", "checkpoints",
                "text", "text_stream", "token_text", "types"},
     "jobs": {"clients", "programs", "server", "settings", "signals", "tables"},
-    "serve.py": {"checkpoints", "cli", "decoding_keys", "settings", "server", "engine", "jobs"},
+    "serve.py": {"checkpoints", "cli", "decoding_keys", "settings", "server", "engine", "jobs", "tables"},
     "self_host.py": {"settings", "checkpoints"},
-    "check.py": {"clients", "programs"},  # a client: over HTTP only
+    "check.py": {"clients", "programs", "tables"},  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "programs", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding",
               "help", "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",

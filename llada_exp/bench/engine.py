@@ -3,8 +3,11 @@
     python -m llada_exp.bench.engine --models random_31m --caches none prefix dual --batch-sizes 1 16
 
 Runs on a machine with torch, transformers and safetensors alone. Work is the same for every
-setting and for random weights: a fixed number of tokens per step, end ids ignored. Prints a table,
-and appends every repeat as a row to --rows (jsonl).
+setting and for random weights: a fixed number of tokens per step, end ids ignored. Prints a table as
+wide as the terminal, and appends every repeat as a row to --rows (jsonl), beside which the whole table
+stands (.txt). Of the columns: NFE is of all requests together, pos/tok the positions that were
+computed for an output token, useful_% the share of them where a token was looked for, packed_% of those
+that are no padding, MFU_% that of the device's own rate in a large matrix product.
 """
 
 from __future__ import annotations
@@ -203,13 +206,13 @@ COLUMNS = (
     TableColumn("cache", lambda rows: rows[0].cache, left=True),
     TableColumn("rows", lambda rows: str(rows[0].batch_size)),
     TableColumn("tok/s", lambda rows: f"{_median('output_throughput')(rows):.1f}"),
-    TableColumn("[min, max]", _spread, rank=1),
+    TableColumn("tok/s [min, max]", _spread, rank=1),
     TableColumn("NFE", lambda rows: str(rows[0].nfe), rank=2),
     TableColumn("pos/tok", lambda rows: f"{rows[0].positions_per_token:.1f}", rank=3),
-    TableColumn("useful", lambda rows: f"{rows[0].useful_position_ratio:.3f}", rank=5),
-    TableColumn("packed", lambda rows: f"{rows[0].packing_efficiency:.3f}", rank=6),
-    TableColumn("MFU", lambda rows: f"{_median('mfu')(rows):.3f}", rank=4),
-    TableColumn("peak_MB", _memory, rank=7),
+    TableColumn("useful_%", lambda rows: f"{100 * rows[0].useful_position_ratio:.1f}", rank=5),
+    TableColumn("packed_%", lambda rows: f"{100 * rows[0].packing_efficiency:.1f}", rank=6),
+    TableColumn("MFU_%", lambda rows: f"{100 * _median('mfu')(rows):.1f}", rank=4),
+    TableColumn("peak_MiB", _memory, rank=7),
 )
 """Of the repeats of one setting; medians where they differ."""
 
@@ -239,6 +242,7 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
     device = torch.device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
     results: list[EngineRow] = []
+    whole: list[list[EngineRow]] = []
     for name in options.models:
         model = bench_model(name, device, dtype)
         settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
@@ -249,10 +253,18 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
                 if repeat >= 0:
                     repeats[setting].append(row)
                     _append(options.rows, row)
-        Table(COLUMNS, list(repeats.values())).show()
+        whole += repeats.values()
+        Table(COLUMNS, list(repeats.values())).show(table_file(options.rows), whole)
         results += [row for rows in repeats.values() for row in rows]
         del model
     return results
+
+
+def table_file(rows: Path | None) -> Path | None:
+    """Where the whole table stands, beside the rows."""
+    if rows is None:
+        return None
+    return rows.with_suffix(".txt") if rows.suffix == ".jsonl" else Path(f"{rows}.txt")
 
 
 def _append(path: Path | None, row: EngineRow) -> None:

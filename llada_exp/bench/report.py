@@ -14,7 +14,7 @@ from llada_exp.bench.client import LoadResult
 from llada_exp.bench.schema import ROW
 from llada_exp.bench.settings import BenchSettings
 from llada_exp.runs.files import write_whole
-from llada_exp.tables import Table, TableColumn, number
+from llada_exp.tables import Table, TableColumn, number, wrapped
 
 _FLAGS = ("overlapped", "generator_late")
 
@@ -49,7 +49,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> Table:
 def flag_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the flags among these rows mean."""
     raised = {name for row in rows for name in _FLAGS if row[name]}
-    return [f"{column.name}: {column.meaning}" for column in ROW if column.name in raised]
+    return [
+        wrapped(f"{column.name}: {column.meaning}", indent="  ") for column in ROW if column.name in raised
+    ]
 
 
 def headline(row: Mapping[str, Any]) -> str:

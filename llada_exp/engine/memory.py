@@ -118,7 +118,7 @@ def _active(shape: ModelShape) -> str:
     if not shape.num_idle_parameters:
         return ""
     active, every = (count / 1e9 for count in (shape.num_active_parameters, shape.num_parameters))
-    return f"  (a token passes {active:.2f} of {every:.2f} billion parameters)"
+    return f"\n{'':21}(a token passes {active:.2f} of {every:.2f} billion parameters)"
 
 
 def table(plan: MemoryPlan, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)) -> str:

@@ -20,6 +20,7 @@ from llada_exp.evals.answers import Answer
 from llada_exp.evals.scores import by_problem, right
 from llada_exp.programs import run_program
 from llada_exp.runs.statistics import paired, paired_means, probability
+from llada_exp.tables import wrapped
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for comparison in comparisons:
-        print(json.dumps(asdict(comparison)) if args.json else line(comparison))
+        print(json.dumps(asdict(comparison)) if args.json else wrapped(line(comparison), indent="  "))
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.schema import complete
-from llada_exp.tables import Table, TableColumn, number
+from llada_exp.tables import Table, TableColumn, number, wrapped
 
 
 def _share(name: str) -> Callable[[Mapping[str, Any]], str | None]:
@@ -50,7 +50,7 @@ _COSTS = (
     number("cut off %", "cut_off", "{:.1%}", rank=5),
     number("no answer %", "no_answer", "{:.1%}", rank=6),
     number("failed", "failed", "{:.0f}", rank=1),
-    number("tokens", "mean_output_tokens", "{:.1f}", rank=7),
+    number("tok/answer", "mean_output_tokens", "{:.1f}", rank=7),
     number("NFE", "mean_nfe", "{:.1f}", rank=8),
     number("TPF", "tpf", "{:.2f}", rank=9),
 )
@@ -90,7 +90,7 @@ def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
             if isinstance(m, Mapping) and "value" in m
         ]
         if cells:
-            lines.append(f"{name}: {', '.join(cells)}")
+            lines.append(wrapped(f"{name}: {', '.join(cells)}", indent="  "))
     return lines
 
 

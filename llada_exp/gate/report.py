@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from llada_exp.gate.measure import VANILLA
 from llada_exp.gate.outcome import Outcome
 from llada_exp.gate.verdict import PASS, Limits, Verdict, failing, quality_verdict
 from llada_exp.runs.statistics import Paired, Proportion, probability
-from llada_exp.tables import Table, TableColumn, terminal_width
+from llada_exp.tables import Table, TableColumn, terminal_width, wrapped
 
 RANKS = {"n": 8, "accuracy % [95 %]": 0, "vs vanilla, points": 0, "McNemar p": 3, "same %": 1, "NFE": 5,
          "TPF": 7, "pos/tok": 4, "tok/s": 6}  # fmt: skip
@@ -126,7 +125,7 @@ def without_oracle(exactnesses: Sequence[Exactness], width: int) -> list[str]:
         if e.undefined is not None:
             reasons.setdefault(e.undefined, []).append(f"{e.setting}, {e.kind}")
     lines = [f"no oracle ({reason}): {'; '.join(names)}" for reason, names in reasons.items()]
-    return [part for line in lines for part in textwrap.wrap(line, width, break_on_hyphens=False)]
+    return [wrapped(line, width) for line in lines]
 
 
 def exact_sum(exactnesses: Sequence[Exactness]) -> str:
@@ -143,13 +142,15 @@ def conclude(
     """Say which do not pass and by how much. unjudged: settings of which there is no verdict. The exit code;
     a failure's, where there is no verdict at all or vanilla's alone beside such settings."""
     for e in unjudged:
-        print(f"not judged: {e.setting}, {e.kind}: no oracle ({e.undefined}), no problems to compare")
+        why = f"no oracle ({e.undefined}), no problems to compare"
+        print(wrapped(f"not judged: {e.setting}, {e.kind}: {why}", indent="  "))
     if not verdicts or (unjudged and all(v.setting == VANILLA for v in verdicts)):
         print("gate: nothing was judged: no setting to compare, and none held to the oracle", flush=True)
         return 1 if fail else 0
     bad = failing(verdicts, undecided)
     for verdict in verdicts:
         if verdict.word != PASS:
-            print(f"{verdict.word}: {verdict}{'' if verdict in bad else ' (let through)'}")
+            let_through = "" if verdict in bad else " (let through)"
+            print(wrapped(f"{verdict.word}: {verdict}{let_through}", indent="  "))
     print(f"gate: {f'{len(bad)} of {len(verdicts)} verdicts do not pass' if bad else 'pass'}", flush=True)
     return 1 if bad and fail else 0

@@ -20,7 +20,7 @@ from llada_exp.jobs import operate, router, slurm
 from llada_exp.jobs.endpoint import FOLDER_VARIABLE, find, folder, load_all
 from llada_exp.programs import run_program
 from llada_exp.signals import EndedBySignal
-from llada_exp.tables import Table, TableColumn
+from llada_exp.tables import WHOLE_WIDTH, Table, TableColumn, terminal_width
 
 FAILED, USAGE_ERROR = 1, 2
 MAX_AT_ONCE = 16
@@ -48,9 +48,16 @@ def _list(arguments: argparse.Namespace) -> int:
         queued = "" if silence else f", and no job named {operate.SERVE_NAME} in the queue"
         print(f"no endpoint in {arguments.folder}{queued}")
         return 0
-    # Whole, however narrow the terminal is: a folded URL cannot be pasted, nor read by a script.
-    print(Table([TableColumn(name, attrgetter(name), left=True) for name in COLUMNS], shown).text())
+    layout = table(shown).layout(terminal_width() if sys.stdout.isatty() else WHOLE_WIDTH)
+    print("\n".join([layout.head(), *map(layout.line, shown), *filter(None, [layout.hint(None)])]))
     return 0 if operate.usable(shown) else FAILED
+
+
+def table(shown: Sequence[operate.JobRow]) -> Table:
+    """A line a job; what is there to be pasted is not folded."""
+    pasted, in_url = ("job_id", "url"), "node"
+    columns = [TableColumn(n, attrgetter(n), int(n == in_url), left=True, whole=n in pasted) for n in COLUMNS]
+    return Table(columns, shown)
 
 
 def _show(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ def test_the_table_is_in_the_order_of_steps_and_names_what_has_no_score():
     assert " ".join(lines[0].split()) == "20 gsm8k 200 25.0 [20.0, 35.0] 12.5 2.0 3 80.2 40.0 2.00"
     assert lines[1].split()[1:] == ["(no", "score)", *"--------"]
     assert lines[2].split()[1:] == ["gsm8k", *"--------"]
-    for heading in ("accuracy % [95 %]", "cut off %", "no answer %", "failed", "tokens", "NFE", "TPF"):
+    for heading in ("accuracy % [95 %]", "cut off %", "no answer %", "failed", "tok/answer", "NFE", "TPF"):
         assert heading in head
     assert len({len(line) for line in (head, *lines)}) == 1
 
