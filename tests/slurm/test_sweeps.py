@@ -93,7 +93,7 @@ def test_four_points_of_which_one_fails_one_is_cancelled_and_one_is_requeued(des
     until(lambda: next(folder.glob("002_*/server/server.json"), None))
     array = re.search(r"job (\d+)_0", desk.started()).group(1)
     subprocess.run(["scancel", f"{array}_2"], check=True)
-    until(lambda: next(folder.glob("003_*/status.json"), None))
+    until(lambda: [path for path in folder.glob("003_*") if status(path)["status"] == "running"])
     subprocess.run(["scontrol", "requeue", f"{array}_3"], check=True)
     desk.wait_state(f"{array}_3", "PENDING")
     subprocess.run(["scontrol", "update", f"JobId={array}_3", "StartTime=now"], check=True)
