@@ -31,15 +31,17 @@ def now() -> str:
 @contextmanager
 def recorded(folder: Path, config_hash: str) -> Iterator[dict[str, Any]]:
     """The block's life, written into the folder: at its start, and at its end with the traceback of what
-    ended it, which passes on. What the block adds to the yielded status is written too."""
+    ended it (of an interruption its name alone), which passes on. What the block adds to the yielded status
+    is written too."""
     status = _begun(folder, config_hash)
     try:
         yield status
         status["status"] = OK
     except BaseException as error:
-        status["status"] = FAILED if isinstance(error, Exception) else INTERRUPTED
+        fails = isinstance(error, Exception)
+        status["status"] = FAILED if fails else INTERRUPTED
         status["error"] = f"{type(error).__name__}: {error}"
-        status["traceback"] = traceback.format_exc()
+        status["traceback"] = traceback.format_exc() if fails else status["error"]
         raise
     finally:
         status["ended"] = now()

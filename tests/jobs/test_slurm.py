@@ -7,6 +7,7 @@ import pytest
 from llada_exp.jobs import slurm
 from llada_exp.jobs.executor import PointExecutor, exit_code
 from llada_exp.runs import status
+from llada_exp.signals import EndedBySignal
 
 SHOWN = """JobId=40 ArrayJobId=12 ArrayTaskId=3 JobName=llada-bench
    JobState={state} Reason={reason} Dependency=(null)
@@ -96,7 +97,8 @@ def test_what_slurm_says_is_a_points_reason(cluster, tmp_path, monkeypatch):
         "never started; FAILED: job 12_3, exit code 1",
     )
     monkeypatch.setenv("SLURM_JOB_ID", "12_3")
-    cancelled = verdict("CANCELLED", "0:15", SystemExit(143))
+    cancelled = verdict("CANCELLED", "0:15", EndedBySignal(15))
+    assert status.read(tmp_path)["traceback"] == "EndedBySignal: SIGTERM", "an interruption is no fault"
     assert cancelled == ("interrupted", "CANCELLED: job 12_3")
     server_killed = verdict("OUT_OF_MEMORY", "0:125", RuntimeError("the server is gone"))
     assert server_killed == (

@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -192,8 +193,9 @@ def test_512_at_once_are_none_too_many(tmp_path):
 
 
 def test_bodies_may_be_large_and_no_larger():
-    server = Scripted()
-    with relayed(server) as (_, http):
+    patient = {"pace": replace(FAST, health=30), "timeout_s": 60, "patience_s": 60}
+    with relayed(Scripted(), **patient) as (_, http):  # whose /health waits while it reads so much
+        http.timeout = 120
         assert http.post(PATH, json={"n": "x" * (60 * 2**20)}).status_code == 200
         too_large = http.post(PATH, content=b" " * (MAX_BODY + 1))
     assert too_large.status_code == 413
