@@ -86,7 +86,10 @@ def _print_urls(arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     for job_id in operate.tasks(arguments.job, arguments.folder):
         waited_s = time.monotonic() - began
-        endpoint = operate.wait_ready(job_id, arguments.folder, arguments.timeout, waited_s)
+        try:
+            endpoint = operate.wait_ready(job_id, arguments.folder, arguments.timeout, waited_s)
+        except operate.JobOver as error:
+            raise operate.JobOver(f"{error}; its log: python -m llada_exp.jobs tail {job_id}") from None
         print(endpoint.info["url"], flush=True)
 
 

@@ -28,6 +28,10 @@ class NotReady(RuntimeError):
     """A server that was waited for did not come; the message says why."""
 
 
+class JobOver(NotReady):
+    """Its job has ended."""
+
+
 class NoSuchJob(NotReady):
     """Neither SLURM nor the folder of endpoints has a job of this id."""
 
@@ -144,7 +148,7 @@ def _check_goes_on(
             raise NotReady(f"job {job_id} is an array; its jobs are {', '.join(of_array)}")
         raise NoSuchJob(job_id, place)
     if has_ended(state):
-        raise NotReady(f"job {job_id} is over ({state}) and its server does not answer")
+        raise JobOver(f"job {job_id} is over ({state}) and its server does not answer")
 
 
 def stop(job_id: str, place: Path, timeout_s: float, now: bool = False) -> str:

@@ -172,7 +172,8 @@ def test_an_array_is_all_of_its_tasks(place, queue, fake, capsys):
 def test_waiting_ends_with_the_job(place, queue, capsys):
     queue("12|FAILED|n1|llada-serve")
     code, _, err = jobs(place, capsys, "wait", "12")
-    assert (code, err) == (1, "error: job 12 is over (FAILED) and its server does not answer\n")
+    over = "error: job 12 is over (FAILED) and its server does not answer; its log: "
+    assert (code, err) == (1, f"{over}python -m llada_exp.jobs tail 12\n")
     assert jobs(place, capsys, "stop", "12") == (0, "12 FAILED\n", "")
 
 
