@@ -1,7 +1,7 @@
 """The documents' tables that repeat what is declared in code or measured: `python docs/tables.py` writes them.
 
-A table stands below its mark, `<!-- table: NAME -->`, up to the first empty line; long ones, for looking things
-up, are CSV files of docs/data/. tests/test_tables.py holds that nothing differs from what this makes.
+A table stands below its mark, `<!-- table: NAME -->`, up to the first empty line; long ones, to look things up
+in, are CSV files of docs/data/. tests/test_tables.py holds that nothing differs from what this makes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
 MEASURED = DOCS / "data" / "batching.jsonl"
-NEUTRAL_HEADS = ("fields", "what is missing here")
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', 'or') for cell in line)} |\n" for line in lines)
+
+
+def csv_of(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def columns() -> str:
@@ -43,11 +48,8 @@ def columns() -> str:
         "commits.parquet": bench.COMMIT,
         "row.parquet of evals": evals.ROW,
     }
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("file", "column", "type", "meaning"))
-    writer.writerows((file, c.name, c.type, c.meaning) for file, declared in files.items() for c in declared)
-    return text.getvalue()
+    rows = [(file, c.name, c.type, c.meaning) for file, declared in files.items() for c in declared]
+    return csv_of([("file", "column", "type", "meaning"), *rows])
 
 
 def closed_loop() -> dict[str, dict[str, Any]]:
@@ -135,17 +137,17 @@ def every_field() -> str:
     return table(FIELD_HEADS, fields(REQUEST_FIELDS))
 
 
-def neutral_fields() -> str:
-    """Of the body of a request, those of one reason in a line, with the values that pass."""
-    lines: dict[str, list[str]] = {}
+def other_servers_fields() -> str:
+    """Of the body of a request, with the values that pass and what is missing here for others, as CSV."""
+    rows = [("field", "passes", "of others", "what is missing here")]
     for name, neutral in NEUTRAL.items():
         if neutral.values is None:
-            lines.setdefault("nothing: it never changes an answer", []).append(f"`{name}`")
+            rows.append((name, "anything", "", "nothing: it never changes an answer"))
             continue
-        values = " or ".join(f"`{json.dumps(value)}`" for value in neutral.values or [None])
-        passes = {(): "", None: "; others with a warning"}.get(neutral.warned, "; 1 with a warning")
-        lines.setdefault(neutral.why, []).append(f"`{name}` ({values}{passes})")
-    return table(NEUTRAL_HEADS, ((", ".join(names), why) for why, names in lines.items()))
+        values = " or ".join(json.dumps(value) for value in neutral.values or [None])
+        others = {(): "400", None: "a warning"}.get(neutral.warned, "1 a warning, else 400")
+        rows.append((name, values, others, neutral.why))
+    return csv_of(rows)
 
 
 def harness_keys() -> str:
@@ -159,12 +161,14 @@ def harness_keys() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "every decoding field": every_field,
-    "fields that pass at a value that asks for nothing": neutral_fields,
     "keys of the harnesses": harness_keys,
     "batching": batching,
     "batching in words": batching_in_words,
 }
-FILES: dict[str, Callable[[], str]] = {"columns.csv": columns}
+FILES: dict[str, Callable[[], str]] = {
+    "columns.csv": columns,
+    "fields_of_other_servers.csv": other_servers_fields,
+}
 
 
 def current(text: str, name: str) -> str:

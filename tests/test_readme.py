@@ -1,5 +1,5 @@
-"""Every command of the README, and of the pages that a newcomer goes to next, is run: those that need a GPU, a hub or
-a cluster are composed. What serving.md and troubleshooting.md say is in test_docs.py."""
+"""Every command of the README, and of the pages that a newcomer goes to next, is run: those that need a GPU, a
+hub or a cluster are composed. What serving.md and troubleshooting.md say is in test_docs.py."""
 
 import os
 import re
@@ -18,17 +18,8 @@ from llada_exp.settings import conf_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = {
-    name: (ROOT / "docs" / name).read_text()
-    for name in (
-        "README.md",
-        "benchmarks.md",
-        "decoding.md",
-        "evaluation.md",
-        "migrating.md",
-        "comparison.md",
-    )
-}
+NEXT = ("README.md", "benchmarks.md", "decoding.md", "evaluation.md", "migrating.md", "comparison.md")
+PAGES = {name: (ROOT / "docs" / name).read_text() for name in NEXT}
 BENCHMARKS, MIGRATING = PAGES["benchmarks.md"], PAGES["migrating.md"]
 IN_NOTEBOOKS = {path.name for path in (ROOT / "notebooks").iterdir()} - {"__pycache__"}
 KINDS = (

@@ -1,4 +1,4 @@
-"""The documents' tables of fields, keys and columns are what the declarations make; those of measures, what was measured."""
+"""The documents' tables are what the declarations make of them, or what was measured."""
 
 import csv
 import json
