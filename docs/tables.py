@@ -1,7 +1,7 @@
-"""The documents' tables that repeat what is declared in code or measured: `python docs/tables.py` writes them.
+"""The documents' tables that repeat what is declared or measured: `python docs/tables.py` writes them anew.
 
-A table stands below its mark, `<!-- table: NAME -->`, up to the first empty line; long ones, to look things up
-in, are CSV files of docs/data/. tests/test_tables.py holds that nothing differs from what this makes.
+A table stands below its mark, `<!-- table: NAME -->`, up to the first empty line; long ones are
+CSV files of docs/data/. tests/test_tables.py holds that nothing differs from what this makes.
 """
 
 from __future__ import annotations

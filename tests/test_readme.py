@@ -1,5 +1,5 @@
-"""Every command of the README, and of the pages that a newcomer goes to next, is run: those that need a GPU, a
-hub or a cluster are composed. What serving.md and troubleshooting.md say is in test_docs.py."""
+"""Every command of the README, and of the pages that a newcomer goes to next, is run: those that need a
+GPU, a hub or a cluster are composed. What serving.md and troubleshooting.md say is in test_docs.py."""
 
 import os
 import re
