@@ -1,15 +1,18 @@
-"""The tables of the documents that repeat what is declared in code: `python docs/tables.py` writes them anew.
+"""The documents' tables that repeat what is declared or measured: `python docs/tables.py` writes them anew.
 
-A table stands below its mark, `<!-- table: NAME -->`, up to the first empty line. tests/test_tables.py holds
-that no document differs from what this makes.
+A table stands below its mark, `<!-- table: NAME -->`, up to the first empty line; long ones are
+CSV files of docs/data/. tests/test_tables.py holds that nothing differs from what this makes.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llada_exp.bench import schema as bench
 from llada_exp.evals import schema as evals
@@ -17,14 +20,13 @@ from llada_exp.evals.harnesses import harnesses
 from llada_exp.fields import Declaration
 from llada_exp.help import spelled
 from llada_exp.runs.files import Column
+from llada_exp.runs.statistics import proportion
 from llada_exp.server.routes.fields import NEUTRAL
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS
 
 DOCS = Path(__file__).parent
-OPENAI = "OpenAI's fields"
-ALIASES = ("`use_cache`, `use_dual_cache`, `generation_algorithm`", "", "",
-           "the predecessor's names, see [Old and new](serving.md#old-and-new)")  # fmt: skip
-NEUTRAL_HEADS = ("fields", "what is missing here")
+README = DOCS.parent / "README.md"
+MEASURED = DOCS / "data" / "batching.jsonl"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -32,8 +34,75 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', 'or') for cell in line)} |\n" for line in lines)
 
 
-def columns(declared: Sequence[Column]) -> str:
-    return table(("column", "type", "meaning"), [(f"`{c.name}`", c.type, c.meaning) for c in declared])
+def csv_of(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def columns() -> str:
+    """Of every file of rows, as CSV."""
+    files: Mapping[str, Sequence[Column]] = {
+        "row.parquet of bench": bench.ROW,
+        "requests.parquet": bench.REQUEST,
+        "commits.parquet": bench.COMMIT,
+        "row.parquet of evals": evals.ROW,
+    }
+    rows = [(file, c.name, c.type, c.meaning) for file, declared in files.items() for c in declared]
+    return csv_of([("file", "column", "type", "meaning"), *rows])
+
+
+def closed_loop() -> dict[str, dict[str, Any]]:
+    """What benchmarks/batching.py measured with clients that wait: the README's four settings."""
+    rows = [json.loads(line) for line in MEASURED.read_text().splitlines()]
+    rows = [row for row in rows if row["load"] == "closed"]
+    most = max(row["batch_size"] for row in rows)
+
+    def of(size: int, cache: str, vanilla: bool = True) -> dict[str, Any]:
+        (row,) = (
+            row
+            for row in rows
+            if (row["batch_size"], row["cache"], row["rule"] == "fixed") == (size, cache, vanilla)
+        )
+        return row
+
+    return {
+        "one at a time, no cache": of(1, "none"),
+        "one at a time, cache": of(1, "dual"),
+        f"batches of {most}, cache": of(most, "dual"),
+        f"batches of {most}, `decoding=fast` (the server's default)": of(most, "dual", vanilla=False),
+    }
+
+
+def batching() -> str:
+    def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+        # Repeats send the same problems again, and tell nothing new about them.
+        problems = row["completed"] // row["repeats"]
+        right = row["num_correct"] // row["repeats"]
+        share = proportion([True] * right + [False] * (problems - right))
+        seconds, spread = row["median_e2el_ms"] / 1000, (row["median_e2el_ms_spread"] or 0) / 1000
+        return (
+            f"{100 * row['accuracy']:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
+            f"{row['request_throughput']:.2f} ± {row['request_throughput_spread'] or 0:.2f}",
+            f"{seconds:.2f} ± {spread:.2f}",
+            f"{row['nfe']:.1f}",
+        )
+
+    heads = ("served", "right, %", "answers per second", "seconds to an answer", "passes for an answer")
+    return table(heads, [(name, *cells(row)) for name, row in closed_loop().items()])
+
+
+def batching_in_words() -> str:
+    rows = list(closed_loop().values())
+    plain, alone, together, fast = (row["request_throughput"] for row in rows)
+    row = rows[0]
+    return (
+        f"At the same answers a cache gave {alone / plain:.1f} times the answers per second, and batches "
+        f"{together / alone:.1f} times\nthat; `decoding=fast` {fast / together:.1f} times that once more, "
+        f"at the price in the first column.\n{row['concurrency']} clients, {row['repeats']} repeats, "
+        f"{row['device_name']}, no GPU, commit {str(row['commit'])[:7]}, {row['started'][:10]}:\n"
+        "`nice python -m benchmarks.batching`.\n"
+    )
 
 
 def allowed(declared: Declaration) -> str:
@@ -68,24 +137,17 @@ def every_field() -> str:
     return table(FIELD_HEADS, fields(REQUEST_FIELDS))
 
 
-def fields_beside_openais() -> str:
-    """Those that OpenAI's table, which is written by hand, does not have."""
-    written = current((DOCS / "serving.md").read_text(), OPENAI)
-    names = {name for row in written.splitlines() for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
-    return table(FIELD_HEADS, [*fields(n for n in REQUEST_FIELDS if n not in names), ALIASES])
-
-
-def neutral_fields() -> str:
-    """Of the body of a request, those of one reason in a line, with the values that pass."""
-    lines: dict[str, list[str]] = {}
+def other_servers_fields() -> str:
+    """Of the body of a request, with the values that pass and what is missing here for others, as CSV."""
+    rows = [("field", "passes", "of others", "what is missing here")]
     for name, neutral in NEUTRAL.items():
         if neutral.values is None:
-            lines.setdefault("nothing: it never changes an answer", []).append(f"`{name}`")
+            rows.append((name, "anything", "", "nothing: it never changes an answer"))
             continue
-        values = " or ".join(f"`{json.dumps(value)}`" for value in neutral.values or [None])
-        passes = {(): "", None: "; others with a warning"}.get(neutral.warned, "; 1 with a warning")
-        lines.setdefault(neutral.why, []).append(f"`{name}` ({values}{passes})")
-    return table(NEUTRAL_HEADS, ((", ".join(names), why) for why, names in lines.items()))
+        values = " or ".join(json.dumps(value) for value in neutral.values or [None])
+        others = {(): "400", None: "a warning"}.get(neutral.warned, "1 a warning, else 400")
+        rows.append((name, values, others, neutral.why))
+    return csv_of(rows)
 
 
 def harness_keys() -> str:
@@ -99,13 +161,13 @@ def harness_keys() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "every decoding field": every_field,
-    "decoding fields": fields_beside_openais,
-    "fields that pass at a value that asks for nothing": neutral_fields,
-    "columns of a measured point": lambda: columns(bench.ROW),
-    "columns of a request": lambda: columns(bench.REQUEST),
-    "columns of a committed token": lambda: columns(bench.COMMIT),
-    "columns of an evaluation": lambda: columns(evals.ROW),
     "keys of the harnesses": harness_keys,
+    "batching": batching,
+    "batching in words": batching_in_words,
+}
+FILES: dict[str, Callable[[], str]] = {
+    "columns.csv": columns,
+    "fields_of_other_servers.csv": other_servers_fields,
 }
 
 
@@ -127,9 +189,10 @@ def renewed(text: str) -> str:
 
 
 def main() -> None:
-    for path in sorted(DOCS.glob("*.md")):
-        text = path.read_text()
-        if (new := renewed(text)) != text:
+    made = {path: renewed(path.read_text()) for path in (README, *sorted(DOCS.glob("*.md")))}
+    made |= {DOCS / "data" / name: make() for name, make in FILES.items()}
+    for path, new in made.items():
+        if not path.exists() or path.read_text() != new:
             path.write_text(new)
             print(f"written: {path.name}")
 

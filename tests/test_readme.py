@@ -1,4 +1,5 @@
-"""Every command of the README is run: those that need a GPU, a hub or a cluster are composed."""
+"""Every command of the README, and of the pages that a newcomer goes to next, is run: those that need a
+GPU, a hub or a cluster are composed. What serving.md and troubleshooting.md say is in test_docs.py."""
 
 import os
 import re
@@ -9,12 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from llada_exp.jobs import running_server
+from llada_exp.settings import conf_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BENCHMARKS = (ROOT / "docs" / "benchmarks.md").read_text()
+NEXT = ("README.md", "benchmarks.md", "decoding.md", "evaluation.md", "migrating.md", "comparison.md")
+PAGES = {name: (ROOT / "docs" / name).read_text() for name in NEXT}
+BENCHMARKS, MIGRATING = PAGES["benchmarks.md"], PAGES["migrating.md"]
 IN_NOTEBOOKS = {path.name for path in (ROOT / "notebooks").iterdir()} - {"__pycache__"}
 KINDS = (
     "command: serve",
@@ -28,12 +34,12 @@ KINDS = (
     "evaluate",
 )
 BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.S | re.M)
-BLOCKS = [m.groupdict() for m in BLOCK.finditer(README)]
+BLOCKS = [m.groupdict() for text in (README, *PAGES.values()) for m in BLOCK.finditer(text)]
 
 
 def lines(*marks):
     found = [line for b in BLOCKS if b["mark"] in marks for line in b["code"].strip().splitlines()]
-    assert found, f"the README has no block marked {marks}"
+    assert found, f"no block is marked {marks}"
     return found
 
 
@@ -99,14 +105,60 @@ def test_the_evaluations_run_one_after_the_other(tmp_path):
 
 
 def old_and_new():
-    table = README.partition("<!-- old and new -->\n")[2].partition("\n\n")[0].splitlines()[2:]
-    return [new for row in table for new in re.findall(r"`([^`]+)`", row.split(" | ")[1])]
+    """Rows of the table of commands: what was typed, and what is typed now."""
+    table = MIGRATING.partition("<!-- table: old and new -->\n")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [re.split(r" (?<!\\)\| ", row.strip("| ")) for row in table]
+    return [(re.findall(r"`([^`]+)`", old), re.findall(r"`([^`]+)`", new)) for old, new in rows]
 
 
-@pytest.mark.parametrize("command", [c for c in old_and_new() if c.startswith(("serve ", "evals "))])
+def new_commands():
+    programs = ("serve", "bench", "evals")
+    return sorted({c for _, new in old_and_new() for c in new if c.split()[0] in programs and "=" in c})
+
+
+@pytest.mark.parametrize("command", new_commands())
 def test_what_replaces_an_old_command_composes(command):
-    done = run(f"python -m llada_exp.{command.replace(' -m ', ' ')} --cfg job")
-    assert done.returncode == 0, done.stderr
+    program, *words = command.split()
+    words = [word for word in words if word not in ("-m", "--plan")]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose({"evals": "eval"}.get(program, program), words, return_hydra_config=True)
+    for key, _, value in (word.partition("=") for word in words):
+        if key.startswith("hydra.launcher."):
+            assert str(OmegaConf.select(cfg, key)) == value
+
+
+REPLACED = (
+    "start --local --model-path MODEL",
+    "start --local --model-path MODEL --batch-size 4",
+    "start --local --model-path MODEL --batch-size 8",
+    "start --local --streaming --model-path MODEL",
+    "start --local --model-path MODEL --batch-size 8 --max-wait-time 0.1",
+    "start --local --model-path MODEL --batch-size 16 --max-wait-time 0.05",
+    "start --model-path MODEL --batch-size 16 --gpus 2 --mem 128G --time 8:00:00",
+    "start --local --dcp-path /path/to/checkpoint.dcp --base-model MODEL",
+    "start --dcp-path /path/to/checkpoint.dcp --base-model MODEL --batch-size 8",
+    "export ACCOUNT=your_slurm_account",
+    "--gpus 1 --mem 64G",
+    *(f"--batch-size {size}" for size in (2, 4, 8, 16, 32)),
+    *(f"--max-wait-time {seconds}" for seconds in (0.05, 0.1, 0.2)),
+    "python xp/llada_api/test_batch_server.py",
+    "python xp/nemo-skills/eval_llada.py --quick-test",
+    "python eval_llada.py --quick-test --max-samples 32",
+    "curl http://localhost:8000/health",
+    "curl http://localhost:8000/batch/stats",
+    'watch -n 1 "curl -s http://localhost:8000/batch/stats \\| jq"',
+    "tail -f /path/to/server/logs",
+    "nvidia-smi",
+    "nvidia-smi -l 1",
+    'python3 -c "import fastapi, uvicorn, torch, transformers"',
+    "ls -la /path/to/your/model",
+)
+"""All that the page that this project replaces has a reader type."""
+
+
+def test_every_command_of_the_page_that_this_replaces_has_a_row():
+    told = {old for olds, new in old_and_new() for old in olds}
+    assert not set(REPLACED) - told
 
 
 @pytest.mark.parametrize("command", lines("run", "run: help"))
@@ -153,15 +205,27 @@ def test_the_two_commands_install_what_the_package_declares(mark, extra, program
     ]
 
 
-def test_the_picture_of_the_layout_has_every_room():
+def test_the_readme_is_a_page():
+    """Of at most 200 lines; what a reader looks things up in is in docs/."""
+    assert len(README.splitlines()) <= 200
+
+
+def test_the_note_about_machines_without_a_gpu_stands_before_the_commands():
+    """Or it is read after gigabytes of CUDA were fetched."""
+    assert README.index("No GPU?") < README.index("<!-- command: serve -->")
+
+
+def test_the_picture_of_the_layout_has_every_folder():
     picture = next(b["code"] for b in BLOCKS if not b["language"] and "llada_exp/" in b["code"])
-    names = re.findall(r"[\w.]+\.py|\w+/", picture)
-    for name in names:
-        assert list(ROOT.glob(f"**/{name.rstrip('/')}")), f"{name} is in the picture only"
-    rooms = {path.name + "/" for path in (ROOT / "llada_exp").iterdir() if (path / "__init__.py").exists()}
-    assert rooms <= set(names)
+    names = set(re.findall(r"^(\w+)/", picture, re.M))
+    done = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
+    tops = {path.partition("/")[0] for path in done.stdout.splitlines() if "/" in path} or {
+        path.name for path in ROOT.iterdir() if path.is_dir()
+    } & names
+    assert {top for top in tops if not top.startswith(".")} == names
 
 
 def test_relative_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for folder, text in ((ROOT, README), *((ROOT / "docs", page) for page in PAGES.values())):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]+)?\)", text):
+            assert (folder / target).exists(), target

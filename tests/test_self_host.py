@@ -57,9 +57,9 @@ def test_the_tiny_model_is_served_on_the_port_and_answers_a_chat(tmp_path):
 def test_what_is_documented_is_what_nemo_skills_runs():
     """It joins `python3`, the entrypoint and its own words, and asks by the client of `server_type`: it has
     none for `generic`."""
-    readme = (ROOT / "README.md").read_text().replace("\\\n", " ")
+    page = (ROOT / "docs" / "migrating.md").read_text().replace("\\\n", " ")
     help_text = (self_host.__doc__ or "").replace("\\\n", " ")
-    for text in (readme, help_text):
+    for text in (page, help_text):
         (line,) = [line for line in text.splitlines() if "--server_entrypoint" in line]
         options = dict(word.lstrip("-").split("=", 1) for word in shlex.split(line) if word.startswith("--"))
         assert options["server_type"] == "vllm"

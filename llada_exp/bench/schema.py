@@ -1,7 +1,7 @@
 """The columns of result rows: one schema for our own measurements and for other tools' results.
 
 VERSION changes when a column changes its name, type or meaning; a new column alone is no change. The
-schema is written beside the rows, and docs/benchmarks.md lists it.
+schema is written beside the rows, and docs/data/columns.csv lists it.
 """
 
 from __future__ import annotations

@@ -130,14 +130,15 @@ def table(plan: MemoryPlan, sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)) -
         f"largest step         {plan.activations / gib:9.3f} GiB",
     ]
     if plan.device_total is None:
-        return "\n".join([*lines, "device memory          unknown"])
-    lines.append(f"device memory        {plan.device_total / gib:9.3f} GiB")
-    lines.append(f"largest batch_size   {plan.max_batch:9d}")
+        lines.append("device memory          unknown")
+    else:
+        lines.append(f"device memory        {plan.device_total / gib:9.3f} GiB")
+        lines.append(f"largest batch_size   {plan.max_batch:9d}")
     lines.append(f"{'batch_size':<12} {'beyond the weights':>20} {'in all':>12}")
     for size in sorted({*sizes, plan.batch_size}):
         step = plan.step_bytes(size)
         total = plan.weights + size * plan.kv_per_row + step
-        fits = "" if plan.max_batch is not None and size <= plan.max_batch else "  does not fit"
+        fits = "" if plan.max_batch is None or size <= plan.max_batch else "  does not fit"
         extra = (size * plan.kv_per_row + step) / gib
         lines.append(f"{size:<12} {extra:>16.3f} GiB {total / gib:>8.3f} GiB{fits}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The columns of an evaluation's rows: one row a benchmark. docs/evaluation.md lists them.
+"""The columns of an evaluation's rows: one row a benchmark. docs/data/columns.csv lists them.
 
 VERSION changes when a column changes its name, type or meaning; a new column alone is no change.
 """

@@ -77,6 +77,13 @@ def test_the_table_names_what_does_not_fit():
     assert rows[0].endswith("does not fit")
 
 
+@pytest.mark.parametrize("total", [None, 16, 80])
+def test_the_table_has_the_sizes_that_people_choose_from(total):
+    """4, 8, 16 and 32 rows, also where the device's memory cannot be told."""
+    told = {int(line.split()[0]) for line in table(plan(total)).splitlines() if line[0].isdigit()}
+    assert told >= {4, 8, 16, 32}
+
+
 def test_fewer_key_heads_take_less_of_a_slot_and_wider_heads_more_of_a_step():
     """Prevents a plan of d_model where heads are H * D wide, and key heads fewer."""
     grouped = toy_grouped()
