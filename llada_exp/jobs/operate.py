@@ -75,15 +75,16 @@ def state_of(job_id: str, jobs: Mapping[str, slurm.Job] | None) -> str:
 
 def tasks(job_id: str, place: Path) -> list[str]:
     """The jobs behind an id: itself, or of an array (12) its tasks (12_0, 12_1 ...) that are queued or
-    published. Raises SlurmError where the queue alone can tell which, and does not."""
+    published. Raises SlurmError where the queue alone can tell which, and does not; inside a SLURM job, where
+    its commands may be missing (a container), a job of which nothing is published yet is taken to be one."""
     published = {endpoint.job_id for endpoint in load_all(place)}
     if job_id in published:
         return [job_id]
     try:
         jobs = _jobs_in_two_tries()
-    except slurm.SlurmError:
-        if _of_array(job_id, published):
-            raise
+    except slurm.SlurmError as error:
+        if _of_array(job_id, published) or slurm.current_job() is None:
+            raise slurm.SlurmError(_unknown(job_id, place, error)) from None
         return [job_id]
     return [job_id] if job_id in jobs else _of_array(job_id, {*jobs, *published}) or [job_id]
 
@@ -111,8 +112,8 @@ def wait_ready(
     is_submitted: there is certainly such a job.
 
     Raises NotReady as soon as the job is over, and after the time-out; also where SLURM does not answer and
-    nothing else tells of the job. Inside a SLURM job its commands may be missing (a container): there, and
-    where the job is known, the silence is told on stderr and the endpoint waited for.
+    nothing else tells of the job. Inside a SLURM job its commands may be missing: there, and where the job is
+    known, the silence is told on stderr and the endpoint waited for.
     """
     is_submitted |= slurm.current_job() is not None
     until = time.monotonic() + timeout_s - waited_s
@@ -127,15 +128,21 @@ def wait_ready(
             jobs, silence = _jobs()
             _check_goes_on(job_id, jobs, endpoint, place)
             is_submitted |= jobs is not None
-            if silence and before and endpoint is None and not is_submitted:
-                unknown = f"nothing is known of job {job_id}: no server of it is published in {place}"
-                raise NotReady(f"{unknown}, and SLURM does not answer: {silence}")
+            if silence and endpoint is None and not is_submitted:
+                raise NotReady(_unknown(job_id, place, silence))
             if silence and not before:
                 print(f"warning: SLURM does not answer: {silence}", file=sys.stderr, flush=True)
             next_look = time.monotonic() + QUEUE_POLL_S
         time.sleep(POLL_S)
     why = f"; SLURM does not answer: {silence}" if silence else ""
     raise NotReady(f"the server of job {job_id} was not ready within {timeout_s:g} s{why}")
+
+
+def _unknown(job_id: str, place: Path, silence: object) -> str:
+    return (
+        f"nothing is known of job {job_id}: no server of this id is published in {place}, and SLURM does not"
+        f" answer: {silence}"
+    )
 
 
 def _check_goes_on(
