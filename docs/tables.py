@@ -58,19 +58,18 @@ def closed_loop() -> dict[str, dict[str, Any]]:
     rows = [row for row in rows if row["load"] == "closed"]
     most = max(row["batch_size"] for row in rows)
 
-    def of(size: int, cache: str, vanilla: bool = True) -> dict[str, Any]:
-        (row,) = (
-            row
-            for row in rows
-            if (row["batch_size"], row["cache"], row["rule"] == "fixed") == (size, cache, vanilla)
-        )
+    def of(size: int, cache: str) -> dict[str, Any]:
+        fit = [row for row in vanilla if (row["batch_size"], row["cache"]) == (size, cache)]
+        (row,) = fit
         return row
 
+    vanilla = [row for row in rows if row["rule"] == "fixed"]
+    (preset,) = (row for row in rows if row["rule"] != "fixed")
     return {
         "one at a time, no cache": of(1, "none"),
         "one at a time, cache": of(1, "dual"),
         f"batches of {most}, cache": of(most, "dual"),
-        f"batches of {most}, `decoding=fast` (the server's default)": of(most, "dual", vanilla=False),
+        f"batches of {most}, `decoding=fast` (the server's default)": preset,
     }
 
 
@@ -97,8 +96,9 @@ def batching_in_words() -> str:
     plain, alone, together, fast = (row["request_throughput"] for row in rows)
     row = rows[0]
     return (
-        f"At the same answers a cache gave {alone / plain:.1f} times the answers per second, and batches "
-        f"{together / alone:.1f} times\nthat; `decoding=fast` {fast / together:.1f} times that once more, "
+        f"A cache gave {alone / plain:.1f} times the answers per second, "
+        f"batches {together / alone:.1f} times that at the very same answers,\n"
+        f"`decoding=fast` {fast / together:.1f} times that once more, "
         f"at the price in the first column.\n{row['concurrency']} clients, {row['repeats']} repeats, "
         f"{row['device_name']}, no GPU, commit {str(row['commit'])[:7]}, {row['started'][:10]}:\n"
         "`nice python -m benchmarks.batching`.\n"
