@@ -26,7 +26,7 @@ def check(url, *arguments, **env):
 
 def test_a_server_that_is_well():
     with running_server(["decoding=fast", "batch_size=8"]) as server:
-        done = check(f"{server.url}/v1")
+        done = check(f"{server.url}/v1", COLUMNS="500")  # a line each
     assert done.returncode == 0, done.stdout + done.stderr
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert "status=ready" in lines["health"]

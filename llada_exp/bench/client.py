@@ -32,6 +32,9 @@ from llada_exp.clients.session import new_session
 from llada_exp.scoring import Scorer, decide_response
 
 TICK_S = 0.01
+BROKEN_S = 0.2
+"""A client waits so long after a connection that broke: a killed server's connections break some milliseconds
+before its process is seen to have ended, and one that is away refuses thousands a second."""
 MAX_ERROR = 300
 
 
@@ -147,7 +150,9 @@ class _Run:
             for index, prompt in prompts:  # shared: each takes the next one
                 if self._over(self._now()):
                     return
-                await self._one(index, prompt, self._now())
+                record = await self._one(index, prompt, self._now())
+                if not record.ok and record.status is None:
+                    await asyncio.sleep(BROKEN_S)
 
         assert self.load.concurrency is not None
         async with asyncio.TaskGroup() as group:
@@ -165,7 +170,7 @@ class _Run:
                     await asyncio.sleep(wait)
                 group.create_task(self._one(index, prompt, when))
 
-    async def _one(self, index: int, prompt: Prompt, scheduled_s: float) -> None:
+    async def _one(self, index: int, prompt: Prompt, scheduled_s: float) -> RequestRecord:
         record = RequestRecord(index, scheduled_s, prompt=prompt.text)
         body = {
             **prompt.content,
@@ -191,6 +196,7 @@ class _Run:
             self._measure(record, prompt)
         self.records.append(record)
         self.done(record)
+        return record
 
     def _measure(self, record: RequestRecord, prompt: Prompt) -> None:
         record.e2el_ms = 1000 * (record.ended_s - record.sent_s)
