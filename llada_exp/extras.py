@@ -23,6 +23,10 @@ EXTRAS = {
     "llada_exp.validation": "serve",
     "llada_exp.bench": "bench",
     "llada_exp.bench.engine": "",  # runs where there is only a GPU and the core
+    "llada_exp.bench.gpu": "",
+    "llada_exp.bench.gpu_kernels": "",
+    "llada_exp.bench.gpu_measures": "",
+    "llada_exp.bench.gpu_rows": "",
     "llada_exp.bench.models": "",
     "llada_exp.clients": "bench",
     "llada_exp.clients.http": "",  # the standard library alone, for llada_exp.check
