@@ -127,7 +127,7 @@ def _legend(revises: bool) -> str:
     shades = [(f"t token s{i}", "", name) for i, name in enumerate(SHADES)]
     others = [("t mask", "", "mask"), ("t new s5", "", "of this pass"), ("t token s5", END, "end of text")]
     if revises:
-        others += [("t revoked", "7", "taken back"), ("t token s5 revised", "", "stands for another one")]
+        others += [("t revoked", "7", "taken back"), ("t token s5 revised", "", "replaces another one")]
     return f"<div>{PROBABILITY} {_entries(shades)}</div><div>{_entries(others)} {NOTE}</div>"
 
 

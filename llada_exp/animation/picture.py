@@ -198,7 +198,7 @@ class _Drawing:
         cells.append((Cell(TOKEN, "", 1.0), "end of text"))
         if any(cell.kind == REVOKED for panel in self.panels for frame in panel.frames for cell in frame):
             cells.append((Cell(REVOKED, "7", revised=True), "taken back"))
-            cells.append((Cell(TOKEN, " ", 1.0, revised=True), "stands for another one"))
+            cells.append((Cell(TOKEN, " ", 1.0, revised=True), "replaces another one"))
         x, y = MARGIN, y + 20
         for cell, name in cells:
             self._draw_cell(draw, x, y - 3, 18, cell)
