@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from unicodedata import combining, east_asian_width
 
 from llada_exp.animation.traced import TracedAnswer
 
@@ -91,8 +92,13 @@ def blocks_at_work(answer: TracedAnswer) -> list[int]:
 def slots(answer: TracedAnswer, shown: Sequence[Frame]) -> list[tuple[int, bool]]:
     """Each position's width in characters, the same in every frame, so that nothing moves when a mask is
     filled in; and whether a line ends behind it, as its last token says."""
-    widths = [max(1, *(len(frame[i].glyphs) for frame in shown)) for i in range(len(shown[0]))]
+    widths = [max(1, *(columns(frame[i].glyphs) for frame in shown)) for i in range(len(shown[0]))]
     return [(width, "\n" in cell.token) for width, cell in zip(widths, shown[-1], strict=True)]
+
+
+def columns(text: str) -> int:
+    """Of a monospaced font: Chinese and its like take two a character, accents none."""
+    return sum(2 if east_asian_width(c) in "WF" else not combining(c) for c in text)
 
 
 def durations(counts: Sequence[int]) -> list[int]:

@@ -183,7 +183,7 @@ class _Drawing:
         outline = BACK if cell.revised else INK if cell.kind == NEW else None
         _box(draw, x, y, width, self.chip, 3, fill=fill, outline=outline, stroke=1.3)
         glyphs = cell.glyphs
-        left = x + (width - len(glyphs) * self.advance) / 2
+        left = x + (width - self.mono.getlength(glyphs) / SCALE) / 2
         _write(draw, left, y + 1.5, glyphs, self.mono, BACK if cell.kind == REVOKED else INK)
         if cell.kind == REVOKED:
             _box(draw, x + 2, y + self.chip / 2, width - 4, 1.5, 0, fill=BACK)

@@ -122,6 +122,12 @@ def test_a_slot_is_as_wide_as_all_that_ever_stands_there():
     assert slots(wide, frames(wide))[:3] == [(4, False), (1, True), (1, False)]
 
 
+def test_a_slot_holds_characters_that_are_two_wide():
+    """Prevents answers in Chinese whose tokens lie over each other."""
+    chinese = answer(TracedPass((Written(0, "答案", 0.4), Written(1, "e\u0301", 1.0))))
+    assert [width for width, _ in slots(chinese, frames(chinese))[:2]] == [4, 1]
+
+
 @pytest.mark.parametrize("counts", [(96, 5), (5, 96), (3, 3), (1,), (1, 1), (400, 200, 2)])
 def test_a_frame_a_pass_stands_for_a_time_that_a_gif_can_say(counts):
     times = durations(counts)
