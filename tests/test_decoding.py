@@ -59,7 +59,7 @@ def lm_eval(named, preset):
 def gate_settings(named):
     named = {name: list(v) if isinstance(v, tuple) else v for name, v in named.items()}
     try:
-        return gate.plans(["short"], {"mine": named})["short"]["mine"]
+        return gate.plan({"mine": named}, CANVAS["short"])["mine"]
     except ValueError as error:
         raise error.__context__ from None
 

@@ -21,6 +21,7 @@ class Outcome:
     versus: against vanilla on the same problems; None for vanilla itself.
     agreement: share of answers with vanilla's very text.
     nfe, tpf, positions_per_token: means over problems, ratio of sums for the latter two.
+    canvas: max_tokens; margin: points of accuracy that it was judged by; None in rows of before.
     """
 
     setting: str
@@ -34,10 +35,33 @@ class Outcome:
     output_throughput: float
     correct: tuple[bool, ...]
     texts: tuple[str, ...]
+    canvas: int | None = None
+    margin: float | None = None
+
+    @property
+    def place(self) -> tuple[str, str, int | None]:
+        """What it is of: kind, setting, canvas."""
+        return self.kind, self.setting, self.canvas
+
+
+@dataclass(frozen=True)
+class HttpSample:
+    """num_equal: answers of n over HTTP that are the engine's, text and passes; difference: the first other
+    one, in words."""
+
+    canvas: int
+    n: int
+    num_equal: int
+    difference: str | None = None
 
 
 def outcome(
-    setting: str, kind: str, outputs: Sequence[RequestOutput], correct: tuple[bool, ...], seconds: float
+    setting: str,
+    kind: str,
+    outputs: Sequence[RequestOutput],
+    correct: tuple[bool, ...],
+    seconds: float,
+    canvas: int | None = None,
 ) -> Outcome:
     """Of answers, and whether each is correct; not yet compared."""
     tokens = sum(len(o.token_ids) for o in outputs)
@@ -54,6 +78,7 @@ def outcome(
         output_throughput=tokens / seconds,
         correct=correct,
         texts=tuple(o.text for o in outputs),
+        canvas=canvas,
     )
 
 

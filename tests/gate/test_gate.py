@@ -26,7 +26,7 @@ from llada_exp.settings import conf_dir, validate
 def measured(setting, correct=(True, False), first=0):
     return Outcome(
         setting=setting, kind="short", accuracy=proportion(correct), versus=None, agreement=1.0, nfe=2.0,
-        tpf=1.0, positions_per_token=3.0, output_throughput=4.0, correct=correct,
+        tpf=1.0, positions_per_token=3.0, output_throughput=4.0, correct=correct, canvas=64,
         texts=tuple(str(first + i) for i in range(len(correct))),
     )  # fmt: skip
 
@@ -54,11 +54,23 @@ def decoded(monkeypatch):
     return runs
 
 
+def measured_again(path, n, settings, canvas=64):
+    earlier = earlier_outcomes(path, {"short": n})
+    return measure.measure_quality(None, {"short": n}, [canvas], settings, earlier=earlier)
+
+
+def test_rows_of_another_canvas_are_measured_anew(earlier, decoded):
+    """Prevents a gate at the served canvas that goes on with answers of a smaller one."""
+    found = measured_again(earlier, 2, {"dual": {}}, canvas=256)
+    assert decoded == [("vanilla", 2), ("dual", 2)]
+    assert {o.canvas for o in found} == {256}
+
+
 def test_a_resumed_gate_decodes_only_what_is_missing(earlier, decoded):
     """Prevents an interrupted run of an hour from starting over, and a row compared with another
     run's vanilla."""
     settings = {"dual": {"cache": "dual"}, "prefix": {"cache": "prefix"}}
-    found = measure.measure_quality(None, ["short"], settings, 2, earlier=earlier_outcomes(earlier, 2))
+    found = measured_again(earlier, 2, settings)
     assert decoded == [("prefix", 2)]
     assert [o.setting for o in found] == ["vanilla", "dual", "prefix"]
     assert (found[1].versus.lost, found[1].agreement) == (0, 1.0)
@@ -67,14 +79,16 @@ def test_a_resumed_gate_decodes_only_what_is_missing(earlier, decoded):
 
 def test_an_undecided_run_goes_on_with_more_problems(earlier, decoded):
     """Prevents the way out of "too few problems" from costing the first ones again."""
-    found = measure.measure_quality(None, ["short"], {"dual": {}}, 5, earlier=earlier_outcomes(earlier, 5))
+    found = measured_again(earlier, 5, {"dual": {}})
     assert decoded == [("vanilla", 3), ("dual", 3)]
     assert [len(o.texts) for o in found] == [5, 5]
     assert found[1].correct == (True, False, False, False, False)
     assert (found[1].nfe, found[1].tpf, found[1].positions_per_token) == (2.0, 1.0, 3.0)
     assert found[1].output_throughput == pytest.approx(4.0)
     assert found[1].versus.difference == 0
-    assert earlier_outcomes(earlier, 1) == {}, "rows of more problems than asked for are another measurement"
+    assert earlier_outcomes(earlier, {"short": 1}) == {}, (
+        "more problems than asked for are another measurement"
+    )
 
 
 def test_joined_rows_weigh_each_problem_the_same():
@@ -87,7 +101,7 @@ def test_joined_rows_weigh_each_problem_the_same():
 def test_a_wrong_file_is_named(tmp_path):
     (tmp_path / "x").write_text("{}")
     with pytest.raises(ValueError, match=r"resume is .*x"):
-        earlier_outcomes(tmp_path / "x", 2)
+        earlier_outcomes(tmp_path / "x", {})
 
 
 def command(tmp_path, *words):
@@ -98,24 +112,25 @@ def command(tmp_path, *words):
 
 
 def test_the_servers_preset_passes_the_short_form(tmp_path):
-    """What CI holds the default to: 120 problems can tell a loss of more than 5 points, and no finer."""
-    done = command(tmp_path, "num_problems=120", "kinds=[short]", "margin=5", "exact=2")
+    """What CI holds the default to: 40 problems can tell a loss of more than 10 points, and no finer."""
+    done = command(tmp_path, "form=quick")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "gate: pass" in done.stdout
+    assert "gate: pass (canvas 256; points within 10: readme)" in done.stdout
     for name in ("vanilla", "fast"):
-        assert re.search(rf"^{name} +short +2 +2 +\d+ +\d+$", done.stdout, re.MULTILINE), done.stdout
+        assert re.search(rf"^{name} +readme +1 +1 +\d+ +\d+$", done.stdout, re.MULTILINE), done.stdout
     (vanilla, fast) = map(json.loads, (tmp_path / "outcomes.jsonl").read_text().splitlines())
-    assert (vanilla["setting"], fast["setting"], fast["accuracy"]["n"]) == ("vanilla", "fast", 120)
+    assert (vanilla["setting"], fast["setting"], fast["accuracy"]["n"]) == ("vanilla", "fast", 40)
+    assert (fast["kind"], fast["canvas"], fast["margin"]) == ("readme", 256, 10)
     assert len((tmp_path / "exact.jsonl").read_text().splitlines()) == 2
 
 
 def test_a_setting_that_is_too_coarse_fails_the_command(tmp_path):
     mine = "+settings.everything={rule: threshold, threshold: 0}"
-    done = command(tmp_path, "num_problems=16", "kinds=[short]", "exact=0", mine)
+    done = command(tmp_path, "num_problems=16", "kinds=[sums]", "canvases=[64]", "exact=0", "http=0", mine)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "fail: everything, short: accuracy -" in done.stdout
-    assert "undecided: fast, short: accuracy" in done.stdout, "16 problems cannot tell 2 points"
-    assert "gate: 2 of 2 verdicts do not pass" in done.stdout
+    assert "fail: everything, sums, canvas 64: accuracy -" in done.stdout
+    assert "undecided: fast, sums, canvas 64: accuracy" in done.stdout, "16 problems cannot tell 1 point"
+    assert "gate: 2 of 2 verdicts do not pass (canvas 64; points within 1: sums)" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -168,12 +183,11 @@ def test_the_preset_that_the_gate_runs_by_default_is_the_servers():
     [
         ({"settings": {"vanilla": {}}}, "settings.vanilla"),
         ({"settings": {"mine": {"rule": "quickly"}}}, "settings.mine: rule"),
-        ({"kinds": ["medium"]}, "kinds holds 'medium'"),
     ],
 )
 def test_a_bad_plan_is_named(own, match):
     with pytest.raises(ValueError, match=match):
-        measure.plans(**{"kinds": ["short"], "settings": {}, **own})
+        measure.plan(own["settings"], 64)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +200,10 @@ def test_a_bad_plan_is_named(own, match):
         ({"exact": -1}, "exact is -1"),
         ({"fail": "no"}, "fail is 'no'"),
         ({"margins": 1}, "margin"),
+        ({"kinds": ["medium"]}, "kinds holds 'medium'"),
+        ({"kinds": []}, "kinds is .*one at least"),
+        ({"canvases": ["large"]}, "canvases holds 'large'"),
+        ({"canvases": [0]}, "canvases holds 0"),
     ],
 )
 def test_a_bad_key_is_named(own, match):
@@ -208,9 +226,9 @@ def test_decoding_keys_name_the_setting_that_the_server_would_have(words):
         tree = OmegaConf.to_container(compose("gate", ["settings=none", *words]))
         server = validate(compose("serve", words)).decoding
     assert tree["settings"] == {}
-    params = measure.plans(["short"], gate_settings.decoding_setting(tree))["short"]["decoding"]
-    length = server.max_tokens if "decoding.max_tokens=8" in words else measure.CANVAS["short"]
-    assert values(describe(params)) == values(describe(replace(server, max_tokens=length)))
+    (canvas,) = gate_settings.canvases(tree)
+    params = measure.plan(gate_settings.decoding_setting(tree), canvas)["decoding"]
+    assert values(describe(params)) == values(describe(server)), "at the canvas that is served, too"
 
 
 def test_no_decoding_key_is_no_setting_and_a_bad_one_is_named():
