@@ -24,8 +24,8 @@ from llada_exp.gate.verdict import PASS, Limits
 from llada_exp.programs import run_program
 
 HEADER = (
-    "| kind | canvas | setting | margin | n | accuracy, % [95 %] | against vanilla, points [95 %] | McNemar p "
-    "| same text | NFE | TPF | positions per token | tokens/s | verdict |\n" + "| --- " * 14 + "|"
+    "| kind | canvas | setting | margin | n | accuracy, % [95 %] | against vanilla, points [95 %] | "
+    "McNemar p | same text | NFE | TPF | positions per token | tokens/s | verdict |\n" + "| --- " * 14 + "|"
 )
 
 
