@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[Callable[[], Engine], dict]] = {
 SOUND = {
     "dual": {"cache": "dual"},
     "dual_threshold_0.99": {"cache": "dual", "rule": "threshold", "threshold": 0.99},
-    "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.99},
+    "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.999, "suffix_window": 32},
 }
 LIMITS = Limits()
 
