@@ -62,24 +62,32 @@ def measure_quality(
     report: Callable[[Outcome], None] = lambda outcome: None,
     earlier: Mapping[Place, Outcome] | None = None,
 ) -> list[Outcome]:
-    """Vanilla first, then every setting, per canvas and kind. num_problems: by kind. `earlier`: what another
+    """Per kind vanilla first, once, at the canvas that just holds the kind's answers: there it is at its best
+    (a longer one costs the embedded model answers, which would hide what a setting loses) and costs least.
+    Then every setting at every canvas, each compared with it. num_problems: by kind. `earlier`: what another
     run measured of the first problems, which is not decoded again. Raises ValueError as `plan` and
     `strata.problems` do, before anything runs."""
     outcomes: list[Outcome] = []
     drawn = {kind: strata.problems(kind, n) for kind, n in num_problems.items()}
     plans = {canvas: plan(settings, canvas) for canvas in canvases}
-    for canvas in canvases:
-        for kind, of_kind in drawn.items():
-            vanilla = None
-            for name, params in plans[canvas].items():
-                measured = (earlier or {}).get((kind, name, canvas))
-                num_done = measured.accuracy.n if measured else 0
-                if num_done < len(of_kind):
-                    fresh = replace(measure(engine, kind, of_kind[num_done:], name, params), canvas=canvas)
-                    measured = joined(measured, fresh) if measured else fresh
-                assert measured is not None
-                vanilla = vanilla or measured
-                outcomes.append(measured if name == VANILLA else against(vanilla, measured))
+
+    def outcome_of(kind: str, name: str, params: DecodingParams, canvas: int) -> Outcome:
+        measured = (earlier or {}).get((kind, name, canvas))
+        num_done = measured.accuracy.n if measured else 0
+        if num_done < len(drawn[kind]):
+            fresh = replace(measure(engine, kind, drawn[kind][num_done:], name, params), canvas=canvas)
+            measured = joined(measured, fresh) if measured else fresh
+        assert measured is not None
+        return measured
+
+    for kind in drawn:
+        best = strata.STRATA[kind].canvas
+        vanilla = outcome_of(kind, VANILLA, plan({}, best)[VANILLA], best)
+        outcomes.append(vanilla)
+        report(vanilla)
+        for canvas in canvases:
+            for name in settings:
+                outcomes.append(against(vanilla, outcome_of(kind, name, plans[canvas][name], canvas)))
                 report(outcomes[-1])
     return outcomes
 

@@ -19,7 +19,8 @@ class Outcome:
     """One setting on one kind of problem.
 
     versus: against vanilla on the same problems; None for vanilla itself.
-    agreement: share of answers with vanilla's very text.
+    agreement: share of answers with vanilla's very text, of those that vanilla has right (of all, where it
+    has none right): where it is wrong its text is no standard.
     nfe, tpf, positions_per_token: means over problems, ratio of sums for the latter two.
     canvas: max_tokens; margin: points of accuracy that it was judged by; None in rows of before.
     """
@@ -106,8 +107,17 @@ def joined(first: Outcome, rest: Outcome) -> Outcome:
 
 def against(vanilla: Outcome, other: Outcome) -> Outcome:
     """`other` with its paired comparison filled in."""
-    same = sum(a == b for a, b in zip(vanilla.texts, other.texts, strict=True))
-    return replace(other, versus=paired(vanilla.correct, other.correct), agreement=same / len(other.texts))
+    pairs = list(zip(vanilla.texts, other.texts, strict=True))
+    right = [pair for pair, correct in zip(pairs, vanilla.correct, strict=True) if correct] or pairs
+    same = sum(a == b for a, b in right)
+    return replace(other, versus=paired(vanilla.correct, other.correct), agreement=same / len(right))
+
+
+def num_comparable(outcome: Outcome) -> int:
+    """Answers that `agreement` is a share of."""
+    assert outcome.versus is not None
+    right = outcome.accuracy.num_correct + outcome.versus.lost - outcome.versus.gained
+    return right or outcome.accuracy.n
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

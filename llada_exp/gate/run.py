@@ -1,7 +1,7 @@
 """The quality gate: what a decoding setting costs on the embedded model, and whether that is too much.
 
-    python -m llada_exp.gate                                  # the server's default preset, as it is served
-    python -m llada_exp.gate form=full                        # and at a canvas of 1,024
+    python -m llada_exp.gate                                  # the server's default preset
+    python -m llada_exp.gate form=served                      # at the served canvas alone
     python -m llada_exp.gate settings=all fail=false
     python -m llada_exp.gate num_problems=0 exact=32          # exactness alone
     python -m llada_exp.gate 'kinds=[long]' '+settings.half={steps: 32}'

@@ -23,12 +23,14 @@ MAX_MISSES = 100_000
 @dataclass(frozen=True)
 class Stratum:
     """meaning: for people. margin: points of accuracy that may be lost. enough: problems that show it, also
-    where one is lost. draw: a problem, held out or not; None of the trainer's own kinds."""
+    where one is lost. draw: a problem, held out or not; None of the trainer's own kinds. canvas: max_tokens
+    that just hold the longest answer."""
 
     meaning: str
     margin: float
     enough: int
     draw: Callable[[random.Random], TinyProblem] | None = None
+    canvas: int = tasks.CANVAS["short"]
 
 
 def problems(kind: str, n: int) -> list[TinyProblem]:
@@ -116,7 +118,7 @@ STRATA: Mapping[str, Stratum] = {
     ),
     "chains": Stratum("a number and two steps of one digit", 2.0, 300, _chain),
     "stories": Stratum("a story of one step or two", 2.0, 300, _story),
-    "long": Stratum("a story of four to six days", 2.0, 300),
+    "long": Stratum("a story of four to six days", 2.0, 300, canvas=tasks.CANVAS["long"]),
     "short": Stratum("the trainer's mix of all but long", 2.0, 300),
 }  # fmt: skip
 """By name. `short` is a mix, which the forms leave out."""

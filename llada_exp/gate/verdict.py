@@ -2,7 +2,8 @@
 
 A setting passes where two things are shown at 95 %, both against vanilla on the same problems:
     accuracy:  the low end of the paired interval of the difference is above -margin (non-inferiority);
-    agreement: the low end of the share of answers with vanilla's very text is at least min_agreement.
+    agreement: of the answers that vanilla has right, the low end of the share with its very text is at least
+    min_agreement.
 It fails where the interval of either lies wholly on the wrong side. In between it is undecided: such a run
 has too few problems for the margin, whatever it found, and is not evidence that nothing was lost. Where
 nothing at all is lost, `fewest_problems(margin)` are needed: 381 for 1 point, 189 for 2, 73 for 5. The margin
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llada_exp.gate.exactness import Exactness
-from llada_exp.gate.outcome import HttpSample, Outcome
+from llada_exp.gate.outcome import HttpSample, Outcome, num_comparable
 from llada_exp.gate.strata import STRATA
 from llada_exp.runs.statistics import Z95, Paired, proportion
 
@@ -118,7 +119,7 @@ def quality_verdict(outcome: Outcome, limits: Limits) -> Verdict:
     n = outcome.accuracy.n
     parts = [
         _accuracy(outcome.versus, n, limits.margin_of(outcome)),
-        _agreement(outcome.agreement, n, limits.min_agreement),
+        _agreement(outcome.agreement, num_comparable(outcome), limits.min_agreement),
     ]
     words = [word for word, _ in parts]
     worst = next(word for word in (FAIL, UNDECIDED, PASS) if word in words)
@@ -154,5 +155,5 @@ def _agreement(agreement: float, n: int, least: float) -> tuple[str, str]:
     if 100 * share.low >= least or least == 0:
         return PASS, ""
     if 100 * share.high < least:
-        return FAIL, f"{figures} of answers, expected {least:g} %"
-    return UNDECIDED, f"{figures} of answers: {n} cannot tell whether it is {least:g} %"
+        return FAIL, f"{figures} of its right answers, expected {least:g} %"
+    return UNDECIDED, f"{figures} of its right answers: {n} cannot tell whether it is {least:g} %"
