@@ -64,6 +64,10 @@ class Body:
     def visibility(self) -> Visibility:
         return FULL
 
+    def norm(self, width: int) -> RMSNorm:
+        """Every norm of the body."""
+        return RMSNorm(width, self.rms_norm_eps)
+
     @property
     def shape(self) -> ModelShape:
         return ModelShape(
@@ -178,8 +182,8 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(d, keys, bias=body.qkv_bias)
         self.o_proj = nn.Linear(queries, d, bias=False)
         if body.qk_norm:
-            self.q_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
-            self.k_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
+            self.q_norm = body.norm(body.head_dim)
+            self.k_norm = body.norm(body.head_dim)
 
 
 class BodyLayer(nn.Module):
@@ -188,8 +192,8 @@ class BodyLayer(nn.Module):
     def __init__(self, body: Body, number: int) -> None:
         super().__init__()
         self.heads = body.n_heads, body.n_kv_heads
-        self.input_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.input_layernorm = body.norm(body.d_model)
+        self.post_attention_layernorm = body.norm(body.d_model)
         self.self_attn = _Attention(body)
         self.mlp = body.mlp(number)
 
@@ -201,7 +205,7 @@ class _Trunk(nn.Module):
         self.layers: Sequence[BodyLayer] = nn.ModuleList(  # type: ignore[assignment]
             BodyLayer(body, number) for number in range(body.n_layers)
         )
-        self.norm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.norm = body.norm(body.d_model)
 
 
 class BodyNetwork(nn.Module):

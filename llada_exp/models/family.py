@@ -143,6 +143,15 @@ def token_id(raw: RawConfig, key: str, vocab: int, where: str) -> int:
     return value
 
 
+def block_length(raw: RawConfig, default: int, where: str) -> int:
+    """B of a checkpoint that sees its row in blocks: the setting `block_length`, else config.json's
+    `block_size`, else the default."""
+    for key in ("block_length", "block_size"):
+        if raw.get(key) is not None:
+            return positive_int(raw, key, where)
+    return default
+
+
 def head_counts(raw: RawConfig, heads: str, kv_heads: str, where: str) -> tuple[int, int]:
     """H and K by their keys; K is H where the config does not say. Raises ValueError where K does not
     divide H."""

@@ -29,6 +29,15 @@ class RMSNorm(nn.Module):
         return self.weight * wide.to(x.dtype)
 
 
+class WideRMSNorm(RMSNorm):
+    """As `RMSNorm`, but scaled before the cast: other bits in bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (self.weight * wide).to(x.dtype)
+
+
 def rope_tables(width: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos, sin float32 [length, width // 2]. A table is no parameter, so a meta-device build has none,
     and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
