@@ -95,6 +95,7 @@ class ModelShape:
                  that it passes, together.
     num_parameters: of all weights, tied ones once.
     num_idle_parameters: of experts that a position does not pass.
+    num_wide_parameters: that are float32 in a model of any dtype.
     mlp_widths:  of each layer, as mlp_hidden; empty where all are alike.
     experts_per_token: that a position passes in a layer, 0 where there are none.
     """
@@ -109,6 +110,7 @@ class ModelShape:
     max_length: int
     num_parameters: int
     num_idle_parameters: int = 0
+    num_wide_parameters: int = 0
     mlp_widths: tuple[int, ...] = ()
     experts_per_token: int = 0
 

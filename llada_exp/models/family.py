@@ -110,8 +110,9 @@ def empty_network(architecture: Architecture, device: torch.device, dtype: torch
 
 
 def num_parameters(architecture: Architecture) -> int:
-    """Of the whole network; tied weights count once."""
-    return sum(p.numel() for p in meta_network(architecture).parameters())
+    """Of the whole network, what a checkpoint holds beside its weights included; tied ones count once."""
+    state = meta_network(architecture).state_dict(keep_vars=True)
+    return sum(tensor.numel() for tensor in {id(tensor): tensor for tensor in state.values()}.values())
 
 
 def refuse_others(raw: RawConfig, implemented: Mapping[str, tuple[Any, ...]], where: str) -> None:
@@ -129,11 +130,25 @@ def positive_int(raw: RawConfig, key: str, where: str) -> int:
     return value
 
 
+def count(raw: RawConfig, key: str, where: str) -> int:
+    value = raw.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{where}: {key} is {value!r}; expected 0 or a positive integer")
+    return value
+
+
 def positive_float(raw: RawConfig, key: str, where: str) -> float:
     value = raw.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"{where}: {key} is {value!r}; expected a positive number")
     return float(value)
+
+
+def flag(raw: RawConfig, key: str, where: str) -> bool:
+    value = raw.get(key)
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: {key} is {value!r}; expected true or false")
+    return value
 
 
 def token_id(raw: RawConfig, key: str, vocab: int, where: str) -> int:

@@ -71,8 +71,12 @@ class Rotary:
 
     @staticmethod
     def turn(x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`."""
+        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`. Of tables that are
+        narrower than D, the first dimensions; the others pass."""
         cos, sin = at
+        if cos.shape[-1] < x.shape[-1]:
+            turned, passed = x.split((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
+            return torch.cat((Rotary.turn(turned, at), passed), dim=-1)
         wide = x.to(cos.dtype)
         half = x.shape[-1] // 2
         swapped = torch.cat((wide[..., half:], wide[..., :half]), dim=-1)

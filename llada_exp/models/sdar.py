@@ -11,8 +11,9 @@ from typing import Any
 
 from llada_exp.models import family
 from llada_exp.models.base import Visibility
-from llada_exp.models.body import Body, read_sizes
+from llada_exp.models.body import Body
 from llada_exp.models.parts import RMSNorm, WideRMSNorm
+from llada_exp.models.sizes import read_sizes
 
 # Keys of the published config whose other values its code would compute otherwise.
 _IMPLEMENTED: dict[str, tuple[Any, ...]] = {
