@@ -104,7 +104,8 @@ class Engine(engine.EngineCore):
 
     def _with_text(self, output: RequestOutput, params: DecodingParams) -> RequestOutput:
         stream = TextStream(self.tokenizer, params.stop)
-        text = stream.push(output.token_ids) + stream.finish()
+        is_text = output.token_ids[-1:] == () or output.token_ids[-1] not in params.stop_token_ids
+        text = stream.push(output.token_ids if is_text else output.token_ids[:-1]) + stream.finish()
         return replace(output, text=text, finish_reason="stop" if stream.stopped else output.finish_reason)
 
 
