@@ -20,6 +20,7 @@ from llada_exp.models import family
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel
 from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, tied_head
+from llada_exp.models.yarn import Yarn
 
 
 class PackedMLP(Protocol):
@@ -58,7 +59,8 @@ class Body:
 
     mlp_hidden: as `ModelShape` has it. tied: the head is the embedding. qkv_bias: of the three projections.
     qk_norm: RMSNorm of each head of q and k, before the rotation. rotary_dim: the first dimensions of a head
-    that are rotated; None: all. mask_token_id None: config.json has none.
+    that are rotated; None: all. yarn: how rotary positions are stretched. mask_token_id None: config.json has
+    none.
     """
 
     d_model: int
@@ -76,6 +78,7 @@ class Body:
     qkv_bias: bool = False
     qk_norm: bool = False
     rotary_dim: int | None = None
+    yarn: Yarn | None = None
     shift: Literal[0, 1] = 0
     names: Names = Names()
 
@@ -101,6 +104,11 @@ class Body:
             num_parameters=family.num_parameters(self),
         )
 
+    def query_scale(self, device: torch.device) -> Tensor | None:
+        """float32 [max_length]: what q is multiplied by at each position, after the rotation. None: by
+        nothing."""
+        return None
+
     def mlp(self, layer: int) -> nn.Module:
         """A `LayerMLP`: the same gated MLP in all layers, unless a family has others."""
         return DenseMLP(self.d_model, self.mlp_hidden)
@@ -113,12 +121,14 @@ class Body:
         """`models.family.Architecture.ready`."""
         embedding = network.trunk.embedding.weight.detach()
         width = self.rotary_dim or self.head_dim
-        tables = rope_tables(width, self.rope_theta, self.max_length, embedding.device)
+        tables = rope_tables(width, self.rope_theta, self.max_length, embedding.device, self.yarn)
+        rotary = Rotary(*tables, dtype=embedding.dtype)
+        scale = self.query_scale(embedding.device)
         return PackedModel(
             shape=self.shape,
             special=special,
             embedding=embedding,
-            place=Rotary(*tables, dtype=embedding.dtype),
+            place=rotary if scale is None else _ScaledRotary(rotary, scale.to(embedding.dtype)),
             layers=[_PackedLayer(layer, release) for layer in network.trunk.layers],
             final_norm=network.trunk.norm,
             to_logits=tied_head(embedding) if self.tied else linear_of(network.head, release),
@@ -201,6 +211,17 @@ class BodyNetwork(nn.Module):
         return self.get_submodule(self._names.head)
 
 
+class _ScaledRotary:
+    """What the layers rotate by, and what they scale q by."""
+
+    def __init__(self, rotary: Rotary, scale: Tensor) -> None:
+        self._rotary, self._scale = rotary, scale[:, None, None]
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """positions int64 [M] -> the tables' rows [M, 1, D], and of q [M, 1, 1]."""
+        return *self._rotary(positions), self._scale.index_select(0, positions)
+
+
 class _PackedLayer:
     """A `BodyLayer` as inference runs it: q, k and v are one product."""
 
@@ -218,15 +239,19 @@ class _PackedLayer:
         self._mlp: PackedMLP = layer.mlp.packed(release)  # type: ignore[operator]
 
     def __call__(
-        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, rows: Tensor | None
+        self, x: Tensor, at: tuple[Tensor, ...], number: int, attend: Attend, rows: Tensor | None
     ) -> Tensor:
         """`models.packed.Layer`."""
         qk, v = self._qkv(self._input_norm(x))
         if self._norms:
             q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
             qk = torch.cat([norm(part) for norm, part in zip(self._norms, (q, k), strict=True)], dim=1)
-        qk = Rotary.turn(qk, at)
-        mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
+        cos, sin, *scales = at
+        qk = Rotary.turn(qk, (cos, sin))
+        q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
+        for scale in scales:
+            q = q * scale
+        mixed = attend(number, q, k, v).flatten(1)
         if rows is not None:
             x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
         x = self._out.plus(mixed, x)

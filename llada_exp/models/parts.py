@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llada_exp.models.linear import Linear, linear
+from llada_exp.models.yarn import Yarn
 
 
 class RMSNorm(nn.Module):
@@ -38,15 +39,21 @@ class WideRMSNorm(RMSNorm):
         return (self.weight * wide).to(x.dtype)
 
 
-def rope_tables(width: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def rope_tables(
+    width: int, theta: float, length: int, device: torch.device, yarn: Yarn | None = None
+) -> tuple[Tensor, Tensor]:
     """cos, sin float32 [length, width // 2]. A table is no parameter, so a meta-device build has none,
     and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
     computed beside it."""
-    steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
-    frequencies = 1.0 / (theta ** (steps / width))
+    if yarn is None:
+        steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+        frequencies = 1.0 / (theta ** (steps / width))
+    else:
+        frequencies = yarn.frequencies(width, theta, device)
     places = torch.arange(length, device=device, dtype=torch.float32)
     angles = places[:, None] * frequencies[None, :]
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return (cos, sin) if yarn is None else (cos * yarn.magnitude, sin * yarn.magnitude)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

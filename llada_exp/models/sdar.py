@@ -33,7 +33,7 @@ class SDARConfig(Body):
 
     @property
     def visibility(self) -> Visibility:
-        return Visibility("block_causal", self.block_length)
+        return Visibility("block_causal", self.block_length, context="alone", stops_inside=False)
 
     def norm(self, width: int) -> RMSNorm:
         return WideRMSNorm(width, self.rms_norm_eps)

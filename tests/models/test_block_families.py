@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from llada_exp.checkpoints import load_model
 from tests.models.test_bodies import folder_of
 
-NAMES = ("sdar", "llada2", "llada21")
+NAMES = ("sdar", "llada2", "llada21", "nemotron")
 every_family = pytest.mark.parametrize("name", NAMES)
 CLOSE = 2e-4  # the published eager attention differs from SDPA by up to 1e-4
 
