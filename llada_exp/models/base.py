@@ -10,9 +10,9 @@ Letters used at every tensor boundary of this project:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -141,12 +141,15 @@ class Model(Protocol):
     """A masked-diffusion language model as the engine sees it.
 
     shift: 0: the logits of row i speak of position i; 1: of position i + 1 (position 0 keeps row 0's).
+    decoding: fields of a request by which the family's published code decodes, for doors that have no preset;
+              empty: exactly and greedily.
     """
 
     shape: ModelShape
     special: SpecialIds
     visibility: Visibility
     shift: Literal[0, 1]
+    decoding: Mapping[str, Any]
 
     @property
     def device(self) -> torch.device: ...

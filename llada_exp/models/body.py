@@ -9,7 +9,7 @@ models/base.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -86,6 +86,11 @@ class Body:
     def visibility(self) -> Visibility:
         return FULL
 
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """`Model.decoding`."""
+        return {}
+
     def norm(self, width: int) -> RMSNorm:
         """Every norm of the body."""
         return RMSNorm(width, self.rms_norm_eps)
@@ -134,6 +139,7 @@ class Body:
             to_logits=tied_head(embedding) if self.tied else linear_of(network.head, release),
             visibility=self.visibility,
             shift=self.shift,
+            decoding=self.decoding,
         )
 
 

@@ -9,6 +9,7 @@ and says no more than by which rule such a model decodes where nothing is named.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -138,6 +139,13 @@ class LLaDA2Config(Body):
     @property
     def visibility(self) -> Visibility:
         return Visibility("block_causal", self.block_length)
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        published = {"threshold": 0.95, "cache": "prefix"}
+        if self.edits:
+            return {**published, "rule": "edit", "editing_threshold": 0.9, "max_post_steps": 16}
+        return {**published, "rule": "dynamic", "steps_per_block": 32}
 
     @property
     def shape(self) -> ModelShape:

@@ -8,6 +8,7 @@ positions are stretched (YaRN), and a query grows with the logarithm of its posi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,10 @@ class NemotronConfig(Body):
         if self.causal_context:
             return Visibility("causal_context", self.block_length, context="seeds")
         return Visibility("block_context", self.block_length, context="alone")
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        return {"rule": "threshold", "threshold": 0.9, "cache": "prefix"}
 
     def query_scale(self, device: torch.device) -> Tensor | None:
         if not self.query_beta:

@@ -6,6 +6,7 @@ setting `block_length`, says which.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,10 @@ class SDARConfig(Body):
     @property
     def visibility(self) -> Visibility:
         return Visibility("block_causal", self.block_length, context="alone", stops_inside=False)
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        return {"rule": "dynamic", "threshold": 0.85, "cache": "prefix"}
 
     def norm(self, width: int) -> RMSNorm:
         return WideRMSNorm(width, self.rms_norm_eps)
