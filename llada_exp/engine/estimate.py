@@ -42,8 +42,8 @@ class LikelihoodEstimate:
 class Part:
     """An answer, or a block of one with what stands before it as its prompt.
 
-    prompt int64 [P], answer int64 [L]; request_prompt: how many of the former are the whole answer's prompt; masks and counts once its turn comes; values float64 [s] as passes
-    fill them, `num_open` still to come."""
+    prompt int64 [P], answer int64 [L]; masks and counts once its turn comes; values float64 [s] as passes
+    fill them, `num_open` still to come. request_prompt: how many of `prompt` are the whole answer's."""
 
     index: int
     prompt: np.ndarray

@@ -229,6 +229,8 @@ class Likelihood:
         visibility, device = self.model.visibility, self.model.device
         if visibility.sees_suffix:  # alike whatever their prompt
             sizes = [(length, 0, 0) for length, *_ in sizes]
+        elif visibility.kind != "block_context":  # that alone sees the request's prompt as one block
+            sizes = [(length, start, 0) for length, start, _ in sizes]
         calls = []
         for (length, block_start, prompt), same in itertools.groupby(sizes):
             count = sum(1 for _ in same)
