@@ -120,7 +120,7 @@ def check(request: Mapping[str, Any]) -> Decoding:
 
 def describe(params: DecodingParams) -> dict[str, Any]:
     """The parameters as plain JSON, as a response carries them."""
-    return asdict(params) | {"stop": list(params.stop)}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(params).items()}
 
 
 def _fields_of(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,6 +190,7 @@ class Worker:
                 "prompt_tokens": output.prompt_tokens,
                 "completion_tokens": len(output.token_ids),
                 "nfe": output.nfe,
+                "store_passes": output.store_passes,
                 "num_positions": output.num_positions,
                 "queue_ms": output.queue_ms,
                 "ttft_ms": output.ttft_ms,
