@@ -63,8 +63,8 @@ MAY_IMPORT = {
               "help", "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
               "tables", "validation"},
     "animation": {"bench", "clients", "jsonl", "programs", "types"},
-    "gate": {"programs", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl", "offline",
-             "runs", "scoring", "settings", "tables", "tiny", "types", "validation"},
+    "gate": {"programs", "clients", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl",
+             "offline", "runs", "scoring", "settings", "tables", "tiny", "types", "validation"},
 }  # fmt: skip
 HARNESSED = {
     "animation",
