@@ -28,8 +28,14 @@ denoising() {
 }
 
 case "${1:-all}" in
-evals) evaluations && exit ;;
-denoising) denoising && exit ;;
+evals)
+    evaluations
+    exit
+    ;;
+denoising)
+    denoising
+    exit
+    ;;
 esac
 evaluations
 denoising
