@@ -35,12 +35,19 @@ class Visibility:
                     position 0 (BD3-LM, arXiv 2503.09573; LLaDA2, SDAR).
     causal_context: before the current block a position sees itself and what stands before it; the current
                     block sees all before it and itself, both ways. Its grid starts at the prompt's end.
+    block_context:  the prompt sees all of itself, a block all before it and itself, both ways. Its grid starts
+                    at the prompt's end.
 
     block_length: the checkpoint's own B, None where it has none. A request's B sets the mask of its row.
+    context: how a finished block (or the prompt) becomes what later blocks see, where blocks see nothing
+             beyond themselves. joined: in the first pass of the next block. alone: in a pass of its own, which
+             only writes K/V. seeds: in such a pass, whose last row's most likely token is the first token of
+             the next block.
     """
 
-    kind: Literal["full", "block_causal", "causal_context"] = "full"
+    kind: Literal["full", "block_causal", "causal_context", "block_context"] = "full"
     block_length: int | None = None
+    context: Literal["joined", "alone", "seeds"] = "joined"
 
     @property
     def anchored(self) -> bool:
@@ -56,10 +63,15 @@ class Visibility:
         """B of a request that names it or, with None, gets the checkpoint's own, else 32."""
         return block_length or self.block_length or DEFAULT_BLOCK_LENGTH
 
-    def limits(self, start: int, stop: int, block_start: int, block_length: int) -> np.ndarray | None:
+    def limits(
+        self, start: int, stop: int, block_start: int, block_length: int, prompt_length: int
+    ) -> np.ndarray | None:
         """int64 [stop - start]: how many of the row's first positions each of row positions [start, stop)
         sees, while the block that begins at `block_start` is current; None: all there are."""
         places = np.arange(start, stop)
+        if self.kind == "block_context":
+            blocks = np.maximum((places - prompt_length) // block_length + 1, 0)
+            return prompt_length + blocks * block_length
         if self.kind == "block_causal":
             return (places // block_length + 1) * block_length
         if self.kind == "causal_context":
@@ -150,5 +162,6 @@ class Model(Protocol):
     def logits(self, ids: Tensor, block_length: int | None = None) -> Tensor:
         """ids int64 [N, T] -> logits float32 [N, T, V], row i's at i whatever `shift` is: a plain forward of
         the row, no padding, that obeys `visibility` with blocks of `block_length` (None: the model's own).
-        Under causal_context the last `block_length` positions are the current block; None: all is context."""
+        Under causal_context and block_context the last `block_length` positions are the current block, and
+        all before it is prompt; None: all is."""
         ...
