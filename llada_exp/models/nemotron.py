@@ -105,7 +105,7 @@ class NemotronConfig(Body):
         assert yarn is not None
         frequencies = yarn.frequencies(self.head_dim, self.rope_theta, device)
         tables = rope_tables(self.head_dim, self.rope_theta, self.max_length, device, frequencies)
-        rotary = Rotary(*(table * yarn.attention for table in tables), dtype=dtype)
+        rotary = Rotary(tables[0] * yarn.attention, tables[1] * yarn.attention, dtype)
         places = torch.arange(self.max_length, device=device)
         growth = (1 + yarn.beta * torch.log(1 + torch.floor(places / yarn.original))).to(dtype)[:, None, None]
         return lambda positions: (rotary(positions), growth.index_select(0, positions))
