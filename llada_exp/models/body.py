@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from llada_exp.models import family
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
+from llada_exp.models.linear import Linear
 from llada_exp.models.packed import PackedModel
 from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, tied_head
 
@@ -82,22 +83,49 @@ class Body:
         """A `LayerMLP`: the same gated MLP in all layers, unless a family has others."""
         return DenseMLP(self.d_model, self.mlp_hidden)
 
+    def norm(self, width: int) -> RMSNorm:
+        return RMSNorm(width, self.rms_norm_eps)
+
+    def positions(self, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Any]:
+        """`PackedModel.place`: what layers rotate by, for `turn`."""
+        return Rotary(*rope_tables(self.head_dim, self.rope_theta, self.max_length, device), dtype=dtype)
+
+    def turn(self, qk: Tensor, at: Any) -> Tensor:
+        """q and k [M, H + K, D] at their positions."""
+        return Rotary.turn(qk, at)
+
     def network(self) -> BodyNetwork:
         return BodyNetwork(self)
 
     @torch.no_grad()
     def ready(self, network: BodyNetwork, special: SpecialIds, release: bool = False) -> PackedModel:
         """`models.family.Architecture.ready`."""
-        embedding = network.model.embed_tokens.weight.detach()
-        tables = rope_tables(self.head_dim, self.rope_theta, self.max_length, embedding.device)
+        trunk = network.model
+        return self.packed(
+            special,
+            trunk.embed_tokens.weight.detach(),
+            [PackedLayer(self, layer.parts(release)) for layer in trunk.layers],
+            trunk.norm,
+            None if self.tied else linear_of(network.lm_head, release),
+        )
+
+    def packed(
+        self,
+        special: SpecialIds,
+        embedding: Tensor,
+        layers: Sequence[PackedLayer],
+        final_norm: Callable[[Tensor], Tensor],
+        to_logits: Callable[[Tensor], Tensor] | None,
+    ) -> PackedModel:
+        """The model of these parts; to_logits None: by the embedding [V, d]."""
         return PackedModel(
             shape=self.shape,
             special=special,
             embedding=embedding,
-            place=Rotary(*tables, dtype=embedding.dtype),
-            layers=[_PackedLayer(layer, release) for layer in network.model.layers],
-            final_norm=network.model.norm,
-            to_logits=tied_head(embedding) if self.tied else linear_of(network.lm_head, release),
+            place=self.positions(embedding.device, embedding.dtype),
+            layers=layers,
+            final_norm=final_norm,
+            to_logits=tied_head(embedding) if to_logits is None else to_logits,
             visibility=self.visibility,
             shift=self.shift,
         )
@@ -130,7 +158,7 @@ def read_sizes(raw: family.RawConfig, where: str, mlp_key: str = "intermediate_s
         "rope_theta": family.positive_float(_rope(raw, where), "rope_theta", where),
         "rms_norm_eps": family.positive_float(raw, "rms_norm_eps", where),
         "mask_token_id": None if mask is None else family.token_id(raw, "mask_token_id", vocab, where),
-        "tied": _flag(raw, "tie_word_embeddings", where),
+        "tied": family.flag(raw, "tie_word_embeddings", where),
     }
 
 
@@ -147,13 +175,6 @@ def _rope(raw: family.RawConfig, where: str) -> family.RawConfig:
         if raw.get("rope_theta") is None and "rope_theta" in value:
             return {**raw, "rope_theta": value["rope_theta"]}
     return raw
-
-
-def _flag(raw: family.RawConfig, key: str, where: str) -> bool:
-    value = raw.get(key)
-    if not isinstance(value, bool):
-        raise ValueError(f"{where}: {key} is {value!r}; expected true or false")
-    return value
 
 
 class DenseMLP(nn.Module):
@@ -178,8 +199,8 @@ class _Attention(nn.Module):
         self.v_proj = nn.Linear(d, keys, bias=body.qkv_bias)
         self.o_proj = nn.Linear(queries, d, bias=False)
         if body.qk_norm:
-            self.q_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
-            self.k_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
+            self.q_norm = body.norm(body.head_dim)
+            self.k_norm = body.norm(body.head_dim)
 
 
 class BodyLayer(nn.Module):
@@ -188,20 +209,32 @@ class BodyLayer(nn.Module):
     def __init__(self, body: Body, number: int) -> None:
         super().__init__()
         self.heads = body.n_heads, body.n_kv_heads
-        self.input_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.input_layernorm = body.norm(body.d_model)
+        self.post_attention_layernorm = body.norm(body.d_model)
         self.self_attn = _Attention(body)
-        self.mlp = body.mlp(number)
+        self.mlp: Any = body.mlp(number)
+
+    def parts(self, release: bool) -> LayerParts:
+        """For inference. release: take the weights away from the modules."""
+        attention: Any = self.self_attn
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        return LayerParts(
+            norms=(self.input_layernorm, self.post_attention_layernorm),
+            qkv=FusedQKV(projections, *self.heads, release),
+            qk_norms=(attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else (),
+            out=linear_of(attention.o_proj, release),
+            mlp=self.mlp.packed(release),
+        )
 
 
-class _Trunk(nn.Module):
+class Trunk(nn.Module):
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(body.vocab_size, body.d_model)
         self.layers: Sequence[BodyLayer] = nn.ModuleList(  # type: ignore[assignment]
             BodyLayer(body, number) for number in range(body.n_layers)
         )
-        self.norm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.norm = body.norm(body.d_model)
 
 
 class BodyNetwork(nn.Module):
@@ -209,38 +242,42 @@ class BodyNetwork(nn.Module):
 
     def __init__(self, body: Body) -> None:
         super().__init__()
-        self.model = _Trunk(body)
+        self.model = Trunk(body)
         self.lm_head = nn.Linear(body.d_model, body.vocab_size, bias=False)
         if body.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
 
 
-class _PackedLayer:
-    """A `BodyLayer` as inference runs it: q, k and v are one product."""
+@dataclass(frozen=True)
+class LayerParts:
+    """What a layer is made of for inference, whatever its checkpoint calls it.
 
-    def __init__(self, layer: BodyLayer, release: bool) -> None:
-        attention: Any = layer.self_attn
-        self._input_norm, self._mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._n_heads, n_kv_heads = layer.heads
-        self._qkv = FusedQKV(projections, self._n_heads, n_kv_heads, release)
-        self._norms: tuple[Callable[[Tensor], Tensor], ...] = (
-            (attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else ()
-        )
-        self._out = linear_of(attention.o_proj, release)
-        self._mlp: PackedMLP = layer.mlp.packed(release)  # type: ignore[operator]
+    norms: before attention and before the MLP. qk_norms: of each head of q and of k, or none.
+    """
 
-    def __call__(
-        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, rows: Tensor | None
-    ) -> Tensor:
+    norms: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
+    qkv: FusedQKV
+    qk_norms: tuple[Callable[[Tensor], Tensor], ...]
+    out: Linear
+    mlp: PackedMLP
+
+
+class PackedLayer:
+    """A layer as inference runs it: q, k and v are one product."""
+
+    def __init__(self, body: Body, parts: LayerParts) -> None:
+        self._parts, self._turn, self._n_heads = parts, body.turn, body.n_heads
+
+    def __call__(self, x: Tensor, at: Any, number: int, attend: Attend, rows: Tensor | None) -> Tensor:
         """`models.packed.Layer`."""
-        qk, v = self._qkv(self._input_norm(x))
-        if self._norms:
-            q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
-            qk = torch.cat([norm(part) for norm, part in zip(self._norms, (q, k), strict=True)], dim=1)
-        qk = Rotary.turn(qk, at)
-        mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
+        parts, n_heads = self._parts, self._n_heads
+        qk, v = parts.qkv(parts.norms[0](x))
+        if parts.qk_norms:
+            q, k = qk[:, :n_heads], qk[:, n_heads:]
+            qk = torch.cat([norm(part) for norm, part in zip(parts.qk_norms, (q, k), strict=True)], dim=1)
+        qk = self._turn(qk, at)
+        mixed = attend(number, qk[:, :n_heads], qk[:, n_heads:], v).flatten(1)
         if rows is not None:
             x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
-        x = self._out.plus(mixed, x)
-        return self._mlp.plus(self._mlp_norm(x), x)
+        x = parts.out.plus(mixed, x)
+        return parts.mlp.plus(parts.norms[1](x), x)

@@ -47,8 +47,9 @@ class Experts:
             self._one_by_one = [GatedMLP(*three, release) for three in parts]
 
     def __call__(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """x [M, d]; chosen int64 [M, k], weights in x's dtype [M, k]: each token's experts and their shares.
-        Returns [M, d] in x's dtype: the weighted sum in the order of the experts' numbers."""
+        """x [M, d]; chosen int64 [M, k], weights [M, k] in x's dtype or float32: each token's experts and
+        their shares. Returns [M, d] in the weights' dtype: the weighted sum in the order of the experts'
+        numbers."""
         count = chosen.shape[1]
         chosen, order = chosen.sort(dim=1)
         weights = weights.gather(1, order)

@@ -143,6 +143,19 @@ def token_id(raw: RawConfig, key: str, vocab: int, where: str) -> int:
     return value
 
 
+def block_length(raw: RawConfig, key: str, where: str) -> int | None:
+    """The setting `block_length`, or what the family's config.json has at `key`; None: neither."""
+    key = key if raw.get("block_length") is None else "block_length"
+    return None if raw.get(key) is None else positive_int(raw, key, where)
+
+
+def flag(raw: RawConfig, key: str, where: str) -> bool:
+    value = raw.get(key)
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: {key} is {value!r}; expected true or false")
+    return value
+
+
 def head_counts(raw: RawConfig, heads: str, kv_heads: str, where: str) -> tuple[int, int]:
     """H and K by their keys; K is H where the config does not say. Raises ValueError where K does not
     divide H."""

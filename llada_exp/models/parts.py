@@ -29,12 +29,29 @@ class RMSNorm(nn.Module):
         return self.weight * wide.to(x.dtype)
 
 
-def rope_tables(width: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+class WideRMSNorm(RMSNorm):
+    """The norm of families that scale before they cast back; in float32 the same numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (self.weight.float() * wide).to(x.dtype)
+
+
+def rope_frequencies(width: int, theta: float, device: torch.device) -> Tensor:
+    """float32 [width // 2], radians a position."""
+    steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    return 1.0 / (theta ** (steps / width))
+
+
+def rope_tables(
+    width: int, theta: float, length: int, device: torch.device, frequencies: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """cos, sin float32 [length, width // 2]. A table is no parameter, so a meta-device build has none,
     and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
-    computed beside it."""
-    steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
-    frequencies = 1.0 / (theta ** (steps / width))
+    computed beside it. frequencies: in the place of theta's."""
+    if frequencies is None:
+        frequencies = rope_frequencies(width, theta, device)
     places = torch.arange(length, device=device, dtype=torch.float32)
     angles = places[:, None] * frequencies[None, :]
     return angles.cos(), angles.sin()
@@ -62,8 +79,11 @@ class Rotary:
 
     @staticmethod
     def turn(x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`."""
+        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`. Where the tables
+        are narrower than D, the first dimensions are rotated and the others stay."""
         cos, sin = at
+        if (width := cos.shape[-1]) < x.shape[-1]:
+            return torch.cat((Rotary.turn(x[..., :width], at), x[..., width:]), dim=-1)
         wide = x.to(cos.dtype)
         half = x.shape[-1] // 2
         swapped = torch.cat((wide[..., half:], wide[..., :half]), dim=-1)
