@@ -72,7 +72,7 @@ def test_decoding_keys_name_the_setting_that_the_server_would_have(words):
         tree = OmegaConf.to_container(compose("gate", ["settings=none", *words]))
         server = validate(compose("serve", words)).decoding
     assert tree["settings"] == {}
-    (canvas,) = gate_settings.canvases(tree)
+    canvas, *_ = gate_settings.canvases(tree)
     params = measure.plan(gate_settings.decoding_setting(tree), canvas)["decoding"]
     assert values(describe(params)) == values(describe(server)), "at the canvas that is served, too"
 
