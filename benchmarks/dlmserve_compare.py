@@ -78,7 +78,8 @@ async def run(url: str, texts: Sequence[str], body: dict[str, Any], tokens: int)
 
 def settings(options: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any]]:
     shared = {"model": str(folder), "max_tokens": options.gen, "temperature": 0.0}
-    ours = {**shared, "steps": options.steps, "ignore_eos": True, "seed": 0}
+    whole = {"suffix_window": options.gen}  # the server's preset looks less far
+    ours = {**shared, "steps": options.steps, "ignore_eos": True, "seed": 0, **whole}
     theirs = {**shared, "num_denoising_steps": options.steps, "block_length": options.block}
     return {
         "dlmserve": theirs,

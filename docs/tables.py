@@ -18,6 +18,7 @@ from llada_exp.bench import schema as bench
 from llada_exp.evals import schema as evals
 from llada_exp.evals.harnesses import harnesses
 from llada_exp.fields import Declaration
+from llada_exp.gate.strata import STRATA
 from llada_exp.help import spelled
 from llada_exp.runs.files import Column
 from llada_exp.runs.statistics import proportion
@@ -69,7 +70,7 @@ def closed_loop() -> dict[str, dict[str, Any]]:
         "one at a time, no cache": of(1, "none"),
         "one at a time, cache": of(1, "dual"),
         f"batches of {most}, cache": of(most, "dual"),
-        f"batches of {most}, `decoding=fast` (the server's default)": preset,
+        f"batches of {most}, `decoding=fast` (as of that commit)": preset,
     }
 
 
@@ -159,7 +160,13 @@ def harness_keys() -> str:
     return table(("key", "default", "meaning"), rows)
 
 
+def strata() -> str:
+    rows = [(f"`{kind}`", s.meaning, f"{s.margin:g}", str(s.enough)) for kind, s in STRATA.items()]
+    return table(("kind", "what it is", "points that may be lost", "problems"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "strata": strata,
     "every decoding field": every_field,
     "keys of the harnesses": harness_keys,
     "batching": batching,

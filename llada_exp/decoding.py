@@ -206,11 +206,12 @@ def _idle_beside(
 
 def _yielding(rule: str, preset: DecodingParams, chosen: Mapping[str, Any]) -> dict[str, Any]:
     """The preset's values that what is named does not leave standing: its schedule where rule or schedule are
-    named, and of a growing canvas and a window beyond the block the one that is not named."""
+    named; of a growing canvas and a window beyond the block the one that is not named; and such a window
+    where the preset's cache is declined: `cache: none` is the whole row in every pass."""
     names: list[str] = []
     if rule != preset.rule or any(name in chosen for name in SCHEDULE):
         names += SCHEDULE
-    if chosen.get("canvas") == "grow":
+    if chosen.get("canvas") == "grow" or chosen.get("cache") == "none" != preset.cache:
         names.append("suffix_window")
     if chosen.get("suffix_window"):
         names.append("canvas")

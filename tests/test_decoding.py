@@ -36,7 +36,12 @@ from tests.server.conftest import composed, say
 
 EXACT = DecodingParams(max_tokens=64)
 FAST = composed("decoding=fast").decoding
-PRESETS = [EXACT, FAST, replace(EXACT, tokens_per_step=4, suffix_window=8), replace(FAST, canvas="grow")]
+PRESETS = [
+    EXACT,
+    FAST,
+    replace(EXACT, tokens_per_step=4, suffix_window=8),
+    replace(FAST, canvas="grow", suffix_window=None),
+]
 MODEL = load_model()
 
 
@@ -59,7 +64,7 @@ def lm_eval(named, preset):
 def gate_settings(named):
     named = {name: list(v) if isinstance(v, tuple) else v for name, v in named.items()}
     try:
-        return gate.plans(["short"], {"mine": named})["short"]["mine"]
+        return gate.plan({"mine": named}, CANVAS["short"])["mine"]
     except ValueError as error:
         raise error.__context__ from None
 
@@ -194,14 +199,17 @@ def test_an_lm_eval_task_is_decoded_in_this_process_as_on_an_endpoint(arguments,
     [
         ({"steps": 64, "threshold": 0.9}, {"rule": "threshold", "threshold": 0.9, "steps": None}),
         ({"threshold": 0.9, "low_threshold": 0.5}, {"rule": "hierarchical", "low_threshold": 0.5}),
-        ({"rule": "hierarchical"}, {"rule": "hierarchical", "threshold": 0.99}),
+        ({"rule": "hierarchical"}, {"rule": "hierarchical", "threshold": 0.999}),
         ({"steps": 64}, {"rule": "fixed", "steps": 64, "cache": "dual"}),
         ({"steps_per_block": 4}, {"rule": "fixed", "steps_per_block": 4}),
         ({"use_cache": True}, {"cache": "prefix"}),
         ({"use_cache": True, "cache": "dual"}, {"cache": "dual"}),
-        ({"rule": None, "threshold": None}, {"rule": "credit", "threshold": 0.99}),
+        ({"rule": None, "threshold": None}, {"rule": "credit", "threshold": 0.999}),
         ({"top_p": 0.5}, {"rule": "credit", "top_p": 0.5}),
         ({"canvas": "grow"}, {"canvas": "grow", "suffix_window": None}),
+        ({"rule": "fixed", "cache": "none"}, {"rule": "fixed", "suffix_window": None}),  # vanilla
+        ({"cache": "none", "suffix_window": 8}, {"suffix_window": 8}),
+        ({"cache": "prefix"}, {"suffix_window": 32}),
     ],
 )
 def test_what_is_named_over_the_fast_preset(named, expected):

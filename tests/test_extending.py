@@ -26,6 +26,7 @@ def tree(tmp_path_factory):
     root = tmp_path_factory.mktemp("tree")
     for name in COPIED:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "README.md", root)
     apply(root, EXAMPLES)
     return root
 

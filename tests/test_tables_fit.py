@@ -63,7 +63,7 @@ def outcome(setting, kind=KIND):
     return Outcome(
         setting=setting, kind=kind, accuracy=Proportion(9999, 9999, 1.0, 1.0), agreement=0.4321, nfe=999.9,
         versus=Paired(-0.0123, -0.0456, 0.0789, 0, 0, p_value=1.234e-123), tpf=99.99,
-        positions_per_token=999.9, output_throughput=99999.0, correct=(), texts=(),
+        positions_per_token=999.9, output_throughput=99999.0, correct=(), texts=(), canvas=4096,
     )  # fmt: skip
 
 
@@ -86,7 +86,7 @@ TABLES = {
 }
 NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 COUNTS = {"ok", "failed", "n", "step", "NFE", "TPF", "batch", "rows", "exact", "of", "passes", "ties",
-          "cut to fit", "McNemar p"}  # fmt: skip
+          "cut to fit", "McNemar p", "canvas"}  # fmt: skip
 UNIT = re.compile(r"%|/s|_ms$|MiB$|pos/tok|tok/answer|points")
 
 
@@ -136,7 +136,7 @@ def test_the_gates_verdicts_fit(terminal):
     judged = verdicts([outcome(SETTING)], [inexact], LIMITS)
     assert gate_report.conclude(judged, "fail", True, unjudged([], [undefined])) == 1
     text = terminal()
-    assert f"fail: {SETTING}, {KIND}: accuracy -1.2 points [-4.56, +7.89] against vanilla" in text
+    assert f"fail: {SETTING}, {KIND}, canvas 4096: accuracy -1.2 points [-4.56, +7.89]" in text
     assert f"fail: {SETTING}, {KIND}: not exact, 12344 of 12345 answers are the oracle's" in text
     assert text.endswith("gate: 2 of 2 verdicts do not pass")
 

@@ -19,8 +19,10 @@ class Outcome:
     """One setting on one kind of problem.
 
     versus: against vanilla on the same problems; None for vanilla itself.
-    agreement: share of answers with vanilla's very text.
+    agreement: share of answers with vanilla's very text, of those that vanilla has right (of all, where it
+    has none right): where it is wrong its text is no standard.
     nfe, tpf, positions_per_token: means over problems, ratio of sums for the latter two.
+    canvas: max_tokens; margin: points of accuracy that it was judged by; None in rows of before.
     """
 
     setting: str
@@ -34,10 +36,33 @@ class Outcome:
     output_throughput: float
     correct: tuple[bool, ...]
     texts: tuple[str, ...]
+    canvas: int | None = None
+    margin: float | None = None
+
+    @property
+    def place(self) -> tuple[str, str, int | None]:
+        """What it is of: kind, setting, canvas."""
+        return self.kind, self.setting, self.canvas
+
+
+@dataclass(frozen=True)
+class HttpSample:
+    """num_equal: answers of n over HTTP that are the engine's, text and passes; difference: the first other
+    one, in words."""
+
+    canvas: int
+    n: int
+    num_equal: int
+    difference: str | None = None
 
 
 def outcome(
-    setting: str, kind: str, outputs: Sequence[RequestOutput], correct: tuple[bool, ...], seconds: float
+    setting: str,
+    kind: str,
+    outputs: Sequence[RequestOutput],
+    correct: tuple[bool, ...],
+    seconds: float,
+    canvas: int | None = None,
 ) -> Outcome:
     """Of answers, and whether each is correct; not yet compared."""
     tokens = sum(len(o.token_ids) for o in outputs)
@@ -54,6 +79,7 @@ def outcome(
         output_throughput=tokens / seconds,
         correct=correct,
         texts=tuple(o.text for o in outputs),
+        canvas=canvas,
     )
 
 
@@ -81,8 +107,17 @@ def joined(first: Outcome, rest: Outcome) -> Outcome:
 
 def against(vanilla: Outcome, other: Outcome) -> Outcome:
     """`other` with its paired comparison filled in."""
-    same = sum(a == b for a, b in zip(vanilla.texts, other.texts, strict=True))
-    return replace(other, versus=paired(vanilla.correct, other.correct), agreement=same / len(other.texts))
+    pairs = list(zip(vanilla.texts, other.texts, strict=True))
+    right = [pair for pair, correct in zip(pairs, vanilla.correct, strict=True) if correct] or pairs
+    same = sum(a == b for a, b in right)
+    return replace(other, versus=paired(vanilla.correct, other.correct), agreement=same / len(right))
+
+
+def num_comparable(outcome: Outcome) -> int:
+    """Answers that `agreement` is a share of."""
+    assert outcome.versus is not None
+    right = outcome.accuracy.num_correct + outcome.versus.lost - outcome.versus.gained
+    return right or outcome.accuracy.n
 
 
 def read_outcomes(path: Path) -> list[Outcome]:

@@ -25,6 +25,7 @@ def table(outcomes: Sequence[Outcome], limits: Limits | None = None) -> Table:
         [
             TableColumn("setting", lambda o: o.setting, left=True),
             TableColumn("kind", lambda o: o.kind, left=True),
+            TableColumn("canvas", lambda o: None if o.canvas is None else str(o.canvas), 2),
             *(TableColumn(name, partial(_figure, name), rank) for name, rank in RANKS.items()),
             TableColumn("verdict", lambda o: word(o, limits), left=True),
         ],
@@ -68,7 +69,7 @@ def _widest(setting: str, kind: str) -> Outcome:
     return Outcome(
         setting=setting, kind=kind, accuracy=Proportion(9999, 9999, 1.0, 1.0), agreement=1.0, nfe=999.9,
         versus=Paired(-0.999, -0.999, 0.999, 0, 0, p_value=0.0), tpf=99.99, positions_per_token=999.9,
-        output_throughput=99999.0, correct=(), texts=(),
+        output_throughput=99999.0, correct=(), texts=(), canvas=9999,
     )  # fmt: skip
 
 
@@ -137,10 +138,15 @@ def exact_sum(exactnesses: Sequence[Exactness]) -> str:
 
 
 def conclude(
-    verdicts: Sequence[Verdict], undecided: str, fail: bool, unjudged: Sequence[Exactness] = ()
+    verdicts: Sequence[Verdict],
+    undecided: str,
+    fail: bool,
+    unjudged: Sequence[Exactness] = (),
+    scope: str = "",
 ) -> int:
-    """Say which do not pass and by how much. unjudged: settings of which there is no verdict. The exit code;
-    a failure's, where there is no verdict at all or vanilla's alone beside such settings."""
+    """Say which do not pass and by how much. unjudged: settings of which there is no verdict; scope: at which
+    canvas, margins and kinds. The exit code; a failure's, where there is no verdict at all or vanilla's alone
+    beside such settings."""
     for e in unjudged:
         why = f"no oracle ({e.undefined}), no problems to compare"
         print(wrapped(f"not judged: {e.setting}, {e.kind}: {why}", indent="  "))
@@ -152,5 +158,6 @@ def conclude(
         if verdict.word != PASS:
             let_through = "" if verdict in bad else " (let through)"
             print(wrapped(f"{verdict.word}: {verdict}{let_through}", indent="  "))
-    print(f"gate: {f'{len(bad)} of {len(verdicts)} verdicts do not pass' if bad else 'pass'}", flush=True)
+    word = f"{len(bad)} of {len(verdicts)} verdicts do not pass" if bad else PASS
+    print(wrapped(f"gate: {word}{f' ({scope})' if scope else ''}", indent="  "), flush=True)
     return 1 if bad and fail else 0

@@ -2,10 +2,12 @@
 
 A setting passes where two things are shown at 95 %, both against vanilla on the same problems:
     accuracy:  the low end of the paired interval of the difference is above -margin (non-inferiority);
-    agreement: the low end of the share of answers with vanilla's very text is at least min_agreement.
+    agreement: of the answers that vanilla has right, the low end of the share with its very text is at least
+    min_agreement.
 It fails where the interval of either lies wholly on the wrong side. In between it is undecided: such a run
 has too few problems for the margin, whatever it found, and is not evidence that nothing was lost. Where
-nothing at all is lost, `fewest_problems(margin)` are needed: 189 for 2 points, 73 for 5, 35 for 10.
+nothing at all is lost, `fewest_problems(margin)` are needed: 381 for 1 point, 189 for 2, 73 for 5. The margin
+is the kind's own (gate/strata.py), unless one is named for all.
 
 Exactness has no interval: one pass that is not the oracle's is a failure.
 """
@@ -17,41 +19,58 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llada_exp.gate.exactness import Exactness
-from llada_exp.gate.outcome import Outcome
+from llada_exp.gate.outcome import HttpSample, Outcome, num_comparable
+from llada_exp.gate.strata import STRATA
 from llada_exp.runs.statistics import Z95, Paired, proportion
 
 PASS, FAIL, UNDECIDED = "pass", "fail", "undecided"
+OTHER_MARGIN = 2.0
+"""Of a kind that is no stratum, in rows of others."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """margin: points of accuracy, above 0. min_agreement: percent of answers, 0 = any text will do.
+    """margin: points of accuracy, above 0; None: each kind's own (gate/strata.py). min_agreement: percent of
+    answers, 0 = any text will do.
 
     Raises ValueError naming the key.
     """
 
-    margin: float = 2.0
+    margin: float | None = None
     min_agreement: float = 90.0
 
     def __post_init__(self) -> None:
         for key, lowest in (("margin", "above 0"), ("min_agreement", "from 0")):
             value = getattr(self, key)
+            if key == "margin" and value is None:
+                continue
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not 0 <= value <= 100 or (key == "margin" and value == 0):
                 raise ValueError(f"{key} is {value!r}; expected a number {lowest} to 100")
 
+    def margin_of(self, outcome: Outcome) -> float:
+        """The one named here, else the row's, else its kind's."""
+        for margin in (self.margin, outcome.margin):
+            if margin is not None:
+                return margin
+        stratum = STRATA.get(outcome.kind)
+        return stratum.margin if stratum else OTHER_MARGIN
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """word: pass, fail or undecided. why: by how much; empty where it passes."""
+    """word: pass, fail or undecided. why: by how much; empty where it passes. canvas: max_tokens, None where
+    it plays no part."""
 
     setting: str
     kind: str
     word: str
     why: str = ""
+    canvas: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.setting}, {self.kind}: {self.why or self.word}"
+        canvas = "" if self.canvas is None else f", canvas {self.canvas}"
+        return f"{self.setting}, {self.kind}{canvas}: {self.why or self.word}"
 
 
 def fewest_problems(margin: float) -> int:
@@ -59,10 +78,17 @@ def fewest_problems(margin: float) -> int:
     return math.floor(Z95**2 * (100 / margin - 1)) + 1
 
 
-def verdicts(outcomes: Sequence[Outcome], exactnesses: Sequence[Exactness], limits: Limits) -> list[Verdict]:
-    """The gate's word on each: exactness where it has an oracle, quality where there is a comparison."""
+def verdicts(
+    outcomes: Sequence[Outcome],
+    exactnesses: Sequence[Exactness],
+    limits: Limits,
+    samples: Sequence[HttpSample] = (),
+) -> list[Verdict]:
+    """The gate's word on each: exactness where it has an oracle, quality where there is a comparison, and
+    what came over HTTP."""
     exact = [exact_verdict(e) for e in exactnesses if e.undefined is None]
-    return exact + [quality_verdict(o, limits) for o in outcomes if o.versus is not None]
+    quality = [quality_verdict(o, limits) for o in outcomes if o.versus is not None]
+    return [*exact, *quality, *map(http_verdict, samples)]
 
 
 def unjudged(outcomes: Sequence[Outcome], exactnesses: Sequence[Exactness]) -> list[Exactness]:
@@ -92,13 +118,21 @@ def quality_verdict(outcome: Outcome, limits: Limits) -> Verdict:
     assert outcome.versus is not None
     n = outcome.accuracy.n
     parts = [
-        _accuracy(outcome.versus, n, limits.margin),
-        _agreement(outcome.agreement, n, limits.min_agreement),
+        _accuracy(outcome.versus, n, limits.margin_of(outcome)),
+        _agreement(outcome.agreement, num_comparable(outcome), limits.min_agreement),
     ]
     words = [word for word, _ in parts]
     worst = next(word for word in (FAIL, UNDECIDED, PASS) if word in words)
     why = "; ".join(why for word, why in parts if word != PASS)
-    return Verdict(outcome.setting, outcome.kind, worst, why)
+    return Verdict(outcome.setting, outcome.kind, worst, why, outcome.canvas)
+
+
+def http_verdict(sample: HttpSample) -> Verdict:
+    """Of answers over HTTP."""
+    if sample.num_equal == sample.n:
+        return Verdict("over HTTP", "all kinds", PASS, canvas=sample.canvas)
+    share = f"{sample.num_equal} of {sample.n} answers are the engine's"
+    return Verdict("over HTTP", "all kinds", FAIL, f"{share}; {sample.difference}", sample.canvas)
 
 
 def _accuracy(versus: Paired, n: int, margin: float) -> tuple[str, str]:
@@ -121,5 +155,5 @@ def _agreement(agreement: float, n: int, least: float) -> tuple[str, str]:
     if 100 * share.low >= least or least == 0:
         return PASS, ""
     if 100 * share.high < least:
-        return FAIL, f"{figures} of answers, expected {least:g} %"
-    return UNDECIDED, f"{figures} of answers: {n} cannot tell whether it is {least:g} %"
+        return FAIL, f"{figures} of its right answers, expected {least:g} %"
+    return UNDECIDED, f"{figures} of its right answers: {n} cannot tell whether it is {least:g} %"

@@ -100,14 +100,14 @@ def _draw_step(rng: random.Random, total: int, largest: int) -> int:
     return sign * rng.randint(1, min(largest, room))
 
 
-def _draw_steps(rng: random.Random, start: int, count: int, largest: int = 9) -> list[int]:
+def draw_steps(rng: random.Random, start: int, count: int, largest: int = 9) -> list[int]:
     steps: list[int] = []
     for _ in range(count):
         steps.append(_draw_step(rng, start + sum(steps), largest))
     return steps
 
 
-def _sum_question(rng: random.Random, start: int, steps: list[int]) -> str:
+def sum_question(rng: random.Random, start: int, steps: list[int]) -> str:
     words = rng.random() < 0.15
     names = ("plus", "minus") if words else ("+", "-")
     text = f"{start}" + "".join(f" {names[step < 0]} {abs(step)}" for step in steps)
@@ -118,7 +118,7 @@ def _sum_question(rng: random.Random, start: int, steps: list[int]) -> str:
     return text.replace(" + ", "+").replace(" - ", "-") if rng.random() < 0.15 else text
 
 
-def _story(rng: random.Random, start: int, steps: list[int], days: bool) -> str:
+def story(rng: random.Random, start: int, steps: list[int], days: bool) -> str:
     name, pronoun = rng.choice(_PEOPLE)
     thing = rng.choice(_THINGS)
     parts = [f"{name} has {start} {thing}."]
@@ -136,21 +136,19 @@ def _story(rng: random.Random, start: int, steps: list[int], days: bool) -> str:
 def _draw(kind: str, rng: random.Random) -> TinyProblem:
     if kind == "long":
         start = rng.randint(0, 99)
-        steps = _draw_steps(rng, start, rng.choice(_LONG_STEPS))
-        question = _story(rng, start, steps, days=True)
+        steps = draw_steps(rng, start, rng.choice(_LONG_STEPS))
+        question = story(rng, start, steps, days=True)
         lines = work_lines(start, steps, _DAYS)
     elif kind == "short":
         form = rng.random()
         start = rng.randint(0, 9) if rng.random() < 0.1 else rng.randint(0, 99)
         if form < 0.4:
-            steps = _draw_steps(rng, start, 1)
+            steps = draw_steps(rng, start, 1)
         elif form < 0.75:
-            steps = _draw_steps(rng, start, 2)
+            steps = draw_steps(rng, start, 2)
         else:
-            steps = _draw_steps(rng, start, 1, largest=99)
-        ask = (
-            _sum_question(rng, start, steps) if rng.random() < 0.5 else _story(rng, start, steps, days=False)
-        )
+            steps = draw_steps(rng, start, 1, largest=99)
+        ask = sum_question(rng, start, steps) if rng.random() < 0.5 else story(rng, start, steps, days=False)
         question, lines = ask, work_lines(start, steps)
     else:
         raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")

@@ -1,6 +1,6 @@
 """Known decoding bugs, injected on purpose: what the embedded model must be able to tell.
 
-    python -m tests.gate.faults [--kind long] [--num-problems 300] [--exact 8]
+    python -m tests.gate.faults [--kind long] [--canvas 256] [--num-problems 300] [--exact 8]
 
 prints what the gate says of each: of its quality, against a sound engine's vanilla, and of its exactness.
 The switches live here: the engine has none. In a faulty engine vanilla is as faulty: there only exactness
@@ -22,10 +22,9 @@ from llada_exp.engine.decoder import Decoder
 from llada_exp.gate.measure import VANILLA, measure, measure_exactness
 from llada_exp.gate.outcome import Outcome, against
 from llada_exp.gate.report import LiveTable, exact_table
+from llada_exp.gate.strata import STRATA, problems
 from llada_exp.gate.verdict import PASS, Limits, quality_verdict, verdicts
 from llada_exp.runs.statistics import proportion
-from llada_exp.tiny.evaluate import CANVAS
-from llada_exp.tiny.tasks import held_out
 from llada_exp.types import DecodingParams
 
 NUM_PADS = 24
@@ -85,30 +84,36 @@ FAULTS: dict[str, tuple[Callable[[], Engine], dict]] = {
 SOUND = {
     "dual": {"cache": "dual"},
     "dual_threshold_0.99": {"cache": "dual", "rule": "threshold", "threshold": 0.99},
-    "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.99},
+    "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.999, "suffix_window": 32},
 }
 LIMITS = Limits()
 
 
-def known_vanilla(path: Path, kind: str, num_problems: int) -> Outcome:
+def known_vanilla(path: Path, kind: str, canvas: int, num_problems: int) -> Outcome:
     """Vanilla's outcome on the first problems of a gate's rows, instead of decoding it again."""
     for row_ in map(json.loads, path.read_text().splitlines()):
-        if (row_["kind"], row_["setting"]) == (kind, VANILLA) and len(row_["correct"]) >= num_problems:
+        place = (row_["kind"], row_["setting"], row_["canvas"])
+        if place == (kind, VANILLA, canvas) and len(row_["correct"]) >= num_problems:
             part = {key: tuple(row_[key][:num_problems]) for key in ("correct", "texts")}
             return Outcome(**{**row_, **part, "accuracy": proportion(part["correct"])})
     raise ValueError(f"{path} has no vanilla run of {num_problems} {kind} problems")
 
 
 def compare(
-    kind: str, num_problems: int, num_exact: int, names: list[str] | None, vanilla: Outcome | None
+    kind: str,
+    canvas: int,
+    num_problems: int,
+    num_exact: int,
+    names: list[str] | None,
+    vanilla: Outcome | None,
 ) -> None:
     """Print vanilla, then the named faults and sound settings (all of them by default), against it; and
     which of them are exact."""
-    problems = held_out(kind, num_problems)
+    drawn = problems(kind, num_problems)
 
     def outcome(name: str, engine: Engine, own: dict) -> Outcome:
-        params = DecodingParams(**{"max_tokens": CANVAS[kind], **own})
-        return measure(engine, kind, problems, name, params)
+        params = DecodingParams(**{"max_tokens": canvas, **own})
+        return measure(engine, kind, drawn, name, params)
 
     settings = {name: (_engine, own) for name, own in SOUND.items()} | FAULTS
     said = []
@@ -123,7 +128,7 @@ def compare(
             live.add(found)
     for name in names or settings:
         make, own = settings[name]
-        exact = measure_exactness(make(), [kind], {name: own}, num_exact)
+        exact = measure_exactness(make(), [kind], {name: own}, num_exact, canvas)
         print(f"engine of {name}:")
         exact_table(exact).show()
         said += verdicts([], exact, LIMITS)
@@ -132,11 +137,13 @@ def compare(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--kind", choices=list(CANVAS), default="long")
+    parser.add_argument("--kind", choices=list(STRATA), default="long")
+    parser.add_argument("--canvas", type=int, default=256, help="max_tokens")
     parser.add_argument("--num-problems", type=int, default=300, help="for quality; 0: none")
     parser.add_argument("--exact", type=int, default=8, help="answers held to the oracle")
     parser.add_argument("--only", nargs="+", choices=[*SOUND, *FAULTS], help="all without it")
     parser.add_argument("--vanilla", type=Path, help="outcomes.jsonl of a gate, to take vanilla from")
     arguments = parser.parse_args()
-    given = arguments.vanilla and known_vanilla(arguments.vanilla, arguments.kind, arguments.num_problems)
-    compare(arguments.kind, arguments.num_problems, arguments.exact, arguments.only, given)
+    own = (arguments.kind, arguments.canvas, arguments.num_problems)
+    given = known_vanilla(arguments.vanilla, *own) if arguments.vanilla else None
+    compare(*own, arguments.exact, arguments.only, given)

@@ -7,11 +7,13 @@ As it would happen, the faulty engine decodes everything, vanilla too. So what i
 import pytest
 
 from llada_exp.gate import verdict
-from llada_exp.gate.measure import VANILLA, measure, measure_exactness, measure_quality, plans
+from llada_exp.gate.measure import VANILLA, measure, measure_exactness, measure_quality, plan
 from llada_exp.gate.outcome import against
 from llada_exp.gate.verdict import FAIL, PASS, Limits, quality_verdict
 from llada_exp.tiny.tasks import held_out
 from tests.gate.faults import FAULTS
+
+CANVAS = 64
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ from tests.gate.faults import FAULTS
 )
 def test_a_faulty_engine_is_not_exact(name, where):
     make, own = FAULTS[name]
-    exact = measure_exactness(make(), ["short"], {name: own}, 1)
+    exact = measure_exactness(make(), ["short"], {name: own}, 1, CANVAS)
     words = {v.setting: v.word for v in verdict.verdicts([], exact, Limits())}
     assert words[where] == FAIL
     assert words[VANILLA] == (FAIL if where == VANILLA else PASS), "the fault is where it was put"
@@ -34,8 +36,8 @@ def test_commit_everything_is_exactly_what_was_asked_for_and_fails_by_its_qualit
     """A setting, not a slip: the engine does as it is told, and loses 41 points."""
     make, own = FAULTS["commit_everything"]
     engine = make()
-    exact = measure_exactness(engine, ["short"], {"commit_everything": own}, 1)
-    outcomes = measure_quality(engine, ["short"], {"commit_everything": own}, 24)
+    exact = measure_exactness(engine, ["short"], {"commit_everything": own}, 1, CANVAS)
+    outcomes = measure_quality(engine, {"short": 24}, [CANVAS], {"commit_everything": own})
     found = verdict.verdicts(outcomes, exact, Limits())
     assert [v.word for v in found] == [PASS, PASS, FAIL]
     assert "points" in found[-1].why
@@ -46,7 +48,7 @@ def test_seen_from_a_sound_vanilla_shifted_positions_change_every_text():
     """What agreement is for: no answer is lost, so accuracy alone would let it pass."""
     make, _ = FAULTS["shifted_positions"]
     problems = held_out("short", 12)
-    params = plans(["short"], {})["short"][VANILLA]
+    params = plan({}, CANVAS)[VANILLA]
     sound, faulty = (
         measure(engine, "short", problems, name, params)
         for engine, name in ((FAULTS["commit_everything"][0](), VANILLA), (make(), "shifted_positions"))

@@ -18,7 +18,7 @@ def row(kind, setting, low, cost=10.0, agreement=1.0):
     return Outcome(
         setting=setting, kind=kind, accuracy=Proportion(90, 100, 0.6, 0.98), versus=versus,
         agreement=agreement, nfe=2.0, tpf=3.0, positions_per_token=cost, output_throughput=100.0,
-        correct=(), texts=(),
+        correct=(), texts=(), canvas=64,
     )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_later_rows_take_the_place_of_earlier_ones(tmp_path, capsys):
     assert out.count("| dual |") == 1
     assert "-0.5 [-1.0, +0.0]" in out
     assert "| pass |" in out
-    assert out.endswith("cheapest first: dual\n")
+    assert out.endswith("cheapest first: dual (canvas 64; points within 2: short)\n")
 
 
 def test_a_wrong_file_is_named(tmp_path, capsys):
@@ -61,6 +61,31 @@ def test_speed_comes_from_the_quiet_run():
     fast, unknown = table.with_speed([row("short", "dual", 0.0), row("long", "dual", 0.0)], quiet)
     assert table.line(fast, LIMITS).endswith("| 777 | pass |")
     assert table.line(unknown, LIMITS).endswith("| - | pass |")
+
+
+def test_a_setting_must_pass_at_every_canvas_and_each_kind_has_its_margin():
+    """Prevents a preset chosen at a canvas that nobody is served, and a point lost of plain sums."""
+    rows = [
+        row("sums", "cheap", -0.005), replace(row("sums", "cheap", -0.015), canvas=256),
+        row("sums", "dear", -0.005), replace(row("sums", "dear", -0.005), canvas=256),
+    ]  # fmt: skip
+    assert table.passing(rows, LIMITS) == ["dear"]
+    assert table.passing(rows, table.Limits(margin=2)) == ["cheap", "dear"]
+    assert table.passing([replace(o, margin=2.0) for o in rows], LIMITS) == ["cheap", "dear"], (
+        "as judged then"
+    )
+
+
+def test_accuracy_against_the_canvas(tmp_path, capsys):
+    vanilla, dual = row("sums", "vanilla", None), row("sums", "dual", -0.01)
+    wide = [replace(o, canvas=256, accuracy=Proportion(80, 100, 0.7, 0.9)) for o in (vanilla, dual)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(asdict(o)) + "\n" for o in (vanilla, dual, *wide)))
+    table.main([str(path), "--canvas"])
+    head, _, first, second = capsys.readouterr().out.splitlines()
+    assert head == "| kind | setting | n | 64 | 256 |"
+    assert first == "| sums | vanilla | 100 | 90.0 | 80.0 |"
+    assert second == "| sums | dual | 100 | 90.0 (-1 +0), 2.0 passes | 80.0 (-1 +0), 2.0 passes |"
 
 
 NAMES = [f"low_confidence_prefix_cache_threshold_0.9_block_{n}" for n in (8, 16)]

@@ -45,7 +45,7 @@ def test_a_generation_task(remote, tmp_path):
     assert done.returncode == 0, done.stderr
     told = row(tmp_path)
     assert told["accuracy"] >= 0.9
-    assert (told["rule"], told["cache"], told["threshold"]) == ("credit", "dual", 0.99)
+    assert (told["rule"], told["cache"], told["threshold"]) == ("credit", "dual", 0.999)
     found = answers.read(tmp_path / "outputs" / "evals" / "l" / answers.FILE)
     assert all(a.nfe and a.finish_reason == "stop" for a in found)
 
