@@ -92,10 +92,10 @@ def test_ends_are_those_of_generation_config_too():
 @pytest.mark.parametrize(
     ("name", "settings", "visibility"),
     [
-        ("sdar", {}, Visibility("block_causal", 4, context="alone", stops_inside=False)),
-        ("sdar", {"block_length": 16}, Visibility("block_causal", 16, context="alone", stops_inside=False)),
-        ("llada2", {}, Visibility("block_causal", 32)),
-        ("llada2", {"block_length": 8, "edits": True}, Visibility("block_causal", 8)),
+        ("sdar", {}, Visibility("block_causal", 4, context="alone", stops="after")),
+        ("sdar", {"block_length": 16}, Visibility("block_causal", 16, context="alone", stops="after")),
+        ("llada2", {}, Visibility("block_causal", 32, stops="on_commit")),
+        ("llada2", {"block_length": 8, "edits": True}, Visibility("block_causal", 8, stops="on_commit")),
         ("nemotron", {}, Visibility("causal_context", 32, context="seeds")),
         ("nemotron", {"causal_context": False}, Visibility("block_context", 32, context="alone")),
     ],
