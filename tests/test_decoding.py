@@ -65,7 +65,7 @@ def gate_settings(named):
 
 
 def offline_api(named):
-    return offline._per_prompt(named, 1)[0]
+    return offline._per_prompt(named, 1, DecodingParams())[0]
 
 
 def outcome(door, *arguments):
