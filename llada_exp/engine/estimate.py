@@ -43,7 +43,7 @@ class Part:
     """An answer, or a block of one with what stands before it as its prompt.
 
     prompt int64 [P], answer int64 [L]; masks and counts once its turn comes; values float64 [s] as passes
-    fill them, `num_open` still to come."""
+    fill them, `num_open` still to come. num_before: of P, tokens of the answer's blocks before this one."""
 
     index: int
     prompt: np.ndarray
@@ -53,6 +53,7 @@ class Part:
     counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     values: np.ndarray = field(default_factory=lambda: np.zeros(0))
     num_open: int = 0
+    num_before: int = 0
 
     @property
     def length(self) -> int:

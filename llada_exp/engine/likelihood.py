@@ -134,7 +134,8 @@ class Likelihood:
         for block in range(layout.num_blocks):
             start, stop = layout.bounds(block)
             start, stop = max(start, len(whole.prompt)), min(stop, len(row))
-            parts.append(Part(whole.index, row[:start], row[start:stop], whole.num_cut))
+            before = start - len(whole.prompt)
+            parts.append(Part(whole.index, row[:start], row[start:stop], whole.num_cut, num_before=before))
         return parts
 
     def _whole(self, index: int, prompt: Sequence[int], answer: Sequence[int]) -> Part:
@@ -194,8 +195,8 @@ class Likelihood:
         twins = (False, True) if self.cfg_scale > 0 else (False,)
         mask_id = self.model.special.mask
         ids = np.concatenate([r.ids(n, mask_id, blind) for blind in twins for r, n in rows])
-        sizes = [(r.length, len(r.prompt)) for _ in twins for r, _ in rows]
-        positions = np.concatenate([np.arange(length) for length, _ in sizes])
+        sizes = [(r.length, len(r.prompt), r.num_before) for _ in twins for r, _ in rows]
+        positions = np.concatenate([np.arange(length) for length, _, _ in sizes])
         padded = round_up(len(places))
         places = np.pad(places, (0, padded - len(places)), mode="edge")
         whole = np.concatenate([places + i * len(ids) // len(twins) for i in range(len(twins))])
@@ -223,15 +224,15 @@ class Likelihood:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.model.device)
 
-    def _attention(self, sizes: Sequence[tuple[int, int]]) -> Attend:
-        """Of packed rows by (T, P); neighbours that are alike share a call."""
+    def _attention(self, sizes: Sequence[tuple[int, int, int]]) -> Attend:
+        """Of packed rows by T, P and what of P is answer; neighbours that are alike share a call."""
         visibility, device = self.model.visibility, self.model.device
         if visibility.sees_suffix:  # alike whatever their prompt
-            sizes = [(length, 0) for length, _ in sizes]
+            sizes = [(length, 0, 0) for length, _, _ in sizes]
         calls = []
-        for (length, block_start), same in itertools.groupby(sizes):
-            count = sum(1 for _ in same)
-            call = row_attention(count, length, visibility, self.block_length, device, block_start)
+        for (length, block_start, before), same in itertools.groupby(sizes):
+            count, prompt = sum(1 for _ in same), block_start - before
+            call = row_attention(count, length, visibility, self.block_length, device, block_start, prompt)
             calls.append((length * count, call))
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
