@@ -22,7 +22,9 @@ from llada_exp.help import help_line, spelled
 from llada_exp.types import DECLARATIONS, PRESET_FIELDS, REQUEST_FIELDS, SCHEDULE, DecodingParams
 
 DECODING, PRESET = "decoding", "preset"
-OF_EVALUATIONS = tuple(name for name in REQUEST_FIELDS if name not in ("seed", "stop", "trace"))
+OF_EVALUATIONS = tuple(
+    name for name in REQUEST_FIELDS if name not in ("seed", "stop", "stop_token_ids", "trace")
+)
 """Fields that an evaluation may name: it has a seed of its own, its benchmarks say what ends an answer, and
 nobody reads a trace."""
 

@@ -21,6 +21,7 @@ EXTRAS = {
     "llada_exp.server": "serve",
     "llada_exp.settings": "serve",
     "llada_exp.validation": "serve",
+    "llada_exp.animation": "bench",
     "llada_exp.bench": "bench",
     "llada_exp.bench.engine": "",  # runs where there is only a GPU and the core
     "llada_exp.bench.gpu": "",

@@ -80,7 +80,7 @@ class ContextLengthError(ValueError):
 class Declaration:
     """One field.
 
-    kind:     of its value; `texts` is one text or several, kept as a tuple.
+    kind:     of its value; `texts` is one text or several, `ids` are token ids, both kept as a tuple.
     default:  where nothing is said; None = the field may be None.
     help:     one line for a user.
     rules:    the rules whose parameter it is, the one that it implies when it is named alone first;
@@ -89,13 +89,13 @@ class Declaration:
     yields:   beside another rule it is not used, rather than refused.
     low, high, open_low: of numbers, inclusive (high None: no bound; open_low: above `low`); of texts, high is
               the length of one.
-    choices:  of a choice. max_count: of texts.
+    choices:  of a choice. max_count: of texts and ids.
     off:      another value that stands for the default, as clients of other servers send it.
     preset:   whether it may be a default for all requests; if not, it makes sense for one alone.
     request:  whether a client may name it.
     """
 
-    kind: Literal["integer", "number", "flag", "choice", "texts"]
+    kind: Literal["integer", "number", "flag", "choice", "texts", "ids"]
     default: Any
     help: str
     rules: tuple[str, ...] = ()
@@ -151,6 +151,12 @@ class Declaration:
             return value, f"at most {self.max_count} strings of at most {self.high} characters"
         return tuple(texts), ""
 
+    def _ids(self, value: Any) -> tuple[Any, str]:
+        expected = f"at most {self.max_count} token ids from {self.low} to {self.high}"
+        if not isinstance(value, list | tuple) or len(value) > self.max_count:
+            return value, expected
+        return tuple(value), "" if not any(self._integer(id)[1] for id in value) else expected
+
     def _within(self, value: float) -> bool:
         """False for what is no number, too; integers may be larger than any float."""
         above = value > self.low if self.open_low else value >= self.low
@@ -175,6 +181,10 @@ def choice(default: str, choices: tuple[str, ...], help: str, **facts: Any) -> A
 
 def texts(max_count: int, max_length: int, help: str, **facts: Any) -> Any:
     return _declared("texts", (), help, max_count=max_count, high=max_length, **facts)
+
+
+def ids(max_count: int, largest: int, help: str, **facts: Any) -> Any:
+    return _declared("ids", (), help, max_count=max_count, high=largest, **facts)
 
 
 def declarations(cls: type) -> dict[str, Declaration]:

@@ -33,6 +33,7 @@ class Engine(engine.EngineCore):
     def __init__(self, model: LoadedModel, *, batch_size: int = 16, **options: Any) -> None:
         super().__init__(model.model, batch_size=batch_size, **options)
         self.tokenizer = model.tokenizer
+        self.preset = DecodingParams(**model.model.decoding)
 
     def generate(
         self,
@@ -44,9 +45,10 @@ class Engine(engine.EngineCore):
         """Answers in the order of the prompts; each depends on its own prompt and params alone.
 
         prompts: raw texts (BOS is added where the tokenizer has one) or lists of token ids.
-        params:  one for all, or one per prompt; default: exact greedy decoding. A mapping names fields as
-                 a request to a server does, over those defaults (llada_exp/decoding.py). A seed that they
-                 name is every prompt's; where they name none, prompt i has the seed i.
+        params:  one for all, or one per prompt; default: `preset`, exact greedy decoding or what the model's
+                 family publishes as its own (`Model.decoding`). A mapping names fields as a request to a
+                 server does, over it (llada_exp/decoding.py). A seed that they name is every prompt's; where
+                 they name none, prompt i has the seed i.
         progress: show a bar on stderr.
         Raises ValueError as `add_request` does, before anything is decoded.
         """
@@ -80,7 +82,7 @@ class Engine(engine.EngineCore):
     ) -> list[RequestOutput]:
         if self.has_work():
             raise ValueError("the engine is in use: finish or abort its requests first")
-        each = _per_prompt(params, len(prompts))
+        each = _per_prompt(params, len(prompts), self.preset)
         try:
             names = [self._add(prompt, one) for prompt, one in zip(prompts, each, strict=True)]
             outputs = self._drain(len(names), progress)
@@ -104,7 +106,8 @@ class Engine(engine.EngineCore):
 
     def _with_text(self, output: RequestOutput, params: DecodingParams) -> RequestOutput:
         stream = TextStream(self.tokenizer, params.stop)
-        text = stream.push(output.token_ids) + stream.finish()
+        is_text = output.token_ids[-1:] == () or output.token_ids[-1] not in params.stop_token_ids
+        text = stream.push(output.token_ids if is_text else output.token_ids[:-1]) + stream.finish()
         return replace(output, text=text, finish_reason="stop" if stream.stopped else output.finish_reason)
 
 
@@ -119,11 +122,13 @@ def as_params(params: Params, preset: DecodingParams = DecodingParams()) -> Deco
     return decoding.params
 
 
-def _per_prompt(params: Params | Sequence[Params] | None, count: int) -> list[DecodingParams]:
+def _per_prompt(
+    params: Params | Sequence[Params] | None, count: int, preset: DecodingParams
+) -> list[DecodingParams]:
     if params is None or isinstance(params, DecodingParams | Mapping):
-        each = [as_params(params or {})] * count
+        each = [as_params(params or {}, preset)] * count
     elif len(params) != count:
         raise ValueError(f"params has {len(params)} entries; expected one, or one per prompt ({count})")
     else:
-        each = [as_params(one) for one in params]
+        each = [as_params(one, preset) for one in params]
     return [replace(one, seed=i) if one.seed is None else one for i, one in enumerate(each)]

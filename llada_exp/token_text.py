@@ -85,6 +85,12 @@ class _Place:
         return start
 
 
+def token_text(tokenizer: Tokenizer, token_id: int) -> str:
+    """What a token adds to a text, `bytes:\\x..` where that is no whole character; "" for one that adds
+    nothing, as an end of text."""
+    return _shown(tokenizer.token_bytes(token_id) or b"")
+
+
 def _shown(data: bytes) -> str:
     try:
         return data.decode("utf-8")

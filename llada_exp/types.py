@@ -8,14 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from llada_exp.fields import DecodingError, choice, declarations, flag, integer, number, texts
+from llada_exp.fields import DecodingError, choice, declarations, flag, ids, integer, number, texts
 
 Remasking = Literal["low_confidence", "topk_margin", "entropy", "random"]
 EosConfidence = Literal["allow", "last", "forbid"]
 Canvas = Literal["whole", "grow"]
 FinishReason = Literal["stop", "length"]
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass", "linear")
+RULES = (
+    "fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass", "linear",
+    "dynamic", "sequential", "edit",
+)  # fmt: skip
 CACHES = ("none", "prefix", "dual")  # the first keeps nothing
 REFRESH = ("every_block", "window", "prompt_every")
 REMASKING = ("low_confidence", "topk_margin", "entropy", "random")
@@ -28,6 +31,12 @@ MAX_LOGPROBS = 20
 MAX_LINEAR_STEPS = 2**14
 """Of rule `linear`, whose steps are passes even where they commit nothing: a client must not buy hours with a
 number."""
+
+
+_BY_STEPS = ("fixed", "linear", "dynamic", "sequential", "edit")
+PUBLISHED_RULES = ("dynamic", "sequential", "edit")
+"""Rules that are how a family is published to be decoded: over a preset of such a rule, its parameters and
+schedule change it, where others imply a rule."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +59,33 @@ class DecodingParams:
     )
     rule: str = choice("fixed", RULES, "which candidates of a step become tokens")
     steps: int | None = integer(
-        None, 1, MAX_COUNT, "denoising steps over the whole canvas", rules=("fixed", "linear"), yields=True
+        None, 1, MAX_COUNT, "denoising steps over the whole canvas", rules=_BY_STEPS, yields=True
     )
     steps_per_block: int | None = integer(
-        None, 1, MAX_COUNT, "denoising steps over each block", rules=("fixed", "linear"), yields=True
+        None, 1, MAX_COUNT, "denoising steps over each block", rules=_BY_STEPS, yields=True
     )
     tokens_per_step: int | None = integer(
-        None, 1, MAX_COUNT, "tokens committed in each step", rules=("fixed",), yields=True
+        None,
+        1,
+        MAX_COUNT,
+        "tokens committed in each step, of rule edit at least",
+        rules=("fixed", "edit"),
+        yields=True,
     )
     threshold: float = number(
         0.9, 0.0, 1.0, "a candidate of at least this confidence is committed",
-        rules=("threshold", "credit", "hierarchical", "klass"),
+        rules=("threshold", "credit", "hierarchical", "klass", "dynamic", "edit"),
     )  # fmt: skip
+    editing_threshold: float = number(
+        0.9,
+        0.0,
+        1.0,
+        "a token of the block is overwritten by a candidate above this confidence",
+        rules=("edit",),
+    )
+    max_post_steps: int = integer(
+        16, 0, 1024, "passes over a block without masks that may yet overwrite its tokens", rules=("edit",)
+    )
     factor: float = number(1.0, 0.0, 1000.0, "how sure candidates must be together", rules=("factor",))
     delta: float = number(0.25, -1.0, 1.0, "least bound on the joint confidence", rules=("frechet",))
     low_threshold: float = number(
@@ -105,7 +129,13 @@ class DecodingParams:
         preset=False,
     )  # fmt: skip
     stop: tuple[str, ...] = texts(64, 1024, "strings that end the answer and are cut from it", preset=False)
-    ignore_eos: bool = flag(False, "decode the whole canvas whatever it holds", preset=False)
+    stop_token_ids: tuple[int, ...] = ids(
+        64,
+        MAX_COUNT,
+        "ids that end the answer, beside the model's own and whatever ignore_eos is",
+        preset=False,
+    )
+    ignore_eos: bool = flag(False, "the model's own ends of text end nothing", preset=False)
     early_eos: bool = flag(
         True, "finish inside a block once all before its first end of text is committed (same text)"
     )
@@ -199,7 +229,9 @@ class RequestOutput:
     token_ids: the answer up to and including EOS or the token that completed a stop string;
                never the prompt, padding or what stands after EOS.
     text:      decoded by the text layer; "" as it leaves the engine, which knows no tokenizer.
-    nfe:       forward passes in which the request took part (a guided pair counts once).
+    nfe:       denoising passes in which the request took part (a guided pair counts once).
+    store_passes: forward passes over finished positions alone, which only wrote keys and values, or said a
+               block's first token; no nfe.
     num_positions: positions forwarded for it, over all its passes.
     queue_ms, ttft_ms, e2el_ms: from add_request to first pass, first committed text, finish.
     trace:     the commits of every step, where `DecodingParams.trace` asked for them.
@@ -220,6 +252,7 @@ class RequestOutput:
     trace: tuple[BlockCommit, ...] = ()
     seed: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    store_passes: int = 0
 
     @property
     def tpf(self) -> float:

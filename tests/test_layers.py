@@ -62,10 +62,12 @@ MAY_IMPORT = {
     "evals": {"cli", "programs", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding",
               "help", "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
               "tables", "validation"},
+    "animation": {"bench", "clients", "jsonl", "programs", "types"},
     "gate": {"programs", "clients", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl",
              "offline", "runs", "scoring", "settings", "tables", "tiny", "types", "validation"},
 }  # fmt: skip
 HARNESSED = {
+    "animation",
     "cli.py",
     "command_line.py",
     "serve.py",

@@ -6,23 +6,19 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 
 import pytest
 import yaml
 
 from llada_exp.jobs import running_server
+from tests import programs
 from tests.server.conftest import FAKE, ROOT
 
-SERVE = (sys.executable, "-m", "llada_exp.serve")
 
-
-def run(*arguments, cwd, command=SERVE):
+def run(*arguments, cwd):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*command, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60
-    )
+    return programs.run("llada_exp.serve", *arguments, cwd=cwd, env=env, timeout=60)
 
 
 def test_help_is_made_for_people(tmp_path):

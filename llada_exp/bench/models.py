@@ -74,6 +74,43 @@ SHAPES: dict[str, RawConfig] = {
         "rope_theta": 1e6,
         "rms_norm_eps": 1e-6,
     },
+    "random_llada2_mini": {
+        **_HF,
+        "model_type": "llada2_moe",
+        "hidden_size": 2048,
+        "num_hidden_layers": 20,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "head_dim": 128,
+        "intermediate_size": 5120,
+        "first_k_dense_replace": 1,
+        "num_experts": 256,
+        "num_experts_per_tok": 8,
+        "n_group": 8,
+        "topk_group": 4,
+        "moe_intermediate_size": 512,
+        "num_shared_experts": 1,
+        "routed_scaling_factor": 2.5,
+        "partial_rotary_factor": 0.5,
+        "vocab_size": 157184,
+        "max_position_embeddings": 32768,
+        "rope_theta": 6e5,
+        "rms_norm_eps": 1e-6,
+    },
+    "random_sdar_4b": {
+        **_HF,
+        "model_type": "sdar",
+        "hidden_size": 2560,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 9728,
+        "vocab_size": 151936,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1e6,
+        "rms_norm_eps": 1e-6,
+    },
     "random_8b": {
         **_LLADA,
         "d_model": 4096,
@@ -114,8 +151,10 @@ def plain_model(
 
 @torch.no_grad()
 def random_network(architecture: Architecture, device: torch.device, dtype: torch.dtype, seed: int) -> Any:
-    """Normal weights, std 0.02; norms are ones."""
+    """Normal weights, std 0.02; norms are ones, and what stands beside the weights is zero."""
     network = empty_network(architecture, device, dtype)
+    for buffer in network.buffers():
+        buffer.zero_()
     generator = torch.Generator(device).manual_seed(seed)
     for parameter in network.parameters():
         if parameter.dim() > 1:

@@ -27,22 +27,34 @@ def request_row(record: RequestRecord, repeat: int) -> dict[str, Any]:
 
 
 def commit_rows(record: RequestRecord, repeat: int) -> list[dict[str, Any]]:
-    """One line a committed token; [] for a request without a trace."""
+    """One line a token that was committed or taken back; [] for a request without a trace."""
     decoding = record.decoding
     length = decoding.get("block_length") or 1
     same = {
         "repeat": repeat,
         "index": record.index,
+        "passes": record.cost.get("nfe"),
         "rule": decoding.get("rule"),
         "cache": decoding.get("cache"),
         "refresh": decoding.get("refresh") if decoding.get("cache") != "none" else None,
+        "decoding": json.dumps(dict(decoding)),
+        "question": record.prompt,
         "answer": record.text,
     }
     return [
-        {**same, "step": c["step"], "position": p, "block": p // length, "token_id": t, "confidence": f}
+        {**same, "step": c["step"], "position": line[0], "block": line[0] // length,
+         **dict(zip(("token_id", "token", "confidence", "revoked"), line[1:], strict=True))}
         for c in record.cost.get("trace") or ()
-        for p, t, f in zip(c["positions"], c["token_ids"], c["confidences"], strict=True)
-    ]
+        for line in _lines(c)
+    ]  # fmt: skip
+
+
+def _lines(commit: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """position, token_id, token, confidence, revoked; what is taken back comes first, as in the engine."""
+    tokens = commit.get("tokens") or [None] * len(commit["positions"])
+    columns = (commit["positions"], commit["token_ids"], tokens, commit["confidences"])
+    written = [(*line, False) for line in zip(*columns, strict=True)]
+    return [(place, None, None, None, True) for place in commit.get("remasked") or ()] + written
 
 
 class PointFolder:

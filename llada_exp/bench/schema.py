@@ -141,16 +141,21 @@ COMMIT = columns(
     ("repeat", "integer", "from 0"),
     ("index", "integer", "of the request"),
     ("step", "integer", "pass of the request, from 0"),
+    ("passes", "integer", "of the request, those that committed nothing included"),
     ("position", "integer", "in the answer, from 0"),
     ("block", "integer", "position // block_length"),
-    ("token_id", "integer", ""),
+    ("token_id", "integer", "null where one is taken back"),
+    ("token", "text", "its text; empty for an end of text, null where the server does not say"),
     ("confidence", "number", "probability of the candidate when it was committed"),
+    ("revoked", "flag", "the pass took the position's token back: a mask again"),
     ("rule", "text", "commit rule of the request"),
     ("cache", "text", "cache of the request"),
     ("refresh", "text", "refresh policy of the request"),
+    ("decoding", "text", "all its parameters, JSON"),
+    ("question", "text", "what was asked"),
     ("answer", "text", "the whole answer"),
 )
-"""A committed token: `commits.parquet`, where `decoding.trace=true`."""
+"""A token that was committed or taken back: `commits.parquet`, where `decoding.trace=true`."""
 
 
 def describe() -> dict[str, Any]:

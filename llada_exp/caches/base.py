@@ -16,21 +16,27 @@ from llada_exp.types import DecodingParams
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a row stands: its block's positions [block_start, block_end) of [0, length), where the block
-    before it began, and how many passes the block has had.
+    """Where a row stands: its block's positions [block_start, block_end) of [0, length), and how many passes
+    the block has had.
 
     sees_suffix: whether a block sees what stands beyond it. If not, K/V before the current block are final
-    once their own block was forwarded in its last state.
+                 once their own block was forwarded in its last state: `context` of them are.
+    context_end: so many must be before the block is denoised. owns_pass: a finished block has a pass of its
+                 own for that, whether its K/V are kept or not (models/base.py, Visibility.context).
+    chunk:       positions that one such pass forwards at most.
     """
 
     prompt_length: int
     length: int
     block: int
-    last_block_start: int
     block_start: int
     block_end: int
     block_step: int
     sees_suffix: bool
+    context: int
+    context_end: int
+    owns_pass: bool
+    chunk: int
     params: DecodingParams
 
     @property
@@ -49,12 +55,14 @@ class Pass:
 
     Keys outside [start, stop) come from what earlier passes kept; inside, they are fresh.
     keep: whether this pass's K/V are written to the row's slot.
+    stores: whether it is no step of denoising: it forwards finished positions alone.
     """
 
     start: int
     stop: int
     keys: int
     keep: bool
+    stores: bool = False
 
     @property
     def num_positions(self) -> int:
@@ -66,7 +74,7 @@ class Pass:
         return self.start == 0 and self.stop == self.keys
 
 
-WITHOUT_SUFFIX = ("block_causal", "causal_context")
+WITHOUT_SUFFIX = ("block_causal", "causal_context", "block_context")
 """Kinds of `models.base.Visibility` where blocks see nothing beyond themselves: K/V of what is finished are
 final there."""
 
@@ -86,19 +94,23 @@ class Policy:
 
 
 def refresh(cursor: Cursor) -> Pass:
-    """The pass at a block's start, by the row's `refresh` policy; the first block takes it whole.
-
-    Where blocks do not see beyond themselves, it is the last block, now finished, and the new one: exact.
-    """
+    """The pass at a block's start, by the row's `refresh` policy; the first block takes it whole."""
     params, visible = cursor.params, cursor.visible
     start, stop = 0, visible
     if cursor.block > 0:
-        if not cursor.sees_suffix:
-            start = cursor.last_block_start
-        elif params.refresh == "window":
+        if params.refresh == "window":
             start = max(0, cursor.block_start - params.refresh_window)
             if params.suffix_window is None:  # else the window has moved over positions never seen
                 stop = min(visible, cursor.block_end + params.refresh_window)
         elif params.refresh == "prompt_every" and cursor.block % params.refresh_interval:
             start = cursor.prompt_length
     return Pass(start, stop, keys=visible, keep=True)
+
+
+def final(cursor: Cursor) -> Pass:
+    """Where blocks see nothing beyond themselves: finished positions whose K/V are not kept yet, in passes of
+    their own as far as `context_end`, else together with the block. Exact."""
+    if cursor.context < cursor.context_end:
+        stop = min(cursor.context + cursor.chunk, cursor.context_end)
+        return Pass(cursor.context, stop, keys=stop, keep=True, stores=True)
+    return Pass(min(cursor.context, cursor.block_start), cursor.block_end, keys=cursor.block_end, keep=True)

@@ -6,10 +6,12 @@ before the block no longer sees the block's new tokens. Exact where no block see
 
 from __future__ import annotations
 
-from llada_exp.caches.base import WITHOUT_SUFFIX, Cursor, Pass, Policy, refresh
+from llada_exp.caches.base import WITHOUT_SUFFIX, Cursor, Pass, Policy, final, refresh
 
 
 def next_pass(cursor: Cursor) -> Pass:
+    if not cursor.sees_suffix:
+        return final(cursor)
     if cursor.block_step == 0:
         return refresh(cursor)
     return Pass(cursor.block_start, cursor.visible, keys=cursor.visible, keep=True)

@@ -61,9 +61,15 @@ def packed_attention(
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(q)
         out[num_tokens:] = 0
+        for (
+            s
+        ) in cached:  # before any is read: a row may have several; a few slices cost less than one scatter
+            assert cache is not None
+            cache[0][layer, s.slot, s.positions] = k[s.start : s.stop]
+            cache[1][layer, s.slot, s.positions] = v[s.start : s.stop]
         for group in groups:
             assert cache is not None
-            out[group.rows] = group.attend(cache[0][layer], cache[1][layer], q, k, v)
+            out[group.rows] = group.attend(cache[0][layer], cache[1][layer], q)
         for segment, mask in zip(whole, masks, strict=True):
             rows = slice(segment.start, segment.stop)
             if segment.slot is not None:
@@ -97,11 +103,8 @@ class _Group:
     slots: slice | Tensor
     mask: Tensor
 
-    def attend(self, cache_k: Tensor, cache_v: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """[n * B, H, D]; keeps the rows' fresh K/V."""
-        for s in self.members:  # a few slices cost less than one scattered write
-            cache_k[s.slot, s.positions] = k[s.start : s.stop]
-            cache_v[s.slot, s.positions] = v[s.start : s.stop]
+    def attend(self, cache_k: Tensor, cache_v: Tensor, q: Tensor) -> Tensor:
+        """[n * B, H, D]; the rows' fresh K/V are kept already."""
         keys, values = (x[self.slots, : self.mask.shape[-1]].transpose(1, 2) for x in (cache_k, cache_v))
         queries = q[self.rows].unflatten(0, (len(self.members), -1)).transpose(1, 2)
         out = sdpa(queries, keys, values, self.mask)

@@ -12,7 +12,7 @@ masked ones, unless a rule revises), R the same and those of blind twins, n requ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from llada_exp.caches import Pass
 from llada_exp.engine.request import Request
+from llada_exp.engine.sampling import rank_uniforms, sampling_of
 from llada_exp.models.base import SpecialIds
-from llada_exp.rules.base import RANK_STREAM, TOKEN_STREAM, RowState, uniforms
+from llada_exp.rules.base import RowState
 from llada_exp.rules.candidates import PositionParams
 
 PAD = 16
@@ -81,7 +82,7 @@ class Revision:
 
 @dataclass
 class Batch:
-    """One step's tensors.
+    """One step's tensors. requests: those whose pass gives logits; segments: of all.
 
     ids, positions: int64 [M]. segments: one per row, guided requests have two.
     logit_rows: int64 [R padded], packed indices whose logits are computed, row after row.
@@ -116,10 +117,15 @@ class Work:
     row_pass: Pass
     slots: tuple[int, ...] = ()
 
+    @property
+    def gives_logits(self) -> bool:
+        return not self.row_pass.stores or self.request.seeds
 
-def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Batch:
-    """Pack the requests' rows for one step."""
-    pack = _Packer(special)
+
+def build(work: Sequence[Work], special: SpecialIds, device: torch.device, exact: bool = True) -> Batch:
+    """Pack the requests' rows for one step. exact: a pass that stores is laid out block by block, so that its
+    bits do not depend on how many blocks it holds."""
+    pack = _Packer(special, exact)
     for item in work:
         pack.add(item)
     packed = np.full((2, round_up(pack.offset)), special.mask, dtype=np.int64)
@@ -129,7 +135,7 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
         [np.arange(s.positions.start, s.positions.stop) for s in pack.segments]
     )
     tokens = torch.from_numpy(packed).to(device)
-    requests = [item.request for item in work]
+    requests = [item.request for item in work if item.gives_logits]
     return Batch(
         requests=requests,
         ids=tokens[0],
@@ -140,8 +146,8 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device) -> Ba
         place=torch.from_numpy(_places(requests)).to(device),
         num_logit_rows=pack.num_unguided,
         num_tokens=pack.offset,
-        sampling=_sampling(requests, round_up(pack.num_unguided), device),
-        rank_uniform=_rank_uniforms(requests, device),
+        sampling=sampling_of(requests, round_up(pack.num_unguided), device),
+        rank_uniform=rank_uniforms(requests, device),
         rows=[_row_state(r) for r in requests],
         revision=_revision(requests, device),
     )
@@ -155,6 +161,8 @@ def _row_state(request: Request) -> RowState:
         block_step=request.block_step,
         num_blocks=layout.num_blocks,
         block_length=request.block_end - request.block_start,
+        steps=None if request.params.steps is None else layout.steps_per_block(request.params.steps),
+        full_steps=request.full_steps,
     )
 
 
@@ -169,8 +177,8 @@ def _revision(requests: Sequence[Request], device: torch.device) -> Revision | N
 class _Packer:
     """Lays rows one after the other; a guided request's blind twin follows it."""
 
-    def __init__(self, special: SpecialIds) -> None:
-        self.mask = special.mask
+    def __init__(self, special: SpecialIds, exact: bool) -> None:
+        self.mask, self.exact = special.mask, exact
         self.ids: list[np.ndarray] = []
         self.segments: list[Segment] = []
         self.logit_rows: list[np.ndarray] = []
@@ -185,7 +193,7 @@ class _Packer:
     def add(self, work: Work) -> None:
         request = work.request
         positions = request.prompt_length + request.logit_positions - work.row_pass.start
-        speaking = np.maximum(positions - request.layout.shift, 0)  # row 0 speaks of position 0, too
+        speaking = np.maximum(positions - request.shift, 0)  # row 0 speaks of position 0, too
         slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
         self.unguided.append(self._row(work, request.canvas, slots[0], speaking))
         if request.params.cfg_scale > 0:
@@ -200,12 +208,14 @@ class _Packer:
         """Lay one row; its places among the rows of logits. speaking: of the pass, what logits are of."""
         row_pass = work.row_pass
         start, stop = self.offset, self.offset + row_pass.num_positions
-        limits = _limits(work.request, row_pass)
         self.ids.append(canvas[row_pass.start : row_pass.stop])
         self.logit_rows.append(start + speaking)
-        self.segments.append(
-            Segment(start, stop, row_pass.start, row_pass.keys, row_pass.whole, slot, limits)
-        )
+        for part in _parts(work.request, row_pass) if self.exact else [row_pass]:
+            first, limits = start + part.start - row_pass.start, _limits(work.request, part)
+            is_whole = part.whole and part is row_pass
+            self.segments.append(
+                Segment(first, first + part.num_positions, part.start, part.keys, is_whole, slot, limits)
+            )
         places = self.num_logit_rows + np.arange(len(speaking))
         self.offset, self.num_logit_rows = stop, self.num_logit_rows + len(speaking)
         return places
@@ -220,9 +230,20 @@ class _Packer:
         return Guidance(_padded(self.unguided, device), guided, scale, blind)
 
 
+def _parts(request: Request, row_pass: Pass) -> list[Pass]:
+    """A pass that stores, block by block; any other as it is."""
+    length = request.layout.block_length
+    if not (row_pass.stores and row_pass.keep) or request.layout.visibility.kind == "block_context":
+        return [row_pass]
+    starts = range(row_pass.start, row_pass.stop, length)
+    stops = [min(start + length, row_pass.stop) for start in starts]
+    return [replace(row_pass, start=a, stop=b, keys=b) for a, b in zip(starts, stops, strict=True)]
+
+
 def _limits(request: Request, row_pass: Pass) -> np.ndarray | None:
     """None also where every position of the pass sees all its keys."""
-    limits = request.layout.limits(row_pass.start, row_pass.stop, request.block)
+    current = row_pass.stop if row_pass.stores else request.layout.bounds(request.block)[0]
+    limits = request.layout.limits(row_pass.start, row_pass.stop, current)
     if limits is None or (limits >= row_pass.keys).all():
         return None
     return np.minimum(limits, row_pass.keys)
@@ -234,59 +255,8 @@ def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
 
 
 def _places(requests: Sequence[Request]) -> np.ndarray:
+    if not requests:
+        return np.empty((2, 0), dtype=np.int64)
     rows = [np.full(len(r.logit_positions), i) for i, r in enumerate(requests)]
     columns = [r.logit_positions - r.block_start for r in requests]
     return np.stack([np.concatenate(rows), np.concatenate(columns)])
-
-
-def _sampling(requests: Sequence[Request], padded: int, device: torch.device) -> PositionParams:
-    """Per masked position, padded by repeating the last one's parameters."""
-    counts = np.array([len(r.logit_positions) for r in requests])
-    source = np.repeat(np.arange(len(requests)), counts)
-    source = np.pad(source, (0, padded - len(source)), mode="edge")
-    params = [r.params for r in requests]
-
-    def column(values: list[float], dtype: type) -> Tensor:
-        return torch.from_numpy(np.array(values, dtype=dtype)[source]).to(device)
-
-    is_sampled = np.array([p.temperature > 0 for p in params])[source]
-    is_sampled[counts.sum() :] = False
-    uniform = np.full(padded, 0.5)
-    if is_sampled.any():
-        draws = [uniforms(r.seed, r.logit_positions, r.nfe, TOKEN_STREAM) for r in requests]
-        uniform[: counts.sum()] = np.concatenate(draws)
-    return PositionParams(
-        temperature=column([p.temperature or 1.0 for p in params], np.float32),
-        top_p=column([p.top_p for p in params], np.float32),
-        top_k=column([p.top_k for p in params], np.int64),
-        uniform=torch.from_numpy(uniform).to(device),
-        ban=column([p.ban_ids for p in params], np.bool_),
-        no_eos=column([p.eos_confidence == "forbid" for p in params], np.bool_),
-        sampled=tuple(np.flatnonzero(is_sampled).tolist()),
-        by_margin=_of_kind(requests, "topk_margin"),
-        by_entropy=_of_kind(requests, "entropy"),
-        any_no_eos=any(p.eos_confidence == "forbid" for p in params),
-        all_ban=all(p.ban_ids for p in params),
-        any_cut=any(p.temperature > 0 and (p.top_k > 0 or p.top_p < 1) for p in params),
-    )
-
-
-def _of_kind(requests: Sequence[Request], remasking: str) -> tuple[int, ...]:
-    """The masked positions of requests that rank so."""
-    counts = [len(r.logit_positions) for r in requests]
-    return tuple(
-        np.flatnonzero(np.repeat([r.params.remasking == remasking for r in requests], counts)).tolist()
-    )
-
-
-def _rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor | None:
-    """float32 [m]: the random confidence of `remasking = random` positions, NaN elsewhere."""
-    if all(r.params.remasking != "random" for r in requests):
-        return None
-    draws = [
-        uniforms(r.seed, r.logit_positions, r.nfe, RANK_STREAM)
-        if r.params.remasking == "random"
-        else np.full(len(r.logit_positions), np.nan)
-        for r in requests
-    ]
-    return torch.from_numpy(np.concatenate(draws).astype(np.float32)).to(device)

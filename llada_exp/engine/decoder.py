@@ -18,9 +18,10 @@ from torch import Tensor
 
 from llada_exp.engine.attention import key_bucket, packed_attention
 from llada_exp.engine.batch import Batch, Work, build
+from llada_exp.engine.commits import NO_COMMIT, Commit
 from llada_exp.engine.errors import NotFiniteError
 from llada_exp.engine.logprobs import Distributions
-from llada_exp.engine.request import Commit, Request
+from llada_exp.engine.request import Request
 from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import Model
 from llada_exp.rules import RULES, Candidates, Commits
@@ -48,7 +49,7 @@ class StepResult:
     """commits, one per request, or why there is none, and what was computed for them.
 
     counts: num_positions, packed ones with padding, num_tokens_forwarded, without it, num_logit_rows,
-            num_attention_pairs, (query, key) of one layer; num_steps, num_nfe.
+            num_attention_pairs, (query, key) of one layer; num_steps, num_nfe, num_store_passes.
     """
 
     commits: list[Commit | NotFiniteError]
@@ -72,24 +73,31 @@ class Decoder:
         """One pass of every request. Changes no request."""
         work = self._work(requests)
         order = sorted(range(len(work)), key=lambda i: _place(work[i]))
-        batch = build([work[i] for i in order], self.model.special, self.model.device)
+        batch = build([work[i] for i in order], self.model.special, self.model.device, self.exact)
         logits = self._logits(batch)
-        observations = self._observe(batch, logits)
-        distributions = Distributions.of(batch, logits)
-        candidates = self._candidates(batch, logits, observations)
-        commits = _to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
-        commits = distributions.score(batch.requests, commits, self.model.special)
-        self._states.update(observations.states)
+        commits = self._decide(batch, logits) if batch.requests else []
+        num_store_passes = sum(item.row_pass.stores for item in work)
         counts = {
             "num_steps": 1,
-            "num_nfe": len(requests),
+            "num_nfe": len(requests) - num_store_passes,
+            "num_store_passes": num_store_passes,
             "num_positions": len(batch.ids),
             "num_tokens_forwarded": batch.num_tokens,
             "num_logit_rows": batch.num_logit_rows,
             "num_attention_pairs": sum(s.num_pairs for s in batch.segments),
         }
-        by_request = dict(zip(order, commits, strict=True))
-        return StepResult([by_request[i] for i in range(len(requests))], counts)
+        deciding = [i for i in order if work[i].gives_logits]
+        by_request = dict(zip(deciding, commits, strict=True))
+        return StepResult([by_request.get(i, NO_COMMIT) for i in range(len(requests))], counts)
+
+    def _decide(self, batch: Batch, logits: Tensor) -> list[Commit | NotFiniteError]:
+        """What becomes of the logits, one of each of the batch's requests."""
+        observations = self._observe(batch, logits)
+        distributions = Distributions.of(batch, logits)
+        candidates = self._candidates(batch, logits, observations)
+        commits = _to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
+        self._states.update(observations.states)
+        return distributions.score(batch.requests, commits, self.model.special)
 
     @torch.inference_mode()
     def wipe(self, request: Request) -> None:
@@ -268,7 +276,7 @@ def _commit(
     start = request.block_start
     written, remasked = (flags & WRITE) > 0, (flags & REMASK) > 0
     stays = bool(flags[0] & STAY)
-    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row) or request.opens_shifted:
+    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row) or request.opens:
         written[request.open_positions - start] = True
         remasked[:], stays = False, False
     places = np.flatnonzero(written)

@@ -10,23 +10,22 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from llada_exp.caches import CACHES
+from llada_exp.engine.commits import Commit
 from llada_exp.engine.decoder import Decoder
+from llada_exp.engine.effective import effective
 from llada_exp.engine.errors import explained, is_out_of_memory
 from llada_exp.engine.finish import finished, visible_length
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.engine.prompt_ids import checked_ids
-from llada_exp.engine.request import Commit, FindStop, Request
+from llada_exp.engine.request import FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
-from llada_exp.fields import ContextLengthError, DecodingError
+from llada_exp.fields import ContextLengthError
 from llada_exp.models.base import Model
-from llada_exp.models.family import alternatives
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
 DEFAULT_MAX_POSITIONS = 8192
@@ -34,7 +33,8 @@ OnFailure = Callable[[str, Exception], None]
 """(request id, why it cannot go on)."""
 COUNTERS = (
     "num_out_of_memory", "num_failed", "num_steps", "num_nfe", "num_finished", "num_aborted",
-    "num_output_tokens", "num_positions", "num_tokens_forwarded", "num_logit_rows", "num_attention_pairs",
+    "num_output_tokens", "num_store_passes", "num_positions", "num_tokens_forwarded", "num_logit_rows",
+    "num_attention_pairs",
 )  # fmt: skip
 
 
@@ -63,6 +63,7 @@ class EngineCore:
         self.model = model
         self.max_length = max_length or longest
         budget = DEFAULT_MAX_POSITIONS if max_positions is None else max_positions
+        self._prompt_positions = budget
         self.scheduler = Scheduler(batch_size, budget, scheduling)
         self.decoder = Decoder(
             model, batch_size, self.max_length, model.device.type == "cpu" if exact is None else exact
@@ -99,6 +100,7 @@ class EngineCore:
             mask_id=self.model.special.mask,
             layout=layout,
             find_stop=find_stop,
+            chunk=self._chunk(layout, params),
             arrived=time.monotonic(),
         )
         return request_id
@@ -181,28 +183,9 @@ class EngineCore:
 
     def effective(self, params: DecodingParams) -> DecodingParams:
         """The parameters by which this model decodes such a request: `block_length` None becomes the
-        checkpoint's own, `seed` None 0. Raises DecodingError for what its visibility rules out."""
-        visibility = self.model.visibility
-        if params.seed is None:
-            params = replace(params, seed=0)
-        if params.block_length is None:
-            params = replace(params, block_length=visibility.blocks_of(None))
-        if not visibility.sees_suffix:
-            faults = {}
-            if visibility.kind not in CACHES[params.cache].exact_for:
-                exact = alternatives(name for name, p in CACHES.items() if visibility.kind in p.exact_for)
-                faults["cache"] = (
-                    f"cache is {params.cache!r}; this model's blocks see nothing beyond themselves: expected "
-                    f"{exact}, which are exact here"
-                )
-            if params.refresh != "every_block":
-                faults["refresh"] = (
-                    f"refresh is {params.refresh!r}; this model's K/V of finished blocks never change: "
-                    "expected every_block"
-                )
-            if faults:
-                raise DecodingError("; ".join(faults.values()), next(iter(faults)))
-        return params
+        checkpoint's own, `seed` None 0, `early_eos` false where the family ends after a block alone. Raises
+        DecodingError for what its visibility rules out."""
+        return effective(params, self.model)
 
     def decodes(self, params: DecodingParams) -> bool:
         """Whether the model's visibility rules nothing of it out."""
@@ -221,6 +204,13 @@ class EngineCore:
             blocks = layout.length if model.visibility.anchored else None
             raise ContextLengthError(limit, prompt_length, params.max_tokens, params.block_length, blocks)
         return layout
+
+    def _chunk(self, layout: Layout, params: DecodingParams) -> int:
+        """Positions of a pass that only stores: whole blocks, as many as the budget holds."""
+        if layout.visibility.kind == "block_context":  # all of a prompt sees all of it
+            return layout.length
+        whole = self._prompt_positions // params.num_rows // layout.block_length * layout.block_length
+        return max(whole, layout.block_length)
 
     def _checked_prompt(self, prompt_ids: Sequence[int]) -> np.ndarray:
         return checked_ids(prompt_ids, self.model.shape.vocab_size, self.model.special.mask)
@@ -264,10 +254,11 @@ class EngineCore:
         """What was decided; where the text grew or the request is done, what is new."""
         request.num_positions += _need(request).positions
         request.commit(commit)
-        done = finished(request, self.model.special.ends)
+        done = request.ending or finished(request, self.model.special.ends)
         length = done[0] if done else visible_length(request, self.model.special.ends)[0]
         token_ids, logprobs = request.release(length)
-        output = self._finish(request, *done) if done else None
+        request.ending = done
+        output = self._finish(request, *done) if done and request.is_stored else None
         if not token_ids and output is None:
             return []
         return [Progress(request.request_id, token_ids, output, logprobs)]
@@ -288,5 +279,6 @@ def _need(request: Request) -> Need:
     """What the request's next pass costs."""
     row_pass = request.next_pass
     first = request.block_step == 0 and request.layout.visibility.sees_suffix
-    phase = Phase.REFRESH if row_pass.whole or first else Phase.BLOCK
+    is_long = row_pass.stores and row_pass.num_positions > request.layout.block_length
+    phase = Phase.REFRESH if row_pass.whole or first or is_long else Phase.BLOCK
     return Need(phase, row_pass.num_positions * request.params.num_rows)

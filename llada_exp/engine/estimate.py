@@ -43,12 +43,13 @@ class Part:
     """An answer, or a block of one with what stands before it as its prompt.
 
     prompt int64 [P], answer int64 [L]; masks and counts once its turn comes; values float64 [s] as passes
-    fill them, `num_open` still to come."""
+    fill them, `num_open` still to come. request_prompt: how many of `prompt` are the whole answer's."""
 
     index: int
     prompt: np.ndarray
     answer: np.ndarray
     num_cut: int
+    request_prompt: int
     masks: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool))
     counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     values: np.ndarray = field(default_factory=lambda: np.zeros(0))

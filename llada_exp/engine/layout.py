@@ -50,7 +50,7 @@ class Layout:
 
     def bounds(self, block: int) -> tuple[int, int]:
         """[start, stop) of a block; of the first one on an anchored grid, the end of the prompt included."""
-        start = self._origin + block * self.block_length
+        start = min(self._origin + block * self.block_length, self.length)
         return start, min(start + self.block_length, self.length)
 
     def num_open(self, block: int) -> int:
@@ -58,7 +58,13 @@ class Layout:
         start, stop = self.bounds(block)
         return stop - max(start, self.prompt_length)
 
-    def limits(self, start: int, stop: int, block: int) -> np.ndarray | None:
-        """int64 [stop - start]: how many of the row's first positions [start, stop) see while `block` is
-        current; None: all that are forwarded or kept."""
-        return self.visibility.limits(start, stop, self.bounds(block)[0], self.block_length)
+    def limits(self, start: int, stop: int, block_start: int) -> np.ndarray | None:
+        """int64 [stop - start]: how many of the row's first positions [start, stop) see while the block that
+        begins at `block_start` is current; None: all that are forwarded or kept."""
+        return self.visibility.limits(start, stop, block_start, self.block_length, self.prompt_length)
+
+    def steps_per_block(self, steps: int) -> int:
+        """Denoising steps of a block, of so many over the whole canvas, rounded up."""
+        if self.visibility.sees_suffix:
+            return -(-steps // self.num_blocks)
+        return -(-steps * self.block_length // self.max_tokens)

@@ -134,7 +134,7 @@ class Likelihood:
         for block in range(layout.num_blocks):
             start, stop = layout.bounds(block)
             start, stop = max(start, len(whole.prompt)), min(stop, len(row))
-            parts.append(Part(whole.index, row[:start], row[start:stop], whole.num_cut))
+            parts.append(Part(whole.index, row[:start], row[start:stop], whole.num_cut, len(whole.prompt)))
         return parts
 
     def _whole(self, index: int, prompt: Sequence[int], answer: Sequence[int]) -> Part:
@@ -149,7 +149,8 @@ class Likelihood:
         if any(len(ids) and (ids.min() < 0 or ids.max() >= vocab) for ids in (context, target)):
             raise ValueError(f"pair {index}: token ids must be from 0 to {vocab - 1}")
         num_cut = max(0, len(context) + len(target) - self.max_length)
-        return Part(index, context[num_cut:], target, num_cut)
+        context = context[num_cut:]
+        return Part(index, context, target, num_cut, len(context))
 
     def _passes(self, parts: Iterable[Part]) -> Iterator[list[_MaskedRow]]:
         """Rows of one pass at a time, as many as the budget holds."""
@@ -194,8 +195,8 @@ class Likelihood:
         twins = (False, True) if self.cfg_scale > 0 else (False,)
         mask_id = self.model.special.mask
         ids = np.concatenate([r.ids(n, mask_id, blind) for blind in twins for r, n in rows])
-        sizes = [(r.length, len(r.prompt)) for _ in twins for r, _ in rows]
-        positions = np.concatenate([np.arange(length) for length, _ in sizes])
+        sizes = [(r.length, len(r.prompt), r.request_prompt) for _ in twins for r, _ in rows]
+        positions = np.concatenate([np.arange(length) for length, *_ in sizes])
         padded = round_up(len(places))
         places = np.pad(places, (0, padded - len(places)), mode="edge")
         whole = np.concatenate([places + i * len(ids) // len(twins) for i in range(len(twins))])
@@ -223,15 +224,17 @@ class Likelihood:
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.model.device)
 
-    def _attention(self, sizes: Sequence[tuple[int, int]]) -> Attend:
-        """Of packed rows by (T, P); neighbours that are alike share a call."""
+    def _attention(self, sizes: Sequence[tuple[int, int, int]]) -> Attend:
+        """Of packed rows by (T, P, the request's own P); neighbours that are alike share a call."""
         visibility, device = self.model.visibility, self.model.device
         if visibility.sees_suffix:  # alike whatever their prompt
-            sizes = [(length, 0) for length, _ in sizes]
+            sizes = [(length, 0, 0) for length, *_ in sizes]
+        elif visibility.kind != "block_context":  # that alone sees the request's prompt as one block
+            sizes = [(length, start, 0) for length, start, _ in sizes]
         calls = []
-        for (length, block_start), same in itertools.groupby(sizes):
+        for (length, block_start, prompt), same in itertools.groupby(sizes):
             count = sum(1 for _ in same)
-            call = row_attention(count, length, visibility, self.block_length, device, block_start)
+            call = row_attention(count, length, visibility, self.block_length, device, block_start, prompt)
             calls.append((length * count, call))
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.batch import Batch
+from llada_exp.engine.commits import Commit, CommitScores
 from llada_exp.engine.errors import NotFiniteError
-from llada_exp.engine.request import Commit, CommitScores, Request
+from llada_exp.engine.request import Request
 from llada_exp.models.base import SpecialIds
 
 

@@ -21,7 +21,7 @@ RESERVE = 0.06  # of the device: allocator, kernels' workspaces, context
 class MemoryPlan:
     """Bytes, for rows of `max_length` positions decoded by default as `params` say.
 
-    weights:      the model in its dtype.
+    weights:      the model in its dtype, what is float32 in any included.
     kv_per_row:   one row's slot: K and V of all layers.
     device_total: what the device has; None where unknown.
     visibility:   of the model: what its attention masks take.
@@ -38,7 +38,8 @@ class MemoryPlan:
 
     @property
     def weights(self) -> int:
-        return self.shape.num_parameters * self.dtype.itemsize
+        wide = self.shape.num_wide_parameters
+        return (self.shape.num_parameters - wide) * self.dtype.itemsize + wide * 4
 
     @property
     def kv_per_row(self) -> int:

@@ -13,56 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llada_exp.caches import CACHES, Cursor, Pass
+from llada_exp.engine.commits import NO_COMMIT, Commit, CommitScores
 from llada_exp.engine.layout import Layout
 from llada_exp.rules import RULES
-from llada_exp.types import BlockCommit, DecodingParams, FinishReason, RequestOutput, TokenLogprob
+from llada_exp.types import MAX_COUNT, BlockCommit, DecodingParams, FinishReason, RequestOutput, TokenLogprob
 
 FindStop = Callable[[Sequence[int]], int | None]
 """Answer ids so far -> number of leading ids up to the one that completes a stop string, or None."""
-
-
-@dataclass(frozen=True)
-class CommitScores:
-    """Log-probabilities of c tokens: values float64 [c]; of the n likeliest tokens at their places top_ids
-    int64 [c, n] and top_values float64 [c, n], descending, -inf where there are fewer."""
-
-    values: np.ndarray
-    top_ids: np.ndarray
-    top_values: np.ndarray
-
-    @classmethod
-    def empty(cls, count: int, n: int) -> CommitScores:
-        return cls(np.zeros(count), np.zeros((count, n), dtype=np.int64), np.full((count, n), -np.inf))
-
-    def write(self, positions: np.ndarray, scores: CommitScores) -> None:
-        n = scores.top_values.shape[1]
-        self.values[positions] = scores.values
-        self.top_ids[positions, :n] = scores.top_ids
-        self.top_values[positions, :n] = scores.top_values
-
-    def of(self, position: int, token_id: int) -> TokenLogprob:
-        pairs = zip(self.top_ids[position].tolist(), self.top_values[position].tolist(), strict=True)
-        top = tuple((id, value) for id, value in pairs if value > -np.inf)
-        return TokenLogprob(token_id, float(self.values[position]), top)
-
-
-@dataclass(frozen=True)
-class Commit:
-    """What one pass decided for one request, in answer positions of its current block.
-
-    positions: ascending, where a token is written, over another one where the rule revises;
-    token_ids int64, confidences: one each.
-    remasked:  ascending, decided positions that become masks again.
-    stays:     the block stays open even where it is full.
-    scores:    of the tokens, where the request asks for log-probabilities.
-    """
-
-    positions: np.ndarray
-    token_ids: np.ndarray
-    confidences: np.ndarray
-    remasked: np.ndarray
-    stays: bool = False
-    scores: CommitScores | None = None
 
 
 @dataclass(eq=False)
@@ -72,9 +29,13 @@ class Request:
     layout: of its row; params: with every `None` that the model decides filled in.
     canvas: int64 [T], the prompt, then committed ids or the mask id.
     masked: bool [T - P], which answer positions are undecided.
-    block, block_step: the cursor.
+    block, block_step: the cursor. full_steps: passes of the block that began without a mask in it.
+    context: row positions from 0 that were forwarded in their last state, where blocks see nothing beyond
+             themselves.
+    chunk:  positions that a pass over such ones alone forwards at most.
+    ending: length and reason of the answer, while the last block's own such pass is yet to be run.
     prefix: answer positions from 0 without a gap that are committed and can no longer change.
-    released: answer ids handed out so far.
+    released: answer ids handed out so far. last_tokens: int64, those of the last pass that gave any.
     scores: of committed answer positions, where log-probabilities are asked for.
     """
 
@@ -87,15 +48,21 @@ class Request:
     arrived: float = 0.0
     block: int = 0
     block_step: int = 0
+    full_steps: int = 0
+    context: int = 0
+    chunk: int = MAX_COUNT
+    ending: tuple[int, FinishReason] | None = None
     prefix: int = 0
     released: int = 0
     nfe: int = 0
+    store_passes: int = 0
     num_positions: int = 0
     trace: list[BlockCommit] = field(default_factory=list)
     started: float | None = None
     first_text: float | None = None
     canvas: np.ndarray = field(init=False)
     masked: np.ndarray = field(init=False)
+    last_tokens: np.ndarray = field(default_factory=lambda: NO_COMMIT.token_ids)
     scores: CommitScores | None = None
 
     def __post_init__(self) -> None:
@@ -137,14 +104,63 @@ class Request:
                 prompt_length=self.prompt_length,
                 length=self.length,
                 block=self.block,
-                last_block_start=self.layout.bounds(max(0, self.block - 1))[0],
                 block_start=start,
                 block_end=end,
                 block_step=self.block_step,
                 sees_suffix=self.layout.visibility.sees_suffix,
+                context=self.context,
+                context_end=self.context_end,
+                owns_pass=self.layout.visibility.context != "joined",
+                chunk=self.chunk,
                 params=self.params,
             )
         )
+
+    @property
+    def context_end(self) -> int:
+        """Row positions from 0 that must be context before the current block is denoised, or the request
+        ends."""
+        visibility = self.layout.visibility
+        if visibility.sees_suffix:
+            return 0
+        if visibility.context == "joined":
+            return self.layout.bounds(max(0, self.block - 1))[0]
+        return self.layout.bounds(self.block)[self.ending is not None and self.block_begun]
+
+    @property
+    def block_begun(self) -> bool:
+        """Whether the current block holds a token already."""
+        start = max(0, self.block_start)
+        return not self.masked[start : self.block_end].all()
+
+    @property
+    def seeds(self) -> bool:
+        """Whether the next pass is one over finished positions whose last row says the current block's first
+        token."""
+        if self.layout.visibility.context != "seeds" or self.ending is not None:
+            return False
+        row_pass = self.next_pass
+        return row_pass.stores and row_pass.stop == self.layout.bounds(self.block)[0] < self.length
+
+    @property
+    def stores(self) -> bool:
+        """Whether the next pass is no step of denoising: it forwards finished positions alone."""
+        return not self.layout.visibility.sees_suffix and self.next_pass.stores
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether an answer that is decided needs no pass any more."""
+        return self.layout.visibility.context == "joined" or self.context >= self.context_end
+
+    @property
+    def opens(self) -> bool:
+        """Whether the next pass commits the block's first position and nothing else."""
+        return self.seeds or self.opens_shifted
+
+    @property
+    def shift(self) -> int:
+        """0 where rows of the next pass speak of their own positions, 1: of the next."""
+        return 1 if self.seeds else self.layout.shift
 
     @property
     def opens_shifted(self) -> bool:
@@ -164,8 +180,10 @@ class Request:
     def open_positions(self) -> np.ndarray:
         """Answer positions of the current block that are still masked and may commit next, ascending."""
         start = max(0, self.block_start)
-        if self.opens_shifted:
+        if self.opens:
             return np.array([start])
+        if self.stores:
+            return np.empty(0, dtype=np.int64)
         return start + np.flatnonzero(self.masked[start : self.block_end])
 
     @property
@@ -177,7 +195,7 @@ class Request:
     def logit_positions(self) -> np.ndarray:
         """Answer positions whose logits the next pass is to give, ascending: the open ones, or for a rule
         that revises all of the block that the pass has logits of."""
-        if not self.revises or self.opens_shifted:
+        if not self.revises or self.opens or self.stores:
             return self.open_positions
         start = max(0, self.block_start)
         if self.layout.shift and self.prompt_length + start - 1 < self.next_pass.start:
@@ -190,9 +208,15 @@ class Request:
 
     def commit(self, commit: Commit) -> None:
         """Take what a pass decided of the current block; close it when it is full and not held open."""
+        seeds = self.seeds
+        if self.stores:
+            self.context, self.store_passes = self.next_pass.stop, self.store_passes + 1
+            if not seeds:
+                return
         if self.params.trace:
             self._record(commit)
         start, end = max(0, self.block_start), self.block_end
+        begins_full = not self.masked[start:end].any()
         is_final = not self.revises
         assert not is_final or self.masked[commit.positions].all(), "a committed token never changes"
         assert not is_final or (not len(commit.remasked) and not commit.stays)
@@ -202,14 +226,18 @@ class Request:
         self.masked[commit.remasked] = True
         self.answer[commit.positions] = commit.token_ids
         self.masked[commit.positions] = False
+        self.last_tokens = commit.token_ids
         if self.scores is not None and commit.scores is not None:
             self.scores.write(commit.positions, commit.scores)
-        self.nfe += 1
-        self.block_step += 1
+        if not seeds:
+            self.nfe += 1
+            self.block_step += 1
+            self.full_steps += begins_full
+            self.context = max(self.context, self.layout.bounds(self.block)[0])
         is_closed = not commit.stays and not self.masked[start:end].any()
         if is_closed:
             self.block += 1
-            self.block_step = 0
+            self.block_step = self.full_steps = 0
         if is_closed or is_final:
             while self.prefix < len(self.masked) and not self.masked[self.prefix]:
                 self.prefix += 1
@@ -248,6 +276,7 @@ class Request:
             token_ids=tuple(self.answer[:length].tolist()),
             finish_reason=reason,
             nfe=self.nfe,
+            store_passes=self.store_passes,
             num_positions=self.num_positions,
             queue_ms=1000 * (self.started - self.arrived),
             ttft_ms=None if self.first_text is None else 1000 * (self.first_text - self.arrived),

@@ -15,7 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from llada_exp.checkpoints.explain import natural
 from llada_exp.settings import override_value
 
 LATEST = "latest"
@@ -99,6 +98,8 @@ def _matches(run: Path, pattern: str) -> list[tuple[int, Path]]:
 
 def _nothing(run: Path, pattern: str, form: re.Pattern[str]) -> str:
     """Why no folder matched."""
+    from llada_exp.checkpoints.explain import natural  # with torch: seconds, where all is well
+
     if form.fullmatch(run.name) or any((run / n).exists() for n in (".metadata", "policy", "config.json")):
         return (
             f"checkpoints is {str(run)!r}, one checkpoint; expected the folder that holds several: give "

@@ -89,7 +89,7 @@ def check(
     model: Any, prompt: Sequence[int], params: DecodingParams, output: RequestOutput, decode: Decode
 ) -> Checked:
     """Follow an answer's trace (`DecodingParams.trace`) with the oracle. decode: how ids read."""
-    oracle, ties = Oracle(model, prompt, params), 0
+    oracle, ties, seeds = Oracle(model, prompt, params), 0, 0
     for number, step in enumerate(output.trace):
         if oracle.done:
             return Checked(number, ties, f"pass {number} is one more than the canvas needs")
@@ -104,9 +104,12 @@ def check(
         if unsure := _unsure(proposal, step, decode):
             return Checked(number, ties, f"pass {number}: {unsure}")
         oracle.commit(theirs)
+        seeds += proposal.seeds
     passes = len(output.trace)
-    if passes != output.nfe:
-        return Checked(passes, ties, f"nfe is {output.nfe} where {passes} passes committed")
+    if passes - seeds != output.nfe:
+        return Checked(passes, ties, f"nfe is {output.nfe} where {passes - seeds} passes committed")
+    if seeds > output.store_passes:
+        return Checked(passes, ties, f"store_passes is {output.store_passes} where {seeds} gave a token")
     if list(output.token_ids) != oracle.answer():
         return Checked(passes, ties, "the commits are the oracle's, the answer is cut elsewhere")
     return Checked(passes, ties, None)
@@ -116,14 +119,19 @@ def is_tie(proposal: Proposal, theirs: Mapping[int, int]) -> bool:
     """Whether `theirs`, answer positions and tokens, is what the rule commits where every log-odds moves by
     less than TIE, and every token is within TIE of its position's best."""
     inside = {position - proposal.start: token for position, token in theirs.items()}
-    if not set(inside) <= set(proposal.open):
+    if not set(inside) <= set(proposal.places):
         return False
     for i, token in inside.items():
         behind = float(proposal.scores[i, proposal.best(i)] - proposal.scores[i, token])
         if not proposal.emittable[token] or behind > TIE:
             return False
-    nudges = {i: TIE if i in inside else -TIE for i in proposal.open}
-    return set(proposal.commits(nudges)) == set(theirs)
+    nudges = {i: TIE if i in inside else -TIE for i in proposal.places}
+    stays = {
+        i: token
+        for i, token in proposal.standing.items()
+        if float(proposal.scores[i, proposal.best(i)] - proposal.scores[i, token]) <= TIE
+    }
+    return set(proposal.commits(nudges, stays | inside)) == set(theirs)
 
 
 def _unsure(proposal: Proposal, step: BlockCommit, decode: Decode) -> str | None:

@@ -23,7 +23,8 @@ from llada_exp.types import DECLARATIONS, DecodingParams
 CACHES = ("none", "prefix", "dual")
 DEFINED = {
     "max_tokens", "block_length", "canvas", "rule", "cache", "refresh", "refresh_window", "refresh_interval",
-    "suffix_window", "ignore_eos", "early_eos", "ban_ids", "trace", "logprobs", "top_p", "top_k", "seed",
+    "suffix_window", "stop_token_ids", "ignore_eos", "early_eos", "ban_ids", "trace", "logprobs",
+    "top_p", "top_k", "seed",
 }  # fmt: skip
 """Fields that are defined beside those of the rules; the last three belong to sampling, and mean nothing
 without it. Whatever else there is stands at its default, or the request is not one for the oracle."""
@@ -48,7 +49,11 @@ class Oracle:
         self.edges = self._edges(len(prompt), params.max_tokens)
         self.row = torch.tensor([*prompt, *[model.special.mask] * (self.edges[-1] - len(prompt))])
         self.decided = torch.zeros(self.edges[-1] - len(prompt), dtype=torch.bool)
+        self.block = 0
         self.step = 0  # of the block
+        self._full_steps = 0  # of the block: passes that began without a mask in it
+        self._seeding = False  # the pass that was proposed last is no denoising
+        self._seeds = model.visibility.context == "seeds"
         self._kv: dict[int, tuple[Tensor, Tensor]] = {}
         self._credit = torch.zeros(0)
         self._before: dict[int, Tensor] = {}
@@ -56,7 +61,7 @@ class Oracle:
 
     @property
     def done(self) -> bool:
-        return bool(self.decided.all())
+        return self.block == len(self.edges) - 1
 
     def _edges(self, num_prompt: int, max_tokens: int) -> list[int]:
         last = num_prompt + max_tokens
@@ -65,61 +70,85 @@ class Oracle:
             return list(range(first, last + self.length, self.length))
         return [*range(num_prompt, last, self.length), last]
 
-    @property
-    def _block(self) -> int:
-        """The leftmost with an undecided position."""
-        first = self.num_prompt + int((~self.decided).nonzero()[0])
-        return max(b for b, edge in enumerate(self.edges) if edge <= first)
-
     @torch.inference_mode()
     def propose(self) -> Proposal:
         """One pass. Pure but for the K/V, the credit and the moves that belong to it: call it once, then
         `commit`."""
-        start, stop = self.edges[self._block : self._block + 2]
+        start, stop = self.edges[self.block : self.block + 2]
         decided = torch.cat([torch.ones(self.num_prompt, dtype=torch.bool), self.decided])
         open_ = ~decided[start:stop]
+        seeds = self._seeds and self.step == 0 and bool(open_.all())
         # A shifted model's first position of a block hangs on the row before it, which only a cached block's
         # first pass forwards: that pass is for it alone.
         opens = bool(self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0])
-        if opens:
+        self._seeding = seeds
+        if opens or seeds:
             open_[1:] = False
-        scores = self._logits(start, stop).double()
-        if self.params.rule == "credit":
+        scores = self._logits(start, stop, seeds).double()
+        if self.params.rule == "credit" and not seeds:
             scores = self._with_credit(scores, open_)
-        self._move(scores, open_)
+        if not seeds:
+            self._move(scores, open_)
         emittable = torch.ones(scores.shape[1], dtype=torch.bool)
         if self.params.ban_ids:
             emittable[self.model.special.num_emittable :] = False
             emittable[self.model.special.mask] = False
-        scores = scores.masked_fill(~open_[:, None], math.nan)
-        first_masks = stop - max(start, self.num_prompt)
+        first = max(start, self.num_prompt)  # where the answer's part of the block begins
+        changes = self.params.rule == "edit" and not opens and not seeds
+        standing = {i - start: int(self.row[i]) for i in range(first, stop) if changes and decided[i]}
+        if self.model.shift and self.params.cache != "none":  # of the first position later passes say nothing
+            standing.pop(0, None)
+        places = open_.clone()
+        places[list(standing)] = True
+        scores = scores.masked_fill(~places[:, None], math.nan)
+        self._full_steps += changes and not open_.any()
+        steps = self.params.steps or 0
+        if self.kind == "full":
+            steps_per_block = math.ceil(steps / (len(self.edges) - 1))
+        else:
+            steps_per_block = math.ceil(steps * self.length / self.params.max_tokens)
         return Proposal(
             scores,
             emittable,
             start - self.num_prompt,
-            first_masks,
-            len(self.edges) - 1,
+            stop - first,
             self.step,
             self.params,
             {i: list(divergences) for i, divergences in self._moves.items()},
-            opens,
+            opens or seeds,
+            seeds,
+            steps_per_block,
+            self.length,
+            standing,
         )
 
     def commit(self, tokens: dict[int, int]) -> None:
-        """Write tokens at undecided answer positions of the block."""
-        block = self._block
+        """Write tokens at answer positions of the block, undecided ones or such as its rule may overwrite."""
+        start, stop = (edge - self.num_prompt for edge in self.edges[self.block : self.block + 2])
+        began_full = bool(self.decided[max(start, 0) : stop].all())
+        edited = any(self.decided[position] for position in tokens)
         for position, token in tokens.items():
-            assert not self.decided[position], "a committed token never changes"
+            assert self.params.rule == "edit" or not self.decided[position], "a committed token never changes"
             self.row[self.num_prompt + position] = token
             self.decided[position] = True
-        self.step = 0 if self.done or self._block != block else self.step + 1
+        if self._seeding:
+            self._seeding = False
+        else:
+            self.step += 1
+        if not self.decided[max(start, 0) : stop].all():
+            return
+        # Passes that begin without a mask go on until one of them edits nothing, or enough are done.
+        may_edit = self.params.rule == "edit" and self.step and self._full_steps < self.params.max_post_steps
+        if may_edit and (edited or not began_full):
+            return
+        self.block, self.step, self._full_steps = self.block + 1, 0, 0
 
     def answer(self) -> list[int] | None:
         """Ids through the first end, or max_tokens of them; None while one of those is undecided."""
         ids = self.row[self.num_prompt :].tolist()[: self.params.max_tokens]
-        if not self.params.ignore_eos:
-            ends = [i for i, token in enumerate(ids) if token in self.model.special.ends]
-            ids = ids[: ends[0] + 1] if ends else ids
+        stops = {*self.params.stop_token_ids, *(() if self.params.ignore_eos else self.model.special.ends)}
+        ends = [i for i, token in enumerate(ids) if token in stops]
+        ids = ids[: ends[0] + 1] if ends else ids
         return ids if self.decided[: len(ids)].all() else None
 
     def _with_credit(self, logits: Tensor, open_: Tensor) -> Tensor:
@@ -143,8 +172,9 @@ class Oracle:
                 self._moves.setdefault(i, []).append(max(0.0, divergence))
             self._before[i] = now
 
-    def _logits(self, start: int, stop: int) -> Tensor:
-        """float32 [B, V] of row positions [start, stop), the block."""
+    def _logits(self, start: int, stop: int, seeds: bool) -> Tensor:
+        """float32 [B, V] of row positions [start, stop), the block; seeds: all of them of the row before it,
+        while all before the block is context."""
         window = self.params.suffix_window
         visible = len(self.row) if window is None else min(len(self.row), stop + window)
         if self.params.canvas == "grow" or self.kind != "full":
@@ -152,10 +182,15 @@ class Oracle:
         device = self.model.device
         # Row i of a shifted model speaks of i + 1; row 0 of 0, too.
         rows = [max(i - self.model.shift, 0) for i in range(start, stop)]
-        if self.params.cache == "none":
+        if seeds:
+            rows, visible = [start - 1] * (stop - start), start
+        if self.params.cache == "none" and self.kind != "block_context":
             length = stop - start if self.kind == "causal_context" else self.length
-            return self.model.logits(self.row[None, :visible].to(device), length)[0, rows].cpu()
+            row = self.row[None, :visible].to(device)
+            return self.model.logits(row, None if seeds else length)[0, rows].cpu()
         first, last = self._forwarded(start, stop, visible)
+        if seeds or self.params.cache == "none":
+            first, last = 0, visible
         unseen = torch.tensor(
             [[not self._sees(i, j, start) for j in range(visible)] for i in range(first, last)]
         )
@@ -180,11 +215,14 @@ class Oracle:
             return j // self.length <= i // self.length
         if self.kind == "causal_context" and i < start:
             return j <= i
+        if self.kind == "block_context":
+            block, other = ((place - self.num_prompt) // self.length for place in (i, j))
+            return j < self.num_prompt or 0 <= other <= block
         return True
 
     def _forwarded(self, start: int, stop: int, visible: int) -> tuple[int, int]:
         """Row positions that a cached pass forwards; of the others, the K/V of their last pass are seen."""
-        params, block = self.params, self._block
+        params, block = self.params, self.block
         if self.step > 0:
             return start, visible if params.cache == "prefix" else stop
         if self.kind != "full":  # K/V of the block before are final only now that all of it is decided

@@ -16,8 +16,13 @@ from torch import Tensor
 
 from llada_exp.types import DecodingParams
 
-RULES = ("fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass", "linear")
-"""Rules that are defined here, with their parameters. None of them revises a token."""
+RULES = (
+    "fixed", "threshold", "factor", "frechet", "credit", "hierarchical", "entropy", "klass", "linear",
+    "dynamic", "sequential", "edit",
+)  # fmt: skip
+"""Rules that are defined here, with their parameters. None but `edit` changes a token."""
+LEAST_LOG_ODDS = -math.log(1e38)
+"""Of a token that leads nothing: small, and above a threshold of 0."""
 
 
 @dataclass(frozen=True)
@@ -25,26 +30,38 @@ class Proposal:
     """What one pass says of the current block.
 
     scores: float64 [B, V], the logits that candidates are taken from (with credit, where the rule has it);
-            NaN at decided positions. emittable: bool [V].
+            NaN at positions that it may not change. emittable: bool [V].
     start:  answer position of the block's first (below 0 where the block holds the prompt's end).
     moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
-    opens:  the pass is for the block's first position alone.
+    opens:  the pass is for the block's first position alone. seeds: it is no denoising pass: the context's
+            last row says that position's token.
+    steps_per_block: that the request's `steps` come to, where it has them.
+    length: B of the request; the last block may be shorter.
+    standing: by position of the block, tokens that may be overwritten (`edit`).
     """
 
     scores: Tensor
     emittable: Tensor
     start: int
     first_masks: int
-    num_blocks: int
     step: int
     params: DecodingParams
     moves: Mapping[int, Sequence[float]] = field(default_factory=dict)
     opens: bool = False
+    seeds: bool = False
+    steps_per_block: int | None = None
+    length: int = 0
+    standing: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[int]:
+        """Positions of the block, from 0, where a token may be written."""
+        return torch.nonzero(~self.scores[:, 0].isnan()).flatten().tolist()
 
     @property
     def open(self) -> list[int]:
-        """Undecided positions of the block, from 0."""
-        return torch.nonzero(~self.scores[:, 0].isnan()).flatten().tolist()
+        """Those that are undecided."""
+        return [i for i in self.places if i not in self.standing]
 
     def best(self, position: int) -> int:
         """The candidate of a position of the block: its most probable token that may be emitted."""
@@ -59,7 +76,7 @@ class Proposal:
             behind = self.scores[position] - self.scores[position, token]
             behind[token] = -math.inf
             if behind.max() >= 0:
-                return -math.inf
+                return LEAST_LOG_ODDS
             next_best = math.exp(float(behind.max()))
             return math.log1p(-next_best) - math.log(float(behind.exp().sum()) + next_best)
         others = self.scores[position].clone()
@@ -73,13 +90,21 @@ class Proposal:
         log_z = behind.exp().sum().log1p()
         return float(log_z - ((behind - log_z).exp() * behind).sum())
 
-    def commits(self, nudges: Mapping[int, float] | None = None) -> dict[int, int]:
+    def commits(
+        self, nudges: Mapping[int, float] | None = None, candidates: Mapping[int, int] | None = None
+    ) -> dict[int, int]:
         """Answer position -> token that the rule commits. nudges: by position of the block, how much surer
-        than it was (in log-odds, in nats), to ask what would have been."""
-        tokens = {i: self.best(i) for i in self.open}
+        than it was (in log-odds, in nats), to ask what would have been; candidates: other tokens to be asked
+        for there."""
+        tokens = {i: self.best(i) for i in self.places} | dict(candidates or {})
         nudges = dict.fromkeys(tokens, 0.0) | dict(nudges or {})
         odds = {i: self.log_odds(i, token) + nudges[i] for i, token in tokens.items()}
-        return {self.start + i: tokens[i] for i in sorted(self._rule(odds, nudges))}
+        written = {i for i in self.standing if tokens[i] != self.standing[i]}
+        written = {i for i in written if probability(odds.pop(i)) > self.params.editing_threshold}
+        masks = {i: odds[i] for i in self.open}
+        if masks:
+            written |= set(masks) if self.opens else self._rule(masks, nudges)
+        return {self.start + i: tokens[i] for i in sorted(written)}
 
     def _rule(self, odds: dict[int, float], nudges: Mapping[int, float]) -> set[int]:
         params = self.params
@@ -92,6 +117,12 @@ class Proposal:
             return set(order[: max(1, self._quota())])
         if params.rule == "linear":
             return set(order[: self._linear_quota()])
+        if params.rule == "sequential":
+            return set(sorted(odds)[: self._spread_quota()])
+        if params.rule in ("dynamic", "edit"):
+            sure_enough = {i for i in order if p[i] > params.threshold}
+            quota = (params.rule == "edit" and params.tokens_per_step) or self._spread_quota()
+            return sure_enough if len(sure_enough) >= quota else set(order[:quota])
         if params.rule in ("threshold", "credit"):
             return {order[0]} | {i for i in order if p[i] >= params.threshold}
         if params.rule == "factor":
@@ -132,26 +163,32 @@ class Proposal:
     def _linear_quota(self) -> int:
         """Dream, arXiv 2508.15487: int(m (1 - t_{k+1} / t_k)) of m masks in pass k, t from 1 to 0.001."""
         steps = self._steps_per_block() or self.first_masks
-        if self.opens or self.step + 1 >= steps:
+        if self.step + 1 >= steps:
             return len(self.open)
         times = torch.linspace(1, 1e-3, steps + 1)
         return int(len(self.open) * (1 - times[self.step + 1] / times[self.step]))
 
     def _steps_per_block(self) -> int | None:
-        if self.params.steps is not None:
-            return math.ceil(self.params.steps / self.num_blocks)
-        return self.params.steps_per_block
+        return self.params.steps_per_block if self.params.steps is None else self.steps_per_block
+
+    def _spread_quota(self) -> int:
+        """q_t of LLaDA2 and SDAR: the block's length over its steps, whatever masks it holds."""
+        per_block = self._steps_per_block()
+        if per_block is None:
+            return 1
+        return max(1, self.length // per_block + (self.step < self.length % per_block))
 
     def _quota(self) -> int:
         params = self.params
         per_block = self._steps_per_block()
         if per_block is None:
             return params.tokens_per_step or 1
-        return self.first_masks // per_block + (self.step < self.first_masks % per_block)
+        size = len(self.scores)
+        return size // per_block + (self.step < size % per_block)
 
 
 def probability(log_odds: float) -> float:
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else 1 - 1 / (1 + math.exp(log_odds))
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else math.exp(log_odds) / (1 + math.exp(log_odds))
 
 
 def _runs(positions: Sequence[int]) -> list[list[int]]:

@@ -41,11 +41,12 @@ def row_attention(
     block_length: int | None = None,
     device: torch.device | str = "cpu",
     block_start: int | None = None,
+    prompt_length: int | None = None,
 ) -> Attend:
     """Attention within each of `n_rows` rows of T = `length`, packed one after the other; a position sees
     what `visibility` lets it. See `Model.logits` for block_length; block_start: of the current
-    block, None: it is the row's last."""
-    mask = row_mask(length, visibility, block_length, block_start)
+    block, None: it is the row's last; prompt_length: None: all before that block is prompt."""
+    mask = row_mask(length, visibility, block_length, block_start, prompt_length)
     mask = None if mask is None else mask.to(device)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -56,14 +57,21 @@ def row_attention(
 
 
 def row_mask(
-    length: int, visibility: Visibility, block_length: int | None, block_start: int | None = None
+    length: int,
+    visibility: Visibility,
+    block_length: int | None,
+    block_start: int | None = None,
+    prompt_length: int | None = None,
 ) -> Tensor | None:
     """bool [T, T], True where the row's position sees the key; None: everywhere. As `row_attention`."""
-    if visibility.kind == "causal_context":
+    if visibility.kind in ("causal_context", "block_context"):
         size = min(block_length or 0, length)
     else:
         size = visibility.blocks_of(block_length)
-    limits = visibility.limits(0, length, length - size if block_start is None else block_start, size)
+    block_start = length - size if block_start is None else block_start
+    limits = visibility.limits(
+        0, length, block_start, max(1, size), block_start if prompt_length is None else prompt_length
+    )
     if limits is None:
         return None
     return torch.arange(length) < torch.from_numpy(limits)[:, None]

@@ -10,9 +10,9 @@ Letters used at every tensor boundary of this project:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -35,12 +35,21 @@ class Visibility:
                     position 0 (BD3-LM, arXiv 2503.09573; LLaDA2, SDAR).
     causal_context: before the current block a position sees itself and what stands before it; the current
                     block sees all before it and itself, both ways. Its grid starts at the prompt's end.
+    block_context:  the prompt sees all of itself, a block all before it and itself, both ways. Its grid
+                    starts at the prompt's end.
 
     block_length: the checkpoint's own B, None where it has none. A request's B sets the mask of its row.
+    context: how a finished block (or the prompt) becomes what later blocks see, where blocks see nothing
+             beyond themselves. joined: in the first pass of the next block. alone: in a pass of its own,
+             which only writes K/V. seeds: in such a pass, whose last row says the next block's first token.
+    stops: where the family's decoding ends an answer under `early_eos`. inside: once no mask stands before
+           its first end. on_commit: there, but in a pass that commits an end (LLaDA2). after: after a block.
     """
 
-    kind: Literal["full", "block_causal", "causal_context"] = "full"
+    kind: Literal["full", "block_causal", "causal_context", "block_context"] = "full"
     block_length: int | None = None
+    context: Literal["joined", "alone", "seeds"] = "joined"
+    stops: Literal["inside", "on_commit", "after"] = "inside"
 
     @property
     def anchored(self) -> bool:
@@ -56,10 +65,15 @@ class Visibility:
         """B of a request that names it or, with None, gets the checkpoint's own, else 32."""
         return block_length or self.block_length or DEFAULT_BLOCK_LENGTH
 
-    def limits(self, start: int, stop: int, block_start: int, block_length: int) -> np.ndarray | None:
+    def limits(
+        self, start: int, stop: int, block_start: int, block_length: int, prompt_length: int
+    ) -> np.ndarray | None:
         """int64 [stop - start]: how many of the row's first positions each of row positions [start, stop)
         sees, while the block that begins at `block_start` is current; None: all there are."""
         places = np.arange(start, stop)
+        if self.kind == "block_context":
+            blocks = np.maximum((places - prompt_length) // block_length + 1, 0)
+            return prompt_length + blocks * block_length
         if self.kind == "block_causal":
             return (places // block_length + 1) * block_length
         if self.kind == "causal_context":
@@ -95,6 +109,7 @@ class ModelShape:
                  that it passes, together.
     num_parameters: of all weights, tied ones once.
     num_idle_parameters: of experts that a position does not pass.
+    num_wide_parameters: that are float32 in a model of any dtype.
     mlp_widths:  of each layer, as mlp_hidden; empty where all are alike.
     experts_per_token: that a position passes in a layer, 0 where there are none.
     """
@@ -109,6 +124,7 @@ class ModelShape:
     max_length: int
     num_parameters: int
     num_idle_parameters: int = 0
+    num_wide_parameters: int = 0
     mlp_widths: tuple[int, ...] = ()
     experts_per_token: int = 0
 
@@ -125,12 +141,15 @@ class Model(Protocol):
     """A masked-diffusion language model as the engine sees it.
 
     shift: 0: the logits of row i speak of position i; 1: of position i + 1 (position 0 keeps row 0's).
+    decoding: fields of a request by which the family's published code decodes, for doors that have no preset;
+              empty: exactly and greedily.
     """
 
     shape: ModelShape
     special: SpecialIds
     visibility: Visibility
     shift: Literal[0, 1]
+    decoding: Mapping[str, Any]
 
     @property
     def device(self) -> torch.device: ...
@@ -150,5 +169,6 @@ class Model(Protocol):
     def logits(self, ids: Tensor, block_length: int | None = None) -> Tensor:
         """ids int64 [N, T] -> logits float32 [N, T, V], row i's at i whatever `shift` is: a plain forward of
         the row, no padding, that obeys `visibility` with blocks of `block_length` (None: the model's own).
-        Under causal_context the last `block_length` positions are the current block; None: all is context."""
+        Under causal_context and block_context the last `block_length` positions are the current block, and
+        all before it is prompt; None: all is."""
         ...

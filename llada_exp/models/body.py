@@ -9,7 +9,7 @@ models/base.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -20,6 +20,7 @@ from llada_exp.models import family
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel
 from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, tied_head
+from llada_exp.models.yarn import Yarn
 
 
 class PackedMLP(Protocol):
@@ -37,11 +38,29 @@ class LayerMLP(Protocol):
 
 
 @dataclass(frozen=True)
+class Names:
+    """What a checkpoint calls the parts of a body; as Hugging Face does, where a family says nothing else.
+
+    qkv: of the projections; one name where the three are one tensor (all rows of q, then of k, then of v).
+    """
+
+    trunk: str = "model"
+    embedding: str = "embed_tokens"
+    attention: str = "self_attn"
+    qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    qk_norms: tuple[str, str] = ("q_norm", "k_norm")
+    out: str = "o_proj"
+    head: str = "lm_head"
+
+
+@dataclass(frozen=True)
 class Body:
     """Shapes of one checkpoint (`models.family.Architecture`).
 
     mlp_hidden: as `ModelShape` has it. tied: the head is the embedding. qkv_bias: of the three projections.
-    qk_norm: RMSNorm of each head of q and k, before the rotation. mask_token_id None: config.json has none.
+    qk_norm: RMSNorm of each head of q and k, before the rotation. rotary_dim: the first dimensions of a head
+    that are rotated; None: all. yarn: how rotary positions are stretched. mask_token_id None: config.json has
+    none.
     """
 
     d_model: int
@@ -58,11 +77,23 @@ class Body:
     tied: bool = False
     qkv_bias: bool = False
     qk_norm: bool = False
+    rotary_dim: int | None = None
+    yarn: Yarn | None = None
     shift: Literal[0, 1] = 0
+    names: Names = Names()
 
     @property
     def visibility(self) -> Visibility:
         return FULL
+
+    @property
+    def decoding(self) -> Mapping[str, Any]:
+        """`Model.decoding`."""
+        return {}
+
+    def norm(self, width: int) -> RMSNorm:
+        """Every norm of the body."""
+        return RMSNorm(width, self.rms_norm_eps)
 
     @property
     def shape(self) -> ModelShape:
@@ -78,6 +109,11 @@ class Body:
             num_parameters=family.num_parameters(self),
         )
 
+    def query_scale(self, device: torch.device) -> Tensor | None:
+        """float32 [max_length]: what q is multiplied by at each position, after the rotation. None: by
+        nothing."""
+        return None
+
     def mlp(self, layer: int) -> nn.Module:
         """A `LayerMLP`: the same gated MLP in all layers, unless a family has others."""
         return DenseMLP(self.d_model, self.mlp_hidden)
@@ -88,72 +124,23 @@ class Body:
     @torch.no_grad()
     def ready(self, network: BodyNetwork, special: SpecialIds, release: bool = False) -> PackedModel:
         """`models.family.Architecture.ready`."""
-        embedding = network.model.embed_tokens.weight.detach()
-        tables = rope_tables(self.head_dim, self.rope_theta, self.max_length, embedding.device)
+        embedding = network.trunk.embedding.weight.detach()
+        width = self.rotary_dim or self.head_dim
+        tables = rope_tables(width, self.rope_theta, self.max_length, embedding.device, self.yarn)
+        rotary = Rotary(*tables, dtype=embedding.dtype)
+        scale = self.query_scale(embedding.device)
         return PackedModel(
             shape=self.shape,
             special=special,
             embedding=embedding,
-            place=Rotary(*tables, dtype=embedding.dtype),
-            layers=[_PackedLayer(layer, release) for layer in network.model.layers],
-            final_norm=network.model.norm,
-            to_logits=tied_head(embedding) if self.tied else linear_of(network.lm_head, release),
+            place=rotary if scale is None else _ScaledRotary(rotary, scale.to(embedding.dtype)),
+            layers=[_PackedLayer(layer, release) for layer in network.trunk.layers],
+            final_norm=network.trunk.norm,
+            to_logits=tied_head(embedding) if self.tied else linear_of(network.head, release),
             visibility=self.visibility,
             shift=self.shift,
+            decoding=self.decoding,
         )
-
-
-def read_sizes(raw: family.RawConfig, where: str, mlp_key: str = "intermediate_size") -> dict[str, Any]:
-    """The fields of a `Body` that config.json has under the usual keys; K and D by their defaults where it
-    does not say. Raises ValueError naming where, key, value and what is expected."""
-    n_heads, n_kv_heads = family.head_counts(raw, "num_attention_heads", "num_key_value_heads", where)
-    d_model = family.positive_int(raw, "hidden_size", where)
-    if raw.get("head_dim") is not None:
-        head_dim = family.positive_int(raw, "head_dim", where)
-    elif d_model % n_heads:
-        raise ValueError(f"{where}: num_attention_heads is {n_heads}; expected a divisor of {d_model}")
-    else:
-        head_dim = d_model // n_heads
-    if head_dim % 2:
-        raise ValueError(f"{where}: the head width is {head_dim}; expected an even number")
-    vocab = family.positive_int(raw, "vocab_size", where)
-    mask = raw.get("mask_token_id")
-    return {
-        "d_model": d_model,
-        "n_layers": family.positive_int(raw, "num_hidden_layers", where),
-        "n_heads": n_heads,
-        "n_kv_heads": n_kv_heads,
-        "head_dim": head_dim,
-        "mlp_hidden": family.positive_int(raw, mlp_key, where),
-        "vocab_size": vocab,
-        "max_length": family.positive_int(raw, "max_position_embeddings", where),
-        "rope_theta": family.positive_float(_rope(raw, where), "rope_theta", where),
-        "rms_norm_eps": family.positive_float(raw, "rms_norm_eps", where),
-        "mask_token_id": None if mask is None else family.token_id(raw, "mask_token_id", vocab, where),
-        "tied": _flag(raw, "tie_word_embeddings", where),
-    }
-
-
-def _rope(raw: family.RawConfig, where: str) -> family.RawConfig:
-    """Where `rope_theta` stands: by itself, or as transformers 5 writes it. Raises ValueError for positions
-    that are scaled."""
-    for key in ("rope_scaling", "rope_parameters"):
-        value = raw.get(key)
-        if value is None:
-            continue
-        kind = value.get("rope_type", value.get("type", "default")) if isinstance(value, dict) else value
-        if kind != "default":
-            raise ValueError(f"{where}: {key} is {value!r}; expected null, or the rope_type 'default'")
-        if raw.get("rope_theta") is None and "rope_theta" in value:
-            return {**raw, "rope_theta": value["rope_theta"]}
-    return raw
-
-
-def _flag(raw: family.RawConfig, key: str, where: str) -> bool:
-    value = raw.get(key)
-    if not isinstance(value, bool):
-        raise ValueError(f"{where}: {key} is {value!r}; expected true or false")
-    return value
 
 
 class DenseMLP(nn.Module):
@@ -173,13 +160,14 @@ class _Attention(nn.Module):
     def __init__(self, body: Body) -> None:
         super().__init__()
         d, queries, keys = body.d_model, body.n_heads * body.head_dim, body.n_kv_heads * body.head_dim
-        self.q_proj = nn.Linear(d, queries, bias=body.qkv_bias)
-        self.k_proj = nn.Linear(d, keys, bias=body.qkv_bias)
-        self.v_proj = nn.Linear(d, keys, bias=body.qkv_bias)
-        self.o_proj = nn.Linear(queries, d, bias=False)
+        names = body.names
+        widths = (queries, keys, keys) if len(names.qkv) == 3 else (queries + 2 * keys,)
+        for name, width in zip(names.qkv, widths, strict=True):
+            self.add_module(name, nn.Linear(d, width, bias=body.qkv_bias))
+        self.add_module(names.out, nn.Linear(queries, d, bias=False))
         if body.qk_norm:
-            self.q_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
-            self.k_norm = RMSNorm(body.head_dim, body.rms_norm_eps)
+            for name in names.qk_norms:
+                self.add_module(name, body.norm(body.head_dim))
 
 
 class BodyLayer(nn.Module):
@@ -187,21 +175,26 @@ class BodyLayer(nn.Module):
 
     def __init__(self, body: Body, number: int) -> None:
         super().__init__()
-        self.heads = body.n_heads, body.n_kv_heads
-        self.input_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(body.d_model, body.rms_norm_eps)
-        self.self_attn = _Attention(body)
+        self.body = body
+        self.input_layernorm = body.norm(body.d_model)
+        self.post_attention_layernorm = body.norm(body.d_model)
+        self.add_module(body.names.attention, _Attention(body))
         self.mlp = body.mlp(number)
 
 
 class _Trunk(nn.Module):
     def __init__(self, body: Body) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(body.vocab_size, body.d_model)
+        self._embedding = body.names.embedding
+        self.add_module(self._embedding, nn.Embedding(body.vocab_size, body.d_model))
         self.layers: Sequence[BodyLayer] = nn.ModuleList(  # type: ignore[assignment]
             BodyLayer(body, number) for number in range(body.n_layers)
         )
-        self.norm = RMSNorm(body.d_model, body.rms_norm_eps)
+        self.norm = body.norm(body.d_model)
+
+    @property
+    def embedding(self) -> Any:
+        return self.get_submodule(self._embedding)
 
 
 class BodyNetwork(nn.Module):
@@ -209,37 +202,62 @@ class BodyNetwork(nn.Module):
 
     def __init__(self, body: Body) -> None:
         super().__init__()
-        self.model = _Trunk(body)
-        self.lm_head = nn.Linear(body.d_model, body.vocab_size, bias=False)
+        self._names = body.names
+        self.add_module(body.names.trunk, _Trunk(body))
+        self.add_module(body.names.head, nn.Linear(body.d_model, body.vocab_size, bias=False))
         if body.tied:
-            self.lm_head.weight = self.model.embed_tokens.weight
+            self.head.weight = self.trunk.embedding.weight
+
+    @property
+    def trunk(self) -> Any:
+        return self.get_submodule(self._names.trunk)
+
+    @property
+    def head(self) -> Any:
+        return self.get_submodule(self._names.head)
+
+
+class _ScaledRotary:
+    """What the layers rotate by, and what they scale q by."""
+
+    def __init__(self, rotary: Rotary, scale: Tensor) -> None:
+        self._rotary, self._scale = rotary, scale[:, None, None]
+
+    def __call__(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """positions int64 [M] -> the tables' rows [M, 1, D], and of q [M, 1, 1]."""
+        return *self._rotary(positions), self._scale.index_select(0, positions)
 
 
 class _PackedLayer:
     """A `BodyLayer` as inference runs it: q, k and v are one product."""
 
     def __init__(self, layer: BodyLayer, release: bool) -> None:
-        attention: Any = layer.self_attn
+        body = layer.body
+        attention: Any = layer.get_submodule(body.names.attention)
         self._input_norm, self._mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self._n_heads, n_kv_heads = layer.heads
-        self._qkv = FusedQKV(projections, self._n_heads, n_kv_heads, release)
+        projections = [getattr(attention, name) for name in body.names.qkv]
+        self._n_heads = body.n_heads
+        self._qkv = FusedQKV(projections, body.n_heads, body.n_kv_heads, release)
         self._norms: tuple[Callable[[Tensor], Tensor], ...] = (
-            (attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else ()
+            tuple(getattr(attention, name) for name in body.names.qk_norms) if body.qk_norm else ()
         )
-        self._out = linear_of(attention.o_proj, release)
+        self._out = linear_of(getattr(attention, body.names.out), release)
         self._mlp: PackedMLP = layer.mlp.packed(release)  # type: ignore[operator]
 
     def __call__(
-        self, x: Tensor, at: tuple[Tensor, Tensor], number: int, attend: Attend, rows: Tensor | None
+        self, x: Tensor, at: tuple[Tensor, ...], number: int, attend: Attend, rows: Tensor | None
     ) -> Tensor:
         """`models.packed.Layer`."""
         qk, v = self._qkv(self._input_norm(x))
         if self._norms:
             q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
             qk = torch.cat([norm(part) for norm, part in zip(self._norms, (q, k), strict=True)], dim=1)
-        qk = Rotary.turn(qk, at)
-        mixed = attend(number, qk[:, : self._n_heads], qk[:, self._n_heads :], v).flatten(1)
+        cos, sin, *scales = at
+        qk = Rotary.turn(qk, (cos, sin))
+        q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
+        for scale in scales:
+            q = q * scale
+        mixed = attend(number, q, k, v).flatten(1)
         if rows is not None:
             x, mixed = x.index_select(0, rows), mixed.index_select(0, rows)
         x = self._out.plus(mixed, x)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from llada_exp.models import family
-from llada_exp.models.body import Body, read_sizes
+from llada_exp.models.body import Body
+from llada_exp.models.sizes import read_sizes
 
 # Keys of the published config whose other values its code would compute otherwise.
 _IMPLEMENTED: dict[str, tuple[Any, ...]] = {

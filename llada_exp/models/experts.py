@@ -47,8 +47,9 @@ class Experts:
             self._one_by_one = [GatedMLP(*three, release) for three in parts]
 
     def __call__(self, x: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
-        """x [M, d]; chosen int64 [M, k], weights in x's dtype [M, k]: each token's experts and their shares.
-        Returns [M, d] in x's dtype: the weighted sum in the order of the experts' numbers."""
+        """x [M, d]; chosen int64 [M, k], weights [M, k]: each token's experts and their shares. Returns
+        [M, d] in x's dtype: the weighted sum in the order of the experts' numbers, in float32
+        where the weights are, else in x's dtype."""
         count = chosen.shape[1]
         chosen, order = chosen.sort(dim=1)
         weights = weights.gather(1, order)
@@ -61,7 +62,7 @@ class Experts:
         total = by_token[:, 0] * weights[:, :1]
         for number in range(1, count):
             total = total + by_token[:, number] * weights[:, number, None]
-        return total
+        return total.to(x.dtype)
 
     def _each(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
         """Expert after expert. rows [M k, d], sorted by expert; sizes: how many are each one's."""

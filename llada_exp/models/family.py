@@ -110,8 +110,9 @@ def empty_network(architecture: Architecture, device: torch.device, dtype: torch
 
 
 def num_parameters(architecture: Architecture) -> int:
-    """Of the whole network; tied weights count once."""
-    return sum(p.numel() for p in meta_network(architecture).parameters())
+    """Of the whole network, what a checkpoint holds beside its weights included; tied ones count once."""
+    state = meta_network(architecture).state_dict(keep_vars=True)
+    return sum(tensor.numel() for tensor in {id(tensor): tensor for tensor in state.values()}.values())
 
 
 def refuse_others(raw: RawConfig, implemented: Mapping[str, tuple[Any, ...]], where: str) -> None:
@@ -129,6 +130,13 @@ def positive_int(raw: RawConfig, key: str, where: str) -> int:
     return value
 
 
+def count(raw: RawConfig, key: str, where: str) -> int:
+    value = raw.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{where}: {key} is {value!r}; expected 0 or a positive integer")
+    return value
+
+
 def positive_float(raw: RawConfig, key: str, where: str) -> float:
     value = raw.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
@@ -136,11 +144,27 @@ def positive_float(raw: RawConfig, key: str, where: str) -> float:
     return float(value)
 
 
+def flag(raw: RawConfig, key: str, where: str) -> bool:
+    value = raw.get(key)
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: {key} is {value!r}; expected true or false")
+    return value
+
+
 def token_id(raw: RawConfig, key: str, vocab: int, where: str) -> int:
     value = raw.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < vocab:
         raise ValueError(f"{where}: {key} is {value!r}; expected an id from 0 to {vocab - 1}")
     return value
+
+
+def block_length(raw: RawConfig, default: int, where: str) -> int:
+    """B of a checkpoint that sees its row in blocks: the setting `block_length`, else config.json's
+    `block_size`, else the default."""
+    for key in ("block_length", "block_size"):
+        if raw.get(key) is not None:
+            return positive_int(raw, key, where)
+    return default
 
 
 def head_counts(raw: RawConfig, heads: str, kv_heads: str, where: str) -> tuple[int, int]:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from llada_exp.models import family
 from llada_exp.models.base import ModelShape
-from llada_exp.models.body import Body, DenseMLP, read_sizes
+from llada_exp.models.body import Body, DenseMLP
 from llada_exp.models.experts import Experts
 from llada_exp.models.linear import Linear
 from llada_exp.models.parts import linear_of
+from llada_exp.models.sizes import read_sizes
 
 # Keys of the published config whose other values its code would compute otherwise.
 _IMPLEMENTED: dict[str, tuple[Any, ...]] = {

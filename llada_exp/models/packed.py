@@ -7,8 +7,8 @@ Letters are those of models/base.py; R: rows of the M that logits are computed o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
@@ -42,6 +42,7 @@ class PackedModel:
     to_logits: Callable[[Tensor], Tensor]
     visibility: Visibility = FULL
     shift: Literal[0, 1] = 0
+    decoding: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llada_exp.models.linear import Linear, linear
+from llada_exp.models.yarn import Yarn
 
 
 class RMSNorm(nn.Module):
@@ -29,15 +30,30 @@ class RMSNorm(nn.Module):
         return self.weight * wide.to(x.dtype)
 
 
-def rope_tables(width: int, theta: float, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+class WideRMSNorm(RMSNorm):
+    """As `RMSNorm`, but scaled before the cast: other bits in bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (self.weight * wide).to(x.dtype)
+
+
+def rope_tables(
+    width: int, theta: float, length: int, device: torch.device, yarn: Yarn | None = None
+) -> tuple[Tensor, Tensor]:
     """cos, sin float32 [length, width // 2]. A table is no parameter, so a meta-device build has none,
     and a lookup (unlike a cos over a ragged length) gives the same bits for a position whatever is
     computed beside it."""
-    steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
-    frequencies = 1.0 / (theta ** (steps / width))
+    if yarn is None:
+        steps = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+        frequencies = 1.0 / (theta ** (steps / width))
+    else:
+        frequencies = yarn.frequencies(width, theta, device)
     places = torch.arange(length, device=device, dtype=torch.float32)
     angles = places[:, None] * frequencies[None, :]
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    return (cos, sin) if yarn is None else (cos * yarn.magnitude, sin * yarn.magnitude)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -62,8 +78,12 @@ class Rotary:
 
     @staticmethod
     def turn(x: Tensor, at: tuple[Tensor, Tensor]) -> Tensor:
-        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`."""
+        """x [M, heads, D] (q and k together) at its positions: the same sums as `rotate`. Of tables that are
+        narrower than D, the first dimensions; the others pass."""
         cos, sin = at
+        if cos.shape[-1] < x.shape[-1]:
+            turned, passed = x.split((cos.shape[-1], x.shape[-1] - cos.shape[-1]), dim=-1)
+            return torch.cat((Rotary.turn(turned, at), passed), dim=-1)
         wide = x.to(cos.dtype)
         half = x.shape[-1] // 2
         swapped = torch.cat((wide[..., half:], wide[..., :half]), dim=-1)

@@ -83,6 +83,8 @@ class RowState:
     """Where a row stands in its block, as far as rules may know.
 
     block_masks: masks with which the block began; num_blocks: of the row; block_length: of this block.
+    steps:       how many of the request's `steps` fall to a block; None: an equal share, rounded up.
+    full_steps:  the block's passes so far that began without a mask in it.
     """
 
     params: DecodingParams
@@ -90,6 +92,14 @@ class RowState:
     block_step: int
     num_blocks: int
     block_length: int
+    steps: int | None = None
+    full_steps: int = 0
+
+    @property
+    def steps_per_block(self) -> int | None:
+        """Denoising steps of a block by the request's schedule, None where it has none."""
+        per_block, steps = self.params.steps_per_block, self.params.steps
+        return per_block if steps is None else self.steps or -(-steps // self.num_blocks)
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,7 @@ class Rule:
              logits cost all positions, and its text is released by whole blocks.
     max_passes: most passes of a block, at least 1; in the last of them all masks that are left commit.
              By default one for each mask, which a rule that commits one a pass never exceeds.
+    runs_on: without `early_eos` an end of text ends nothing: all blocks are decoded, and the answer is cut.
     """
 
     select: Select
@@ -146,6 +157,7 @@ class Rule:
     state_bytes: Callable[[int, int], int] = lambda block_length, vocab_size: 0
     revises: bool = False
     max_passes: Callable[[RowState], int] = lambda row: row.block_masks
+    runs_on: bool = False
 
 
 def uniforms(seed: int, positions: np.ndarray, step: int, stream: int) -> np.ndarray:

@@ -1,8 +1,9 @@
 """`fixed`: a quota of tokens per step (LLaDA's own sampler, Nie et al., arXiv 2502.09992).
 
-With S steps a block, step i of a block of m masks commits m // S positions, one more in the first
-m % S steps. `steps_per_block` names S; `steps` counts over the whole canvas and is rounded up per block;
-neither means one token a step. `tokens_per_step` names the quota itself.
+With S steps a block, step i of a block of m positions commits m // S of them, one more in the first m % S
+steps, also where the block holds the prompt's end (as SDAR's `low_confidence_static`). `steps_per_block`
+names S; `steps` counts over the whole canvas and is rounded up per block; neither means one token a step.
+`tokens_per_step` names the quota itself.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ def quota(row: RowState) -> int:
     params = row.params
     if params.tokens_per_step is not None:
         return params.tokens_per_step
-    if params.steps is None and params.steps_per_block is None:
+    if (steps := row.steps_per_block) is None:
         return 1
-    per_block = params.steps_per_block or -(-(params.steps or 1) // row.num_blocks)
-    whole, rest = divmod(row.block_masks, per_block)
+    whole, rest = divmod(row.block_length, steps)
     return max(1, whole + (row.block_step < rest))
 
 

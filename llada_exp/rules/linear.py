@@ -19,10 +19,7 @@ _LAST_TIME = 1e-3
 
 def num_steps(row: RowState) -> int:
     """S, of a block."""
-    params = row.params
-    if params.steps is not None:
-        return -(-params.steps // row.num_blocks)
-    return params.steps_per_block or row.block_masks
+    return row.steps_per_block or row.block_masks
 
 
 def share(row: RowState) -> float:

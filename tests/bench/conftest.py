@@ -2,13 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from llada_exp.jobs import running_server
+from tests import programs
 from tests.server.conftest import FAKE, ROOT
 
 BENCH = (sys.executable, "-m", "llada_exp.bench")
@@ -22,8 +22,7 @@ def environment(folder, **more):
 
 
 def bench(*arguments, cwd, timeout=240, **env):
-    return subprocess.run([*BENCH, *arguments], cwd=cwd, env=environment(cwd, **env), capture_output=True,
-                          text=True, timeout=timeout, check=False)  # fmt: skip
+    return programs.run("llada_exp.bench", *arguments, cwd=cwd, env=environment(cwd, **env), timeout=timeout)
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,22 @@ def test_a_trace_becomes_a_line_a_committed_token(tmp_path):
     rows = pq.read_table(tmp_path / "commits.parquet").to_pylist()
     found = [(r["index"], r["step"], r["position"], r["block"], r["token_id"], r["confidence"]) for r in rows]
     assert found == [(3, 0, 0, 0, 5, 0.9), (3, 0, 33, 1, 6, 0.8), (3, 1, 1, 0, 7, 0.7)]
-    assert {r["refresh"] for r in rows} == {None}
+    assert {r["refresh"] for r in rows} == {r["token"] for r in rows} == {None}
+    assert not any(r["revoked"] for r in rows)
+
+
+def test_a_token_that_is_taken_back_is_a_line_before_what_its_pass_commits(tmp_path):
+    """Prevents a trace from which the answer does not come again."""
+    step = {"step": 4, "positions": [2], "token_ids": [7], "confidences": [0.7], "tokens": ["x"]}
+    point = PointFolder(tmp_path)
+    cost = {"trace": [{**step, "remasked": [1]}], "nfe": 5}
+    point.add_repeat({}, [record(0, cost=cost, decoding={"block_length": 2}, prompt="what?")], 0)
+    point.finish({})
+    rows = pq.read_table(tmp_path / "commits.parquet").to_pylist()
+    found = [(r["position"], r["block"], r["token_id"], r["token"], r["revoked"]) for r in rows]
+    assert found == [(1, 0, None, None, True), (2, 1, 7, "x", False)]
+    assert [(r["step"], r["passes"], r["question"]) for r in rows] == [(4, 5, "what?")] * 2
+    assert json.loads(rows[0]["decoding"]) == {"block_length": 2}
 
 
 def test_a_second_run_of_a_folder_replaces_the_first(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
@@ -159,7 +160,10 @@ def test_points_of_one_server_share_its_start_and_it_is_stopped(tmp_path):
 
 def test_a_terminal_that_closes_stops_the_server_and_the_line_says_how_to_go_on(tmp_path):
     command = [*BENCH, "num_requests=1000000", "tracking=disabled", "name=one"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE)
+    heard = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), stderr=subprocess.PIPE, preexec_fn=heard
+    )
     folder = tmp_path / "outputs" / "bench" / "one"
     until = time.monotonic() + 120
     while not (folder / "requests.jsonl").is_file() and time.monotonic() < until:

@@ -10,17 +10,21 @@ from llada_exp.types import REFRESH, DecodingParams
 P, B, K = 10, 8, 3  # prompt, block, blocks: the row is 34 long
 
 
-def cursor(block, step, sees_suffix=True, **params):
+def cursor(block, step, sees_suffix=True, context=0, owns_pass=False, **params):
+    """The context ends where the block begins if it owns a pass, else where the block before it does."""
     start = P + B * block
     return Cursor(
         prompt_length=P,
         length=P + B * K,
         block=block,
-        last_block_start=max(P, start - B),
         block_start=start,
         block_end=start + B,
         block_step=step,
         sees_suffix=sees_suffix,
+        context=context,
+        context_end=0 if sees_suffix else start if owns_pass else max(P, start - B),
+        owns_pass=owns_pass,
+        chunk=B,
         params=DecodingParams(max_tokens=B * K, block_length=B, **params),
     )
 
@@ -67,10 +71,22 @@ def test_a_growing_canvas_has_no_position_beyond_the_block(cache):
 
 def test_where_blocks_do_not_see_beyond_themselves_a_finished_one_is_forwarded_once_more():
     """Its K/V are final only in its last state; nothing before it changes."""
-    assert CACHES["prefix"].next_pass(cursor(0, 0, sees_suffix=False)) == Pass(0, 18, keys=18, keep=True)
-    assert CACHES["prefix"].next_pass(cursor(1, 0, sees_suffix=False)) == Pass(10, 26, keys=26, keep=True)
-    assert CACHES["prefix"].next_pass(cursor(1, 1, sees_suffix=False)) == Pass(18, 26, keys=26, keep=True)
-    assert CACHES["none"].next_pass(cursor(1, 1, sees_suffix=False)) == Pass(0, 26, keys=26, keep=False)
+
+    def prefix(block, step, context, **facts):
+        return CACHES["prefix"].next_pass(cursor(block, step, False, context, **facts))
+
+    assert prefix(0, 0, 0) == Pass(0, 8, keys=8, keep=True, stores=True), (
+        "the prompt, as much as a pass holds"
+    )
+    assert prefix(0, 0, 8) == Pass(8, 10, keys=10, keep=True, stores=True)
+    assert prefix(0, 0, 10) == Pass(10, 18, keys=18, keep=True)
+    assert prefix(1, 0, 10) == Pass(10, 26, keys=26, keep=True), "together with the next block"
+    assert prefix(1, 1, 18) == Pass(18, 26, keys=26, keep=True)
+    assert prefix(1, 0, 10, owns_pass=True) == Pass(10, 18, keys=18, keep=True, stores=True)
+    none = CACHES["none"].next_pass
+    assert none(cursor(1, 1, False, 18)) == Pass(0, 26, keys=26, keep=False)
+    assert none(cursor(1, 0, False, 10)) == Pass(0, 26, keys=26, keep=False)
+    assert none(cursor(1, 0, False, 10, owns_pass=True)) == Pass(0, 18, keys=18, keep=False, stores=True)
 
 
 @settings(deadline=None)  # a first call pays for imports, on a busy machine more than 200 ms
@@ -82,21 +98,28 @@ def test_where_blocks_do_not_see_beyond_themselves_a_finished_one_is_forwarded_o
     st.none() | st.integers(0, 40),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
 def test_every_key_that_a_pass_sees_was_computed_and_its_block_is_fresh(
-    cache, refresh, width, every, window, grow, sees_suffix
+    cache, refresh, width, every, window, grow, sees_suffix, owns_pass
 ):
     """Over a whole row: no pass may read a slot where nothing was ever written."""
     params = {"refresh": refresh, "refresh_window": width, "refresh_interval": every}
     params |= {"canvas": "grow"} if grow else {"suffix_window": window}
     kept: set[int] = set()
+    context = 0
     for block in range(K):
-        for step in range(3):
-            own = CACHES[cache].next_pass(cursor(block, step, sees_suffix, cache=cache, **params))
+        step = 0
+        while step < 3:
+            at = cursor(
+                block, step, sees_suffix, context, owns_pass and not sees_suffix, cache=cache, **params
+            )
+            own = CACHES[cache].next_pass(at)
             fresh = set(range(own.start, own.stop))
-            at = P + B * block
-            assert set(range(at, at + B)) <= fresh
+            assert own.stores or set(range(at.block_start, at.block_end)) <= fresh
+            assert not own.stores or fresh.isdisjoint(range(at.block_start, at.block_end))
             assert set(range(own.keys)) <= kept | fresh
+            context, step = (own.stop, step) if own.stores else (max(context, at.block_start), step + 1)
             if own.keep:
                 kept |= fresh
             else:

@@ -178,7 +178,7 @@ def test_logits_obey_what_a_position_sees(name):
         changed = row.clone()
         changed[0, place] = 59
         after = model.logits(changed, block_length=length)[0]
-        limits = model.visibility.limits(0, 31, 31 - length, length)
+        limits = model.visibility.limits(0, 31, 31 - length, length, 31 - length)
         sees = torch.ones(31, dtype=torch.bool) if limits is None else torch.from_numpy(limits) > place
         assert torch.equal((before != after).any(-1), sees)
 

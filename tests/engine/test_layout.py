@@ -49,11 +49,12 @@ def test_the_last_block_is_short_on_a_prompts_grid_and_whole_on_an_anchored_one(
         ("full", None),
         ("block_causal", [4, 4, 4, 4, 8, 8, 8, 8]),
         ("causal_context", [1, 2, 3, 4, 5, 9, 9, 9]),
+        ("block_context", [5, 5, 5, 5, 5, 9, 9, 9]),
     ],
 )
 def test_what_positions_see_with_a_prompt_of_five_and_blocks_of_four(kind, expected):
     layout = Layout(5, 7, 4, Visibility(kind), 0)
-    limits = layout.limits(0, 8, 0)
+    limits = layout.limits(0, 8, 5)
     assert expected == (None if limits is None else limits.tolist())
 
 
@@ -61,7 +62,7 @@ def test_what_positions_see_with_a_prompt_of_five_and_blocks_of_four(kind, expec
 def test_the_current_block_sees_all_of_itself_and_no_block_that_is_finished_sees_a_later_one(layout, data):
     block = data.draw(st.integers(0, layout.num_blocks - 1))
     start, stop = layout.bounds(block)
-    limits = layout.limits(0, stop, block)
+    limits = layout.limits(0, stop, start)
     if limits is None:
         assert layout.visibility.sees_suffix
         return

@@ -99,7 +99,7 @@ def test_fewer_key_heads_take_less_of_a_slot_and_wider_heads_more_of_a_step():
 @pytest.mark.parametrize("visibility", [Visibility("block_causal", 8), Visibility("causal_context", 8)])
 def test_masks_of_positions_that_see_differently_are_counted(visibility):
     """Prevents an out-of-memory of long rows: a mask is a row's length squared."""
-    segment = SimpleNamespace(keys=512, limits=visibility.limits(0, 512, 504, 8))
+    segment = SimpleNamespace(keys=512, limits=visibility.limits(0, 512, 504, 8, 504))
     mask = _mask([segment], 512, torch.device("cpu"), torch.bfloat16)
     sizes = {"max_length": 512, "max_positions": 512}
     full, other = plan(None, 1, **sizes), plan(None, 1, visibility=visibility, **sizes)

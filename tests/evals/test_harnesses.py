@@ -1,8 +1,5 @@
 """A harness is its folder and its line in the registry: its keys are composed, checked and explained."""
 
-import subprocess
-import sys
-
 import pyarrow.parquet as pq
 import pytest
 from hydra import compose, initialize_config_dir
@@ -10,17 +7,12 @@ from hydra import compose, initialize_config_dir
 from llada_exp.evals import answers, harnesses
 from llada_exp.evals.settings import eval_keys
 from llada_exp.settings import conf_dir
+from tests import programs
 from tests.bench.conftest import environment
 from tests.evals.endpoint import completion, endpoint
 from tests.evals.samples import settings
 
 LINE = "tests.evals.coin_harness"
-MAIN = f"""
-from llada_exp.evals import harnesses
-harnesses.MODULES.insert(0, {LINE!r})
-from llada_exp.evals.__main__ import main
-main()
-"""
 
 
 @pytest.fixture
@@ -29,8 +21,7 @@ def coin(monkeypatch):
 
 
 def evals(*arguments, cwd):
-    command = [sys.executable, "-c", MAIN, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment(cwd), capture_output=True, text=True, timeout=120)
+    return programs.run("tests.evals.coin_evals", *arguments, cwd=cwd, env=environment(cwd), timeout=120)
 
 
 def test_a_new_harness_answers_its_benchmark_with_keys_of_its_own(tmp_path):

@@ -3,8 +3,6 @@
 import argparse
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import yaml
 
 from llada_exp.jobs.__main__ import _parser
 from llada_exp.settings import conf_dir
+from tests import programs
 from tests.test_conf import composed
 
 ROOT = Path(__file__).parents[2]
@@ -32,12 +31,10 @@ def rows(title):
 
 @pytest.mark.parametrize("line", LAUNCHED)
 def test_what_is_launched_composes_and_shows_its_batch_script(line, tmp_path):
-    words = [w for w in shlex.split(line)[1:] if w != "dry_run=true"]
+    words = [w for w in shlex.split(line)[2:] if w != "dry_run=true"]
     dry = "dry_run=true" if "llada_exp.bench" in words else "hydra.launcher.dry_run=true"
     env = {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
-    done = subprocess.run(
-        [sys.executable, *words, dry], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-    )
+    done = programs.run(*words, dry, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --time=4:00:00" in done.stdout
 
@@ -45,9 +42,9 @@ def test_what_is_launched_composes_and_shows_its_batch_script(line, tmp_path):
 @pytest.mark.parametrize("line", EVALUATIONS)
 def test_evaluations_compose(line, tmp_path):
     """They are launched in tests/slurm/test_evals.py: a dry run wants a job, checkpoints and NeMo-Skills."""
-    words = ["-m", *[word for word in shlex.split(line)[1:] if word != "-m"]]
-    command, env = [sys.executable, *words, "--cfg", "job"], {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    words = [word for word in shlex.split(line)[1:] if word != "-m"]
+    env = {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
+    done = programs.run(*words, "--cfg", "job", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert "expname:" in done.stdout
 

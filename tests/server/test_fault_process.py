@@ -19,8 +19,8 @@ STREAMED = {"stream": True, "seed": 0}
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
-def test_a_stop_under_load_answers_running_and_queued_streamed_and_whole(signum, to_group):
-    with breakable_server("batch_size=2", "workers=2") as server:
+def test_a_stop_under_load_answers_running_and_queued_streamed_and_whole(signum, to_group, tmp_path):
+    with breakable_server("batch_size=2", "workers=2", folder=tmp_path) as server:
         found = processes(server.pid)
         sent = [server.send(f"slow {i}", stream=i % 2 == 0, seed=0) for i in range(12)]
         server.wait_processing(4)
@@ -31,6 +31,7 @@ def test_a_stop_under_load_answers_running_and_queued_streamed_and_whole(signum,
             assert answer.text.endswith("data: [DONE]\n\n") if i % 2 == 0 else f"slow {i} @0" in answer.text
         assert server.wait_end(30) == 0
         assert left_over(found) == []
+        assert json.loads((tmp_path / "server.json").read_text())["status"] == "stopped"
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])

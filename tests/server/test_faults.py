@@ -116,23 +116,6 @@ def test_a_worker_whose_steps_keep_failing_is_replaced():
         assert worker_pid(http) != pid
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("to_group", [False, True])
-def test_a_stop_signal_finishes_what_is_in_flight_and_leaves_no_orphan(signum, to_group, tmp_path):
-    with breakable_server("batch_size=2", folder=tmp_path) as server:
-        found = processes(server.pid)
-        waiting = [server.send(f"slow text {i}", seed=0) for i in range(3)]
-        server.wait_processing(2)
-        os.killpg(server.pid, signum) if to_group else os.kill(server.pid, signum)
-        answers = [w.result() for w in waiting]
-        assert [a.json()["choices"][0]["message"]["content"] for a in answers] == [
-            f"slow text {i} @0" for i in range(3)
-        ]
-        assert server.wait_end(10) == 0
-        assert left_over(found) == []
-        assert json.loads((tmp_path / "server.json").read_text())["status"] == "stopped"
-
-
 def test_while_draining_new_requests_are_refused_and_health_says_so():
     with breakable_server() as server:
         http = server.http
@@ -145,19 +128,6 @@ def test_while_draining_new_requests_are_refused_and_health_says_so():
         assert refused.status_code == 503
         assert refused.headers["retry-after"]
         assert waiting.result().status_code == 200
-
-
-def test_a_second_signal_ends_at_once_and_tells_who_waits():
-    with breakable_server() as server:
-        found = processes(server.pid)
-        waiting = server.send("hang")
-        server.wait_processing(1)
-        os.kill(server.pid, signal.SIGINT)
-        time.sleep(0.3)
-        os.kill(server.pid, signal.SIGINT)
-        assert waiting.result().status_code == 503
-        assert server.wait_end(5) == 130
-        assert left_over(found) == []
 
 
 def test_the_drain_has_a_limit():
@@ -228,15 +198,6 @@ def test_who_waits_with_put_has_an_answer_once_requests_are_taken(tmp_path):
 def listening(pid):
     connections = psutil.Process(pid).net_connections(kind="tcp")
     return [c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN]
-
-
-def test_two_workers_share_a_burst():
-    with breakable_server("workers=2", "batch_size=2") as server:
-        http = server.http
-        waiting = [server.send(f"slow text {i}") for i in range(4)]
-        assert [w.result().status_code for w in waiting] == [200] * 4
-        engines = [w["engine"] for w in http.get("/batch/stats").json()["workers"]]
-        assert [bool(e["batch_size_histogram"]) for e in engines] == [True, True]
 
 
 def test_a_lone_request_waits_for_company_as_long_as_it_is_told():

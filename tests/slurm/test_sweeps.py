@@ -13,7 +13,8 @@ from tests.slurm.conftest import ROOT, until
 
 pytestmark = pytest.mark.slurm
 WEIGHTS = ROOT / "llada_exp" / "tiny" / "weights"
-SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=0.5", "hydra.launcher.late_s=2")
+SLURM = ("-m", "hydra/launcher=slurm", "hydra.launcher.poll_s=0.5", "hydra.launcher.late_s=10")
+"""late_s: a busy controller may not tell of a job for a while, and what its first try left would count."""
 SMALL = ("num_requests=2", "warmup=0", "decoding.max_tokens=8", "exclusive=false")
 
 
@@ -93,7 +94,8 @@ def test_four_points_of_which_one_fails_one_is_cancelled_and_one_is_requeued(des
     until(lambda: next(folder.glob("002_*/server/server.json"), None))
     array = re.search(r"job (\d+)_0", desk.started()).group(1)
     subprocess.run(["scancel", f"{array}_2"], check=True)
-    until(lambda: [path for path in folder.glob("003_*") if status(path)["status"] == "running"])
+    files = lambda: folder.glob("003_*/status.json")  # noqa: E731 - the folder is made before the file
+    until(lambda: [path for path in files() if status(path.parent)["status"] == "running"])
     subprocess.run(["scontrol", "requeue", f"{array}_3"], check=True)
     desk.wait_state(f"{array}_3", "PENDING")
     subprocess.run(["scontrol", "update", f"JobId={array}_3", "StartTime=now"], check=True)

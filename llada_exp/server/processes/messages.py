@@ -90,6 +90,7 @@ class Done(_OfJob, TextSent):
     prompt_tokens: int
     completion_tokens: int
     nfe: int
+    store_passes: NotRequired[int]
     num_positions: int
     queue_ms: float
     ttft_ms: float | None

@@ -60,7 +60,7 @@ class ServedRequest:
         return cls(
             stream=job["stream"],
             text=TextStream(tokenizer, stops, keep_special),
-            end_ids=frozenset() if params.ignore_eos else end_ids,
+            end_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else end_ids),
             stop=StopFinder(StopStrings(tokenizer, stops, keep_special)) if stops else None,
             scores=None if params.logprobs is None else ScoredTokens(tokenizer, keep_special),
         )

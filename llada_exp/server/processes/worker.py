@@ -17,12 +17,13 @@ from typing import Any, Protocol
 from llada_exp.server.processes.job_prompts import JobPrompts, PromptError
 from llada_exp.server.processes.messages import Admitted, DecodeJob, WorkerMessage
 from llada_exp.server.processes.served_request import ServedRequest, is_fault
-from llada_exp.types import DecodingParams, Progress, RequestOutput
+from llada_exp.token_text import token_text
+from llada_exp.types import BlockCommit, DecodingParams, Progress, RequestOutput
 
 logger = logging.getLogger(__name__)
 
-TRACED = ("step", "positions", "token_ids", "confidences")
-"""Fields of a commit that clients see."""
+TRACED = ("step", "positions", "token_ids", "confidences", "remasked")
+"""Fields of a commit that clients see, beside the `tokens`' text."""
 
 
 class EngineLike(Protocol):
@@ -51,7 +52,7 @@ class Backend:
     facts, for /info and the ready line."""
 
     engine: EngineLike
-    tokenizer: Any  # `llada_exp.text.Tokenizer`'s encode_chat, encode_prompt and decode
+    tokenizer: Any  # `llada_exp.text.Tokenizer`'s encode_chat, encode_prompt, decode, token_bytes
     max_prompt_tokens: int | None = None
     end_ids: tuple[int, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
@@ -189,13 +190,18 @@ class Worker:
                 "prompt_tokens": output.prompt_tokens,
                 "completion_tokens": len(output.token_ids),
                 "nfe": output.nfe,
+                "store_passes": output.store_passes,
                 "num_positions": output.num_positions,
                 "queue_ms": output.queue_ms,
                 "ttft_ms": output.ttft_ms,
                 "e2el_ms": output.e2el_ms,
-                "trace": [{name: getattr(commit, name) for name in TRACED} for commit in output.trace],
+                "trace": [self._traced(commit) for commit in output.trace],
             }
         )
+
+    def _traced(self, commit: BlockCommit) -> dict[str, Any]:
+        fields = {name: getattr(commit, name) for name in TRACED}
+        return {**fields, "tokens": [token_text(self.tokenizer, i) for i in commit.token_ids]}
 
     def _fail(
         self, uid: str, status: int, message: str, code: str | None = None, param: str | None = None

@@ -120,6 +120,7 @@ class Reply:
                 "index": c.index,
                 "seed": c.seed,
                 "nfe": c.done["nfe"],
+                "store_passes": c.done.get("store_passes", 0),
                 **({} if c.max_tokens is None else {"max_tokens": c.max_tokens}),
                 "tpf": round(c.done["completion_tokens"] / max(c.done["nfe"], 1), 4),
                 "num_positions": c.done["num_positions"],

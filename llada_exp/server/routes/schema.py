@@ -70,6 +70,9 @@ def json_schema(declaration: Declaration) -> dict[str, Any]:
     if d.kind == "texts":
         text = {"type": "string", "minLength": 1, "maxLength": d.high}
         return {"anyOf": [text, {"type": "array", "items": text, "maxItems": d.max_count}]}
+    if d.kind == "ids":
+        token = {"type": "integer", "minimum": d.low, "maximum": d.high}
+        return {"type": "array", "items": token, "maxItems": d.max_count}
     low = d.low if d.off is None else min(d.low, d.off)
     bounds: dict[str, Any] = {"exclusiveMinimum" if d.open_low else "minimum": low}
     return {"type": d.kind} | bounds | ({"maximum": d.high} if d.high is not None else {})

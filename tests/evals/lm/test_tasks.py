@@ -38,9 +38,10 @@ metric_list:
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch, tmp_path_factory):
-    """No hub, and no cache of another run."""
+    """No hub, no cache of another run, and no `pip list` of 1.5 s for what we leave out of the results."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+    monkeypatch.setattr("torch.utils.collect_env.get_pretty_env_info", str)
 
 
 @pytest.fixture(scope="module")
