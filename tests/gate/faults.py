@@ -138,12 +138,13 @@ def compare(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kind", choices=list(STRATA), default="long")
-    parser.add_argument("--canvas", type=int, default=256, help="max_tokens")
+    parser.add_argument("--canvas", type=int, help="max_tokens (that just hold the answers)")
     parser.add_argument("--num-problems", type=int, default=300, help="for quality; 0: none")
     parser.add_argument("--exact", type=int, default=8, help="answers held to the oracle")
     parser.add_argument("--only", nargs="+", choices=[*SOUND, *FAULTS], help="all without it")
     parser.add_argument("--vanilla", type=Path, help="outcomes.jsonl of a gate, to take vanilla from")
     arguments = parser.parse_args()
-    own = (arguments.kind, arguments.canvas, arguments.num_problems)
+    canvas = arguments.canvas or STRATA[arguments.kind].canvas
+    own = (arguments.kind, canvas, arguments.num_problems)
     given = known_vanilla(arguments.vanilla, *own) if arguments.vanilla else None
     compare(*own, arguments.exact, arguments.only, given)
