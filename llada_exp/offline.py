@@ -123,7 +123,7 @@ def as_params(params: Params, preset: DecodingParams = DecodingParams()) -> Deco
 
 
 def _per_prompt(
-    params: Params | Sequence[Params] | None, count: int, preset: DecodingParams = DecodingParams()
+    params: Params | Sequence[Params] | None, count: int, preset: DecodingParams
 ) -> list[DecodingParams]:
     if params is None or isinstance(params, DecodingParams | Mapping):
         each = [as_params(params or {}, preset)] * count

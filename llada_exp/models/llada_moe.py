@@ -101,7 +101,7 @@ class LLaDAMoEConfig(Body):
         passed = num_chosen * expert_hidden if any(is_expert) else 0
         return cls(
             **{**sizes, "mlp_hidden": max(passed, dense)},
-            qk_norm=family.flag(raw, "qk_layernorm", where),
+            qk_norm=_qk_norm(raw, where),
             num_experts=num_experts,
             num_chosen=num_chosen,
             expert_hidden=expert_hidden,
@@ -117,6 +117,13 @@ def _frequencies(raw: family.RawConfig, n_layers: int, where: str) -> tuple[bool
     if not isinstance(flags, list) or len(flags) != n_layers or any(flag not in (0, 1) for flag in flags):
         raise ValueError(f"{where}: moe_layer_freq is {value!r}; expected {n_layers} of 0 and 1")
     return tuple(bool(flag) for flag in flags)
+
+
+def _qk_norm(raw: family.RawConfig, where: str) -> bool:
+    value = raw.get("qk_layernorm")
+    if not isinstance(value, bool):
+        raise ValueError(f"{where}: qk_layernorm is {value!r}; expected true or false")
+    return value
 
 
 FAMILY = family.Family(
