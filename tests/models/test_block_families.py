@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from llada_exp.bench.engine import num_flops
 from llada_exp.bench.models import SHAPES
 from llada_exp.checkpoints import load_model, read_model_config
+from llada_exp.decoding import resolve
 from llada_exp.engine.memory import MemoryPlan, table
 from llada_exp.models.base import Visibility
 from llada_exp.models.registry import family_of, read_architecture
@@ -188,6 +189,8 @@ def test_a_request_that_names_nothing_is_decoded_as_the_preset_of_the_family_say
     engine = Engine(load_model("hf", folder_of(name), **settings))
     served = OmegaConf.to_container(OmegaConf.load(conf_dir() / "decoding" / f"{preset}.yaml"))
     assert replace(engine.preset, max_tokens=served["max_tokens"]) == DecodingParams(**served)
+    asked = resolve({"threshold": 0.5}, engine.preset).params
+    assert (asked.rule, asked.threshold, asked.cache) == (served["rule"], 0.5, "prefix")
     output = engine.generate([[20, 21, 22]], {"max_tokens": 8})[0]
     plain = engine.generate([[20, 21, 22]], {"max_tokens": 8, "cache": "none"})[0]
     assert output.token_ids == plain.token_ids
