@@ -34,14 +34,9 @@ from llada_exp.types import (
 )
 from tests.server.conftest import composed, say
 
-EXACT = DecodingParams(max_tokens=64)
-FAST = composed("decoding=fast").decoding
-PRESETS = [
-    EXACT,
-    FAST,
-    replace(EXACT, tokens_per_step=4, suffix_window=8),
-    replace(FAST, canvas="grow", suffix_window=None),
-]
+EXACT, FAST = DecodingParams(max_tokens=64), composed("decoding=fast").decoding
+GROWING = replace(FAST, canvas="grow", suffix_window=None)
+PRESETS = [EXACT, FAST, replace(EXACT, tokens_per_step=4, suffix_window=8), GROWING]
 MODEL = load_model()
 
 
@@ -202,14 +197,12 @@ def test_an_lm_eval_task_is_decoded_in_this_process_as_on_an_endpoint(arguments,
         ({"rule": "hierarchical"}, {"rule": "hierarchical", "threshold": 0.999}),
         ({"steps": 64}, {"rule": "fixed", "steps": 64, "cache": "dual"}),
         ({"steps_per_block": 4}, {"rule": "fixed", "steps_per_block": 4}),
-        ({"use_cache": True}, {"cache": "prefix"}),
+        ({"use_cache": True}, {"cache": "prefix", "suffix_window": 32}),
         ({"use_cache": True, "cache": "dual"}, {"cache": "dual"}),
         ({"rule": None, "threshold": None}, {"rule": "credit", "threshold": 0.999}),
         ({"top_p": 0.5}, {"rule": "credit", "top_p": 0.5}),
         ({"canvas": "grow"}, {"canvas": "grow", "suffix_window": None}),
         ({"rule": "fixed", "cache": "none"}, {"rule": "fixed", "suffix_window": None}),  # vanilla
-        ({"cache": "none", "suffix_window": 8}, {"suffix_window": 8}),
-        ({"cache": "prefix"}, {"suffix_window": 32}),
     ],
 )
 def test_what_is_named_over_the_fast_preset(named, expected):

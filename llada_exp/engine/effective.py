@@ -18,7 +18,7 @@ def effective(params: DecodingParams, model: Model) -> DecodingParams:
         params = replace(params, seed=0)
     if params.block_length is None:
         params = replace(params, block_length=visibility.blocks_of(None))
-    if not visibility.stops_inside:
+    if visibility.stops == "after":
         params = replace(params, early_eos=False)
     if not visibility.sees_suffix:
         faults = {}

@@ -22,9 +22,9 @@ def finished(request: Request, ends: Sequence[int]) -> tuple[int, FinishReason] 
         text_length = visible - 1 if ended else visible
         if (cut := request.find_stop(request.answer[:text_length].tolist())) is not None:
             return cut, "stop"
-    params, at_block_start = request.params, request.block_step == 0
+    params, at_block_start = request.params, request.block_step == 0 and not request.block_begun
     is_whole = request.prefix >= params.max_tokens and at_block_start
-    if ended and (is_whole or params.early_eos or (at_block_start and not RULES[params.rule].runs_on)):
+    if ended and (is_whole or _may_end(request, ends, at_block_start)):
         return visible, "stop"
     if is_whole and not ended:
         return params.max_tokens, "length"
@@ -35,8 +35,22 @@ def visible_length(request: Request, ends: Sequence[int]) -> tuple[int, bool]:
     """Length of the committed prefix up to `max_tokens` and through its first end id, and whether
     such an end is in it: one of `stop_token_ids`, or without `ignore_eos` of the model's `ends`."""
     visible = min(request.prefix, request.params.max_tokens)
-    ends = [*request.params.stop_token_ids, *(() if request.params.ignore_eos else ends)]
-    if not ends:
+    if not (ends := ends_of(request, ends)):
         return visible, False
     hits = np.flatnonzero(np.isin(request.answer[:visible], ends))
     return (int(hits[0]) + 1, True) if len(hits) else (visible, False)
+
+
+def ends_of(request: Request, ends: Sequence[int]) -> list[int]:
+    """Ids that end the answer. ends: the model's."""
+    return [*request.params.stop_token_ids, *(() if request.params.ignore_eos else ends)]
+
+
+def _may_end(request: Request, ends: Sequence[int], at_block_start: bool) -> bool:
+    """Whether an answer that holds an end may end here, before its whole canvas is decoded."""
+    params, stops = request.params, request.layout.visibility.stops
+    if at_block_start:
+        return params.early_eos or not RULES[params.rule].runs_on
+    if stops == "on_commit" and not np.isin(request.last_tokens, ends_of(request, ends)).any():
+        return False
+    return params.early_eos

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llada_exp.caches import CACHES, Cursor, Pass
-from llada_exp.engine.commits import Commit, CommitScores
+from llada_exp.engine.commits import NO_COMMIT, Commit, CommitScores
 from llada_exp.engine.layout import Layout
 from llada_exp.rules import RULES
 from llada_exp.types import MAX_COUNT, BlockCommit, DecodingParams, FinishReason, RequestOutput, TokenLogprob
@@ -35,7 +35,7 @@ class Request:
     chunk:  positions that a pass over such ones alone forwards at most.
     ending: length and reason of the answer, while the last block's own such pass is yet to be run.
     prefix: answer positions from 0 without a gap that are committed and can no longer change.
-    released: answer ids handed out so far.
+    released: answer ids handed out so far. last_tokens: int64, those of the last pass that gave any.
     scores: of committed answer positions, where log-probabilities are asked for.
     """
 
@@ -62,6 +62,7 @@ class Request:
     first_text: float | None = None
     canvas: np.ndarray = field(init=False)
     masked: np.ndarray = field(init=False)
+    last_tokens: np.ndarray = field(default_factory=lambda: NO_COMMIT.token_ids)
     scores: CommitScores | None = None
 
     def __post_init__(self) -> None:
@@ -225,6 +226,7 @@ class Request:
         self.masked[commit.remasked] = True
         self.answer[commit.positions] = commit.token_ids
         self.masked[commit.positions] = False
+        self.last_tokens = commit.token_ids
         if self.scores is not None and commit.scores is not None:
             self.scores.write(commit.positions, commit.scores)
         if not seeds:

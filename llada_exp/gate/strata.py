@@ -101,11 +101,11 @@ def _problem(kind: str, question: str, first: int, steps: list[int]) -> TinyProb
 STRATA: Mapping[str, Stratum] = {
     "readme": Stratum("the README's own question, `What is 47 + 8?`, or a difference so", 1.0, 600, _readme),
     "sums": Stratum(
-        "a sum of two numbers in any wording", 1.0, 600,
+        "a sum of two numbers in any wording", 1.0, 1200,
         lambda rng: _in_words("sums", rng, *_operands(rng, 1)),
     ),
     "differences": Stratum(
-        "a difference of two numbers in any wording", 1.0, 600,
+        "a difference of two numbers in any wording", 1.0, 1200,
         lambda rng: _in_words("differences", rng, *_operands(rng, -1)),
     ),
     "carry": Stratum(

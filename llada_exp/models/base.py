@@ -42,14 +42,14 @@ class Visibility:
     context: how a finished block (or the prompt) becomes what later blocks see, where blocks see nothing
              beyond themselves. joined: in the first pass of the next block. alone: in a pass of its own,
              which only writes K/V. seeds: in such a pass, whose last row says the next block's first token.
-    stops_inside: whether the family's decoding may end an answer inside a block (`early_eos`), or after one
-             alone.
+    stops: where the family's decoding ends an answer under `early_eos`. inside: once no mask stands before
+           its first end. on_commit: there, but in a pass that commits an end (LLaDA2). after: after a block.
     """
 
     kind: Literal["full", "block_causal", "causal_context", "block_context"] = "full"
     block_length: int | None = None
     context: Literal["joined", "alone", "seeds"] = "joined"
-    stops_inside: bool = True
+    stops: Literal["inside", "on_commit", "after"] = "inside"
 
     @property
     def anchored(self) -> bool:

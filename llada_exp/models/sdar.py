@@ -34,7 +34,7 @@ class SDARConfig(Body):
 
     @property
     def visibility(self) -> Visibility:
-        return Visibility("block_causal", self.block_length, context="alone", stops_inside=False)
+        return Visibility("block_causal", self.block_length, context="alone", stops="after")
 
     @property
     def decoding(self) -> Mapping[str, Any]:

@@ -14,14 +14,20 @@ from llada_exp.types import CACHES, DecodingParams
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 NAMES = ["llada-random-a", "llada-random-b", "illada-random", "llada_moe-random", "dream-random"]
+BY_BLOCK = ["llada2-random", "llada21-random", "sdar-random", "nemotron-random"]
+STRATEGIES = {
+    "low_confidence_static": "fixed",
+    "low_confidence_dynamic": "dynamic",
+    "sequential": "sequential",
+}
 RANKED_BY = {"maskgit_plus": "low_confidence", "topk_margin": "topk_margin", "entropy": "entropy"}
 every_reference = pytest.mark.parametrize("name", NAMES)
 
 
-def load(name):
+def load(name, **settings):
     folder = REFERENCE / name
     told = json.loads((folder / "expected.json").read_text())
-    return load_model("hf", folder), load_file(folder / "expected.safetensors"), told
+    return load_model("hf", folder, **settings), load_file(folder / "expected.safetensors"), told
 
 
 def params(case):
@@ -90,6 +96,77 @@ def test_ids_and_forward_passes_equal_the_reference(name):
         # The cached reference decoders take a wasted pass where a block ends in its first step.
         wasted = 0 if case["cache"] == "none" else num_instant_blocks(case, output)
         assert output.nfe == case["nfe"] - wasted, case
+
+
+def params_by_block(case, cache):
+    """How a case of a family that decodes block by block is asked for."""
+    stops = case.get("stop_ids") or [case[name] for name in ("eos_id",) if name in case]
+    how = {"rule": "threshold"} if "threshold" in case else {"rule": "fixed", "tokens_per_step": 1}
+    if case["decoder"] == "sdar":
+        how = {"rule": STRATEGIES[case["strategy"]], "steps_per_block": case["denoising_steps"]}
+    if case["decoder"] == "block":
+        how = {"rule": "dynamic", "steps_per_block": case["steps_per_block"]}
+    if case["decoder"] == "block_edit":
+        how = {
+            "rule": "edit",
+            "editing_threshold": case["editing_threshold"],
+            "tokens_per_step": case["num_to_transfer"],
+            "max_post_steps": case["max_post_steps"],
+        }
+    return DecodingParams(
+        max_tokens=case["gen_length"],
+        block_length=case["block_length"],
+        threshold=case.get("threshold", 0.9),
+        early_eos=case.get("eos_early_stop", True),
+        stop_token_ids=tuple(stops),
+        cache=cache,
+        ignore_eos=True,
+        ban_ids=False,
+        **how,
+    )
+
+
+def through_first(ids, stops):
+    """SDAR's published loop goes on to the end of the block."""
+    return ids[: min((i + 1 for i, token in enumerate(ids) if token in stops), default=len(ids))]
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix"])
+@pytest.mark.parametrize("name", BY_BLOCK)
+def test_ids_and_passes_of_block_by_block_families_equal_the_reference(name, cache):
+    """In mixed batches of sixteen; a few alone, too (test_families.py holds that this is all the same)."""
+    cases = json.loads((REFERENCE / name / "expected.json").read_text())["cases"]
+    for causal in sorted({case.get("causal_context") for case in cases}, key=str):
+        loaded, expected, _ = load(name, causal_context=causal)
+        engine = EngineCore(loaded.model, batch_size=16)
+        mine = [case for case in cases if case.get("causal_context") == causal]
+        outputs = run_all(engine, expected, mine, cache)
+        for case in mine[:3]:
+            alone = run_all(engine, expected, [case], cache)[case["case"]]
+            assert same(alone) == same(outputs[case["case"]])
+        for case in mine:
+            output = outputs[case["case"]]
+            ids = expected[case["case"]].tolist()
+            assert list(output.token_ids) == through_first(ids, case.get("stop_ids", ())), case
+            if name == "nemotron-random":  # all passes but the prompt's
+                assert output.nfe + output.store_passes - 1 == case["nfe"], case
+            else:
+                assert output.nfe == case["nfe"], case
+                assert output.store_passes == case.get("store_passes", output.store_passes), case
+
+
+def same(output):
+    return output.token_ids, output.nfe, output.store_passes, output.num_positions
+
+
+def run_all(engine, expected, cases, cache):
+    for case in cases:
+        prompt = expected[case["prompt"]].tolist()
+        engine.add_request(prompt, params_by_block(case, cache), request_id=case["case"])
+    outputs = {}
+    while engine.has_work():
+        outputs.update({p.request_id: p.output for p in engine.step() if p.output})
+    return outputs
 
 
 def num_instant_blocks(case, output):
