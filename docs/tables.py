@@ -113,6 +113,8 @@ def allowed(declared: Declaration) -> str:
         return ", ".join(f"`{choice}`" for choice in declared.choices)
     if declared.kind == "texts":
         return f"up to {declared.max_count} texts"
+    if declared.kind == "ids":
+        return f"up to {declared.max_count} ids"
     if declared.high is None:
         return f"from {declared.low:g}"
     if declared.high > 2**30:

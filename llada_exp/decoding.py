@@ -1,7 +1,8 @@
 """Which decoding a request gets: the names it gives, over a preset. The only owner of that question.
 
     rule named -> that one; else a parameter of a rule named -> that rule (`threshold` alone means threshold);
-    else a schedule named (`steps`, `tokens_per_step`, `steps_per_block`) -> fixed; else the preset's.
+    else a schedule named (`steps`, `tokens_per_step`, `steps_per_block`) -> fixed; else the preset's. Over a
+    preset whose rule is a family's published one (dynamic, sequential, edit), what belongs to it changes it.
 
 Every door asks `resolve`: the server, evaluations in this process, the check that a server decoded as asked,
 the gate, the engine's benchmark, the offline API. None names nothing. What a request names wins over what the
@@ -19,7 +20,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from llada_exp.fields import Declaration, DecodingError
-from llada_exp.types import DECLARATIONS, DECODING_FIELDS, RULES_WITH, SCHEDULE, DecodingParams
+from llada_exp.types import (
+    DECLARATIONS,
+    DECODING_FIELDS,
+    PUBLISHED_RULES,
+    RULES_WITH,
+    SCHEDULE,
+    DecodingParams,
+)
 
 __all__ = ["ALGORITHMS", "ALIASES", "Algorithm", "Decoding", "DecodingError", "check", "describe", "resolve"]
 
@@ -181,13 +189,16 @@ def _rule(chosen: Mapping[str, Any], preset: DecodingParams) -> str:
                 message = f"{name} belongs to rule={' or '.join(RULES_WITH[name])}, but rule is {rule!r}"
                 raise DecodingError(message, name, "contradiction")
         return rule
+    schedule = [name for name in SCHEDULE if name in chosen]
+    named = parameters or schedule
+    if preset.rule in PUBLISHED_RULES and all(preset.rule in DECLARATIONS[name].rules for name in named):
+        return preset.rule
     if parameters:
         common = [r for r in RULES_WITH[parameters[0]] if all(r in RULES_WITH[name] for name in parameters)]
         if not common:
             message = f"{' and '.join(parameters)} belong to different rules; give one of them"
             raise DecodingError(message, parameters[-1], "contradiction")
         return common[0]
-    schedule = [name for name in SCHEDULE if name in chosen]
     return DECLARATIONS[schedule[0]].rules[0] if schedule else preset.rule
 
 

@@ -33,7 +33,10 @@ MAX_LINEAR_STEPS = 2**14
 number."""
 
 
-_BY_STEPS = ("fixed", "linear", "dynamic", "sequential")
+_BY_STEPS = ("fixed", "linear", "dynamic", "sequential", "edit")
+PUBLISHED_RULES = ("dynamic", "sequential", "edit")
+"""Rules that are how a family is published to be decoded: over a preset of such a rule, its parameters and
+schedule change it, where others imply a rule."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,17 @@ QUICK = frozenset((
 """Files and folders marked quick: what says most about a change in two minutes."""
 
 
+@pytest.fixture(scope="session")
+def tiny_server():
+    """A server of the embedded model, of 16 rows, for tests that only ask it: a start costs 7 s of CPU."""
+    from llada_exp.jobs import running_server
+
+    with running_server(["batch_size=16"], start_timeout_s=120) as handle:
+        yield handle
+        code = handle.process.poll()
+        assert code is None, f"it ended by itself, with {code}:\n{handle.log.read_text()[-3000:]}"
+
+
 def pytest_collection_modifyitems(items):
     tests = Path(__file__).parent
     for item in items:

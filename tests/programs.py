@@ -41,13 +41,17 @@ def run(module, *words, cwd=ROOT, env=None, timeout=240.0):
         socket.send_fds(_server(), [json.dumps(request).encode()], fds)
         theirs.close()
         lines, until = b"", time.monotonic() + timeout
-        while lines.count(b"\n") < 2:
-            if not select.select([ours], [], [], max(0.0, until - time.monotonic()))[0]:
-                os.kill(int(lines.split()[0]), signal.SIGKILL)
-                raise subprocess.TimeoutExpired([module, *words], timeout)
-            piece = ours.recv(64)
-            assert piece, "tests/fork_server.py is gone"
-            lines += piece
+        try:
+            while lines.count(b"\n") < 2:
+                if not select.select([ours], [], [], max(0.0, until - time.monotonic()))[0]:
+                    raise subprocess.TimeoutExpired([module, *words], timeout)
+                piece = ours.recv(64)
+                assert piece, "tests/fork_server.py is gone"
+                lines += piece
+        except BaseException:  # pytest's own time limit and Ctrl-C, too: a program must not outlive its test
+            if lines.count(b"\n") == 1:
+                os.kill(int(lines), signal.SIGKILL)
+            raise
         texts = [file.seek(0) or file.read().decode() for file in (out, err)]
     return subprocess.CompletedProcess([module, *words], int(lines.split()[1]), *texts)
 

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import socket
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,14 +12,12 @@ import pytest
 from llada_exp.check import CheckedEndpoint, check_mixed, run
 from llada_exp.clients.sums import CheckedAnswer, expected, judge
 from llada_exp.jobs import running_server
-from tests.server.conftest import FAKE, ROOT
+from tests import programs
+from tests.server.conftest import FAKE
 
 
 def check(url, *arguments, **env):
-    command = [sys.executable, "-m", "llada_exp.check", url, "--timeout", "60", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=200, cwd=ROOT, env={**os.environ, **env}
-    )
+    return programs.run("llada_exp.check", url, "--timeout", "60", *arguments, env={**os.environ, **env})
 
 
 def test_a_server_that_is_well():

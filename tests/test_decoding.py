@@ -65,7 +65,7 @@ def gate_settings(named):
 
 
 def offline_api(named):
-    return offline._per_prompt(named, 1)[0]
+    return offline._per_prompt(named, 1, DecodingParams())[0]
 
 
 def outcome(door, *arguments):
@@ -275,7 +275,7 @@ def test_names_for_a_server_whose_preset_is_not_known():
 
 def test_every_list_of_fields_follows_from_the_declarations():
     assert set(DECODING_FIELDS) == set(vars(EXACT))
-    of_one_request = ("seed", "stop", "ignore_eos", "ban_ids", "logprobs", "trace")
+    of_one_request = ("seed", "stop", "stop_token_ids", "ignore_eos", "ban_ids", "logprobs", "trace")
     assert tuple(n for n in DECODING_FIELDS if n not in PRESET_FIELDS) == of_one_request
     assert set(DECODING_FIELDS) - set(REQUEST_FIELDS) == {"ban_ids", "logprobs"}
     assert SCHEDULE == ("steps", "steps_per_block", "tokens_per_step")

@@ -18,6 +18,7 @@ from llada_exp.jobs.__main__ import _parser
 from llada_exp.server.routes.schema import ChatRequest, CompletionRequest
 from llada_exp.settings import REPLICAS, conf_dir, serve_keys
 from llada_exp.types import REQUEST_FIELDS
+from tests import programs
 from tests.server.conftest import composed, say
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +54,9 @@ def names(cell):
     return re.findall(r"`([^`]+)`", cell)
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    with running_server(["batch_size=8"]) as handle:
-        yield handle
+@pytest.fixture
+def tiny(tiny_server):
+    return tiny_server
 
 
 def test_the_scrape_configurations_are_yaml():
@@ -84,10 +84,7 @@ def test_the_lines_of_the_router_are_commands(tmp_path):
     assert install == "pip install vllm-router"
     words = shlex.split(serve)[1:]
     env = {"PYTHONPATH": str(ROOT), "PATH": "/nowhere"}
-    done = subprocess.run(
-        [sys.executable, *words, "hydra.launcher.dry_run=true"],
-        cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = programs.run(*words[1:], "hydra.launcher.dry_run=true", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert "--array=0-3%4" in done.stdout
     for line in routers:
@@ -139,8 +136,7 @@ def test_commands_compose(command):
 
 @pytest.mark.parametrize("command", lines("run"))
 def test_commands_run(command):
-    done = subprocess.run([sys.executable, *shlex.split(command)[1:]], capture_output=True, text=True,
-                          timeout=120, cwd=ROOT)  # fmt: skip
+    done = programs.run(*shlex.split(command)[2:])
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
@@ -148,8 +144,11 @@ def test_commands_run(command):
 @pytest.mark.parametrize("command", sorted(set(lines("server"))))
 def test_commands_at_a_server_are_answered(tiny, command):
     words = shlex.split(command.replace("http://127.0.0.1:8000", tiny.url))
-    words = [sys.executable, *words[1:]] if words[0] == "python" else words
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, cwd=ROOT)
+    if words[:2] == ["python", "-m"]:
+        done = programs.run(*words[2:])
+    else:
+        words = [sys.executable, *words[1:]] if words[0] == "python" else words
+        done = subprocess.run(words, capture_output=True, text=True, timeout=200, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout
     assert '"error":{' not in done.stdout
@@ -171,8 +170,7 @@ def test_remedies_for_a_slow_answer_cost_less(tiny):
 
 def test_the_plan_says_what_helps_against_a_lack_of_memory():
     def largest(*overrides):
-        command = [sys.executable, "-m", "llada_exp.serve", "--plan", *overrides]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+        done = programs.run("llada_exp.serve", "--plan", *overrides)
         return int(re.search(r"largest batch_size +(\d+)", done.stdout)[1])
 
     assert largest("engine.max_length=128") > largest()

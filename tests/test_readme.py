@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from llada_exp.jobs import running_server
 from llada_exp.settings import conf_dir
+from tests import programs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -45,10 +46,8 @@ def lines(*marks):
 
 def run(command, timeout=240):
     words = shlex.split(command)
-    assert words[0] == "python"
-    return subprocess.run(
-        [sys.executable, *words[1:]], capture_output=True, text=True, timeout=timeout, cwd=ROOT, check=False
-    )
+    assert words[:2] == ["python", "-m"]
+    return programs.run(*words[2:], timeout=timeout)
 
 
 def test_every_shell_and_python_block_says_how_it_is_tested():

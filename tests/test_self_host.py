@@ -16,6 +16,7 @@ import pytest
 from llada_exp import self_host
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.self_host import words
+from tests import programs
 from tests.test_conf import composed
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +118,7 @@ def test_a_folder_is_served_as_what_it_is(tmp_path):
     ],
 )
 def test_bad_words_are_one_clear_line(arguments, message):
-    done = subprocess.run([*SHIM, *arguments.split()], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    done = programs.run("llada_exp.self_host", *arguments.split())
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

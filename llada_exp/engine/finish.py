@@ -22,12 +22,12 @@ def finished(request: Request, ends: Sequence[int]) -> tuple[int, FinishReason] 
         text_length = visible - 1 if ended else visible
         if (cut := request.find_stop(request.answer[:text_length].tolist())) is not None:
             return cut, "stop"
-    params, at_block_start = request.params, request.block_step == 0 and not request.block_begun
-    is_whole = request.prefix >= params.max_tokens and at_block_start
+    at_block_start = request.block_step == 0 and not request.block_begun
+    is_whole = request.prefix >= request.params.max_tokens and at_block_start
     if ended and (is_whole or _may_end(request, ends, at_block_start)):
         return visible, "stop"
     if is_whole and not ended:
-        return params.max_tokens, "length"
+        return request.params.max_tokens, "length"
     return None
 
 

@@ -121,7 +121,7 @@ class Proposal:
             return set(sorted(odds)[: self._spread_quota()])
         if params.rule in ("dynamic", "edit"):
             sure_enough = {i for i in order if p[i] > params.threshold}
-            quota = self._spread_quota() if params.rule == "dynamic" else params.tokens_per_step or 1
+            quota = (params.rule == "edit" and params.tokens_per_step) or self._spread_quota()
             return sure_enough if len(sure_enough) >= quota else set(order[:quota])
         if params.rule in ("threshold", "credit"):
             return {order[0]} | {i for i in order if p[i] >= params.threshold}

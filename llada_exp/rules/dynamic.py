@@ -29,9 +29,9 @@ def sure_or_best(candidates: Candidates, rows: Sequence[RowState], quotas: Seque
     """bool [n, B]: the masks above `threshold` where they are a row's quota, else its quota of the best."""
     confidence, masked = candidates.confidence, candidates.masked
     sure = masked & (confidence > column([row.params.threshold for row in rows], confidence))
-    wanted = torch.tensor(quotas, device=masked.device).unsqueeze(1)
-    best = masked & (candidates.ranks() < wanted)
-    return torch.where(sure.sum(dim=1, keepdim=True) >= wanted, sure, best)
+    least = torch.tensor(quotas, device=masked.device).unsqueeze(1)
+    best = masked & (candidates.ranks() < least)
+    return torch.where(sure.sum(dim=1, keepdim=True) >= least, sure, best)
 
 
 def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:

@@ -1,6 +1,6 @@
 """`edit`: commits and overwrites by the same logits (LLaDA2.1, arXiv 2602.08676).
 
-Masks commit as by `dynamic` with a quota of `tokens_per_step` (1 where it is not named). In the same pass a
+Masks commit as by `dynamic`, or with `tokens_per_step` as the quota. In the same pass a
 token of the current block that was neither mask nor prompt is overwritten where its candidate is another one
 of a confidence above `editing_threshold`. Passes that begin without a mask are counted: the block ends when
 such a pass overwrites nothing, or when `max_post_steps` of them are done.
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 
 from llada_exp.rules.base import Candidates, Commits, RowState, Rule, column
-from llada_exp.rules.dynamic import sure_or_best
+from llada_exp.rules.dynamic import quota, sure_or_best
 
 
 def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
@@ -25,7 +25,8 @@ def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     edits = torch.zeros_like(masked)
     if candidates.decided is not None:
         edits = candidates.decided & (candidates.token_ids != candidates.current) & (confidence > least)
-    write = sure_or_best(candidates, rows, [row.params.tokens_per_step or 1 for row in rows])
+    quotas = [row.params.tokens_per_step or quota(row) for row in rows]
+    write = sure_or_best(candidates, rows, quotas)
     begins_masked = masked.any(dim=1)
     full_steps = torch.tensor([row.full_steps for row in rows], device=masked.device) + ~begins_masked
     allowed = torch.tensor([row.params.max_post_steps for row in rows], device=masked.device)

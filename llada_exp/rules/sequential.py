@@ -15,8 +15,8 @@ from llada_exp.rules.dynamic import quota
 
 def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
     masked = candidates.masked
-    wanted = torch.tensor([[quota(row)] for row in rows], device=masked.device)
-    return Commits(masked & (masked.long().cumsum(dim=1) <= wanted))
+    quotas = torch.tensor([[quota(row)] for row in rows], device=masked.device)
+    return Commits(masked & (masked.long().cumsum(dim=1) <= quotas))
 
 
 RULE = Rule(select)

@@ -14,6 +14,7 @@ import pytest
 
 from llada_exp.evals import answers
 from llada_exp.jobs import running_server
+from tests import programs
 from tests.bench.conftest import environment
 
 EVALS = (sys.executable, "-m", "llada_exp.evals")
@@ -28,15 +29,12 @@ SLOW = (
 
 
 def evals(*arguments, cwd, timeout=240, module="llada_exp.evals", **env):
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment(cwd, **env), capture_output=True, text=True,
-                          timeout=timeout, check=False)  # fmt: skip
+    return programs.run(module, *arguments, cwd=cwd, env=environment(cwd, **env), timeout=timeout)
 
 
-@pytest.fixture(scope="module")
-def server():
-    with running_server(["batch_size=16"]) as handle:
-        yield handle
+@pytest.fixture
+def server(tiny_server):
+    return tiny_server
 
 
 def rows(folder):

@@ -5,7 +5,6 @@ import re
 
 import nbclient
 import nbformat
-import pytest
 
 from tests.evals.test_curve import row, unknown
 from tests.notebooks.test_notebooks import FOLDER
@@ -50,14 +49,13 @@ def test_it_compares_two_evaluations_on_their_common_problems(monkeypatch, tmp_p
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("end", ["jsonl", "parquet"])
-def test_it_reads_several_files_of_either_form(monkeypatch, tmp_path, end):
+def test_it_reads_several_files_of_either_form(monkeypatch, tmp_path):
     import pandas as pd
 
     frames = [pd.DataFrame([row(10, 0.2), unknown(20)]), pd.DataFrame([row(10, 0.3, sweep="t", tpf=None)])]
-    paths = [str(tmp_path / f"{i}.{end}") for i in range(2)]
-    for frame, path in zip(frames, paths, strict=True):
-        frame.to_parquet(path) if end == "parquet" else frame.to_json(path, orient="records", lines=True)
+    paths = [str(tmp_path / name) for name in ("0.jsonl", "1.parquet")]
+    frames[0].to_json(paths[0], orient="records", lines=True)
+    frames[1].to_parquet(paths[1])
     text, num_figures = run(monkeypatch, tmp_path, LLADA_ROWS=":".join(paths))
     assert num_figures == 2
     assert len(re.findall(r"^ +[12]0 .*gsm8k", text, re.MULTILINE)) == 3

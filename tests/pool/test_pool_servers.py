@@ -13,6 +13,7 @@ from llada_exp.clients.pool import Pool, ServersGone
 from llada_exp.jobs import running_server
 from llada_exp.jobs.local import stop
 from tests.pool.scripted import PATH, lasting_port
+from tests.server.conftest import FAKE
 
 SLOW = ["batch_size=4", "decoding=exact"]  # a token a step: a request lasts
 
@@ -108,12 +109,13 @@ def test_a_server_that_is_restarted_on_its_port_goes_on_where_it_was(alone):
 
 
 def test_the_end_of_an_own_server_is_known_within_moments():
-    with running_server(SLOW, start_timeout_s=120) as own:
+    with running_server(["batch_size=4"], command=FAKE, start_timeout_s=120) as own:
 
         def alive():
             code = own.process.poll()
             return None if code is None else f"the server's process ended with exit code {code}"
 
         threading.Timer(0.5, os.kill, (own.pid, signal.SIGKILL)).start()
+        bodies = [{"messages": [{"role": "user", "content": "hang"}]}] * 8
         with pytest.raises(ServersGone, match="ended with exit code -9"):
-            real([own.url], real_bodies(40), alive=alive, patience_s=1000)
+            real([own.url], bodies, alive=alive, patience_s=1000)

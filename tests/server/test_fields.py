@@ -80,7 +80,6 @@ ANOTHER = {
     "echo": True,
     "best_of": 2,
     "separate_reasoning": 1,
-    "stop_token_ids": [1],
     "tools": [{}],
     "tool_choice": "required",
 }

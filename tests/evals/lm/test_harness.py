@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from llada_exp.evals import answers
-from llada_exp.jobs import running_server
 from tests.bench.conftest import ROOT
 from tests.evals.test_evaluate import evals
 
@@ -34,12 +33,12 @@ def test_a_likelihood_task_on_the_model_itself(tmp_path):
 
 
 @pytest.mark.parametrize("remote", [False, True], ids=["in this process", "on an endpoint"])
-def test_a_generation_task(remote, tmp_path):
+def test_a_generation_task(remote, tmp_path, request):
     """The preset `decoding` holds in both, and answers are the same."""
     command = [f"benchmark={GENERATE}", "max_samples=12", "expname=l", "tracking=disabled"]
     if remote:
-        with running_server(["batch_size=8"]) as server:
-            done = evals(*command, f"url={server.url}", cwd=tmp_path)
+        url = request.getfixturevalue("tiny_server").url
+        done = evals(*command, f"url={url}", cwd=tmp_path)
     else:
         done = evals(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

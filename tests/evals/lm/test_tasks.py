@@ -13,7 +13,6 @@ from llada_exp.evals.lm import results as lm_results
 from llada_exp.evals.lm import tasks
 from llada_exp.evals.lm.records import Records, RequestPlace
 from llada_exp.evals.lm.tasks import require, run_lm_eval
-from llada_exp.jobs import running_server
 from llada_exp.scoring import decide_response
 from llada_exp.tiny import choices
 from llada_exp.tiny.tasks import held_out
@@ -117,24 +116,22 @@ def test_an_endpoint_answers_texts_and_no_likelihoods(tmp_path):
         run_lm_eval([CHOICE], folder=tmp_path, pool=lambda: pool)
 
 
-def test_a_real_endpoint_is_asked_and_its_own_word_kept(tmp_path):
-    with running_server(["batch_size=4", "decoding=fast"]) as server:
+def test_a_real_endpoint_is_asked_and_its_own_word_kept(tiny_server, tmp_path):
+    def pool():
+        return Pool([tiny_server.url], key=None, timeout_s=120, max_retries=1, patience_s=30)
 
-        def pool():
-            return Pool([server.url], key=None, timeout_s=120, max_retries=1, patience_s=30)
-
-        outcome = run_lm_eval(
-            [GENERATE],
-            folder=tmp_path,
-            pool=pool,
-            model_name=server.info["model"],
-            limit=6,
-            apply_chat_template=True,
-            request={"threshold": 0.99},
-        )
+    outcome = run_lm_eval(
+        [GENERATE],
+        folder=tmp_path,
+        pool=pool,
+        model_name=tiny_server.info["model"],
+        limit=6,
+        apply_chat_template=True,
+        request={"threshold": 0.99},
+    )
     assert sum(a.correct for a in outcome.answers) >= 5
     for answer in outcome.answers:
-        assert answer.url == server.url
+        assert answer.url == tiny_server.url
         assert answer.decoding["threshold"] == 0.99
         assert answer.decoding["max_tokens"] == 64, "the task's"
         assert answer.nfe >= 1

@@ -7,15 +7,8 @@ import pytest
 
 from llada_exp.checkpoints.tiny import tiny_folder
 from llada_exp.evals import answers
-from llada_exp.jobs import running_server
 from tests.evals.nemo.fakes import PROBLEMS, fake_venv
 from tests.evals.test_evaluate import evals
-
-
-@pytest.fixture(scope="module")
-def server():
-    with running_server(["batch_size=8"]) as handle:
-        yield handle
 
 
 @pytest.fixture
@@ -23,11 +16,11 @@ def ns(tmp_path):
     return fake_venv(tmp_path / "venv")
 
 
-def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(server, ns, tmp_path):
+def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(tiny_server, ns, tmp_path):
     """Prevents the predecessor's evaluations, whose decoding parameters never left the client."""
-    done = evals("benchmark=gsm8k:2", f"url={server.url}", f"nemo_skills.command={ns}", "decoding.steps=32",
-                 "decoding.block_length=16", "decoding.max_tokens=32", "expname=n", "tracking=disabled",
-                 cwd=tmp_path)  # fmt: skip
+    done = evals("benchmark=gsm8k:2", f"url={tiny_server.url}", f"nemo_skills.command={ns}",
+                 "decoding.steps=32", "decoding.block_length=16", "decoding.max_tokens=32", "expname=n",
+                 "tracking=disabled", cwd=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "outputs" / "evals" / "n"
     (row,) = pq.read_table(folder / "row.parquet").to_pylist()
@@ -38,12 +31,12 @@ def test_parameters_arrive_and_what_the_server_used_is_in_every_answer(server, n
     assert (row["temperature"], row["top_p"]) == (0.7, 0.95)
     found = answers.read(folder / answers.FILE)
     assert len(found) == 2 * len(PROBLEMS)
-    assert all(a.nfe and a.decoding["steps"] == 32 and a.url == server.url for a in found)
+    assert all(a.nfe and a.decoding["steps"] == 32 and a.url == tiny_server.url for a in found)
     assert "gsm8k" in json.loads((folder / "scores.json").read_text())["metrics"]
 
 
-def test_a_field_that_the_server_did_not_use_fails_the_run(server, ns, tmp_path):
-    done = evals("benchmark=gsm8k", f"url={server.url}", f"nemo_skills.command={ns}",
+def test_a_field_that_the_server_did_not_use_fails_the_run(tiny_server, ns, tmp_path):
+    done = evals("benchmark=gsm8k", f"url={tiny_server.url}", f"nemo_skills.command={ns}",
                  "decoding.rule=threshold", "extra_body={steps: 32}", "expname=n", "tracking=disabled",
                  cwd=tmp_path)  # fmt: skip
     assert done.returncode == 1
