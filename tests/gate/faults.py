@@ -46,15 +46,15 @@ class StaleCache(Decoder):
 
     def _logits(self, batch: Batch) -> Tensor:
         stale = [
-            (segment.slot, segment.first, segment.first + segment.stop - segment.start)
+            segment.slot.target(segment.positions, self.model.device)
             for request, segment in zip(batch.requests, batch.segments, strict=True)
             if request.nfe > 0
         ]
-        kept = [[x[:, s, a:b].clone() for x in self.slots.tensors] for s, a, b in stale]
+        kept = [[x[:, target].clone() for x in self.kv.tensors] for target in stale]
         logits = super()._logits(batch)
-        for (slot, first, last), tensors in zip(stale, kept, strict=True):
-            for whole, part in zip(self.slots.tensors, tensors, strict=True):
-                whole[:, slot, first:last] = part
+        for target, tensors in zip(stale, kept, strict=True):
+            for whole, part in zip(self.kv.tensors, tensors, strict=True):
+                whole[:, target] = part
         return logits
 
 
@@ -68,7 +68,7 @@ class AttendedPadding(Engine):
 
 def _engine(cls: type[Engine] = Engine, decoder: type[Decoder] = Decoder) -> Engine:
     engine = cls(load_model(), batch_size=16)
-    engine.decoder = decoder(engine.model, 16, engine.max_length)
+    engine.decoder = decoder(engine.model, engine.decoder.kv.num_positions)
     return engine
 
 
