@@ -33,7 +33,7 @@ def revoke(candidates, rows):
     return Commits(write, candidates.decided & (candidates.current_confidence < 0.3))
 
 
-def edit(candidates, rows):
+def overwrite(candidates, rows):
     """Commits one a pass and overwrites what it would say otherwise by now; goes on while that happens (as
     LLaDA2.1 does)."""
     better = candidates.decided & (candidates.token_ids != candidates.current) & (candidates.confidence > 0.1)
@@ -53,7 +53,7 @@ def twice(row):
 TEST_RULES = {
     "thrash": Rule(thrash, revises=True, max_passes=lambda row: row.block_masks + 3),
     "revoke": Rule(revoke, revises=True, max_passes=twice),
-    "edit": Rule(edit, revises=True, max_passes=twice),
+    "overwrite": Rule(overwrite, revises=True, max_passes=twice),
     "idle": Rule(lambda candidates, rows: Commits(torch.zeros_like(candidates.masked)), max_passes=twice),
     "every_third": Rule(every_third, max_passes=twice),
 }
@@ -204,7 +204,7 @@ def revoke_all(candidates, rows):
 def test_rows_of_other_rules_pay_nothing_beside_one_that_revises():
     """Logits are taken at masked positions alone, but for the row that revises."""
     fixed = DecodingParams(max_tokens=8, block_length=8, ignore_eos=True)
-    for rule, rows in (("fixed", sum(range(1, 9))), ("edit", None)):
+    for rule, rows in (("fixed", sum(range(1, 9))), ("overwrite", None)):
         engine = EngineCore(MODELS[0])
         engine.add_request(PROMPT, replace(fixed, rule=rule))
         while engine.has_work():
