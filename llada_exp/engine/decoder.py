@@ -146,7 +146,11 @@ class Decoder:
         for request, row in zip(batch.requests, batch.rows, strict=True):
             start, stop = stop, stop + len(request.logit_positions)
             rule, shown = RULES[request.params.rule], logits[start:stop]
-            if rule.observe is not None:
+            if rule.observe is not None and request.seeds:  # the context's logits, of which it makes nothing
+                step.evidence = (
+                    logits.new_zeros(batch.num_logit_rows) if step.evidence is None else step.evidence
+                )
+            elif rule.observe is not None:
                 state = self._states.get(request.request_id) if request.block_step else None
                 observation = rule.observe(shown, batch.place[1, start:stop], state, row)
                 step.states[request.request_id] = observation.state

@@ -14,6 +14,8 @@ from llada_exp.engine.likelihood import Likelihood
 from llada_exp.fields import ContextLengthError
 from llada_exp.gate.exactness import check
 from llada_exp.gate.oracle import undefined
+from llada_exp.models.attention import sdpa
+from llada_exp.models.base import Visibility
 from llada_exp.types import RULES, DecodingParams
 from tests.toys import (
     BOS,
@@ -26,6 +28,11 @@ from tests.toys import (
     toy_shifted,
 )
 
+
+def seeing(kind, **facts):
+    return replace(toy_block_causal(), visibility=Visibility(kind, 8, **facts))
+
+
 MODELS = {
     "full": toy_model(),
     "grouped": toy_grouped(),
@@ -33,7 +40,11 @@ MODELS = {
     "shifted": toy_shifted(),
     "block_causal": toy_block_causal(),
     "causal_context": toy_causal_context(),
+    "own_pass": seeing("block_causal", context="alone", stops="after"),
+    "block_context": seeing("block_context", context="alone"),
+    "seeds": seeing("causal_context", context="seeds", stops="on_commit"),
 }
+BY_BLOCK = [name for name, model in MODELS.items() if not model.visibility.sees_suffix]
 QUICK = settings(
     max_examples=10,
     deadline=None,
@@ -59,6 +70,9 @@ def params(draw, name):
         rule=draw(st.sampled_from(RULES)),
         remasking=draw(st.sampled_from(["low_confidence", "low_confidence", "topk_margin", "entropy"])),
         threshold=draw(st.sampled_from([0.0, 0.3, 0.9])),
+        editing_threshold=draw(st.sampled_from([0.0, 0.1, 0.9])),
+        max_post_steps=draw(st.sampled_from([0, 1, 4])),
+        stop_token_ids=draw(st.sampled_from([(), (), (3, 40)])),
         refresh_window=draw(st.sampled_from([0, 3, 16])),
         ignore_eos=draw(st.booleans()),
         early_eos=draw(st.booleans()),
@@ -81,7 +95,7 @@ def run(model, jobs, rows=16, budget=None):
 
 def bits(output):
     """All that an answer is; confidences are the logits' last bits."""
-    return output.token_ids, output.finish_reason, output.nfe, output.num_positions, [
+    return output.token_ids, output.finish_reason, output.nfe, output.store_passes, output.num_positions, [
         (c.positions, c.token_ids, c.confidences) for c in output.trace
     ]  # fmt: skip
 
@@ -100,7 +114,7 @@ def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, 
             assert checked.difference is None, (prompt, own)
 
 
-@pytest.mark.parametrize("name", ["block_causal", "causal_context"])
+@pytest.mark.parametrize("name", BY_BLOCK)
 @QUICK
 @given(st.data())
 def test_a_policy_that_says_it_is_exact_answers_as_none(name, data):
@@ -110,7 +124,7 @@ def test_a_policy_that_says_it_is_exact_answers_as_none(name, data):
     plain, *cached = run(MODELS[name], [(prompt, replace(own, cache=cache)) for cache in exact])
     assert cached
     for output in cached:
-        assert output.token_ids == plain.token_ids
+        assert (output.token_ids, output.nfe) == (plain.token_ids, plain.nfe)
         assert output.num_positions <= plain.num_positions
 
 
@@ -202,12 +216,37 @@ def test_a_likelihood_is_the_mean_over_all_masks_of_what_plain_forwards_say(name
     assert estimate.prompt_tokens == 3
 
 
+def test_a_likelihood_of_several_blocks_sees_the_prompt_alone_both_ways():
+    """Prevents that finished blocks are taken for one prompt, whose tokens see each other."""
+    model, prompt, answer = MODELS["block_context"], [BOS, 5, 6], [7, 8, 9, 10, 11, 12]
+    row = torch.tensor([*prompt, *answer])
+    block = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2, 2])
+    sees = block[None, :] <= block[:, None]
+
+    def attend(layer, q, k, v):
+        return sdpa(*(x.transpose(0, 1)[None] for x in (q, k, v)), sees[: len(q), : len(q)])[0].transpose(
+            0, 1
+        )
+
+    exact = 0.0
+    for start, stop in ((3, 7), (7, 9)):
+        size = stop - start
+        for bits_ in range(1, 2**size):
+            masked = [start + i for i in range(size) if bits_ >> i & 1]
+            ids = row[:stop].index_fill(0, torch.tensor(masked), MASK)
+            logs = model.head(model.hidden(ids, torch.arange(stop), attend)).log_softmax(-1)
+            value = sum(float(logs[i, row[i]]) for i in masked) * size / len(masked)
+            exact += value / (size * _choose(size, len(masked)))
+    estimate = Likelihood(model, num_samples=4000, block_length=4).estimate([(prompt, answer)])[0]
+    assert abs(estimate.value - exact) < 4 * estimate.stderr
+
+
 def _mean_over_masks(model, row, start, stop, length):
     total, size = 0.0, stop - start
     for bits_ in range(1, 2**size):
         masked = [start + i for i in range(size) if bits_ >> i & 1]
         ids = torch.tensor([[MASK if i in masked else token for i, token in enumerate(row[:stop])]])
-        block = size if model.visibility.kind == "causal_context" else length
+        block = length if model.visibility.kind == "block_causal" else size
         logs = model.logits(ids, block_length=block)[0].log_softmax(-1)
         value = sum(float(logs[max(i - model.shift, 0), row[i]]) for i in masked) * size / len(masked)
         total += value / (size * _choose(size, len(masked)))
