@@ -32,11 +32,12 @@ def plan(cfg: Any) -> int:
     where it does not fit. Raises ValueError for weights that are missing or broken."""
     from llada_exp.engine.memory import table
     from llada_exp.server.processes.memory_plan import check_files, memory_plan
-    from llada_exp.settings import validate
+    from llada_exp.settings import mix_of, validate
     from llada_exp.tables import wrapped
 
-    settings = validate(_tree(cfg))
-    memory, files = memory_plan(settings), check_files(settings)
+    tree = _tree(cfg)
+    settings = validate(tree)
+    memory, files = memory_plan(settings, mix=mix_of(tree)), check_files(settings)
     print(f"{table(memory)}\n{wrapped(f'{FILES:<21}{files}', indent=' ' * 21)}")
     return 0 if memory.fits else 1
 
@@ -58,7 +59,7 @@ def main() -> None:
     from llada_exp.cli import USAGE_ERROR, run_app
     from llada_exp.decoding_keys import MOVED_OF_SERVER
     from llada_exp.jobs.operate import NotReady
-    from llada_exp.settings import REPLICAS, serve_keys
+    from llada_exp.settings import PLAN_KEYS, REPLICAS, serve_keys
 
     if "--print-config" in sys.argv:
         print("error: --print-config is now Hydra's own --cfg job --resolve", file=sys.stderr)
@@ -68,7 +69,7 @@ def main() -> None:
     if any(word in MULTIRUN for word in sys.argv):
         sys.argv = as_job(sys.argv)
     try:
-        run_app(task, "serve", (*serve_keys(), REPLICAS), MOVED_OF_SERVER)
+        run_app(task, "serve", (*serve_keys(), REPLICAS, *PLAN_KEYS), MOVED_OF_SERVER)
     except NotReady as error:
         sys.exit(f"error: {error}")
 

@@ -32,6 +32,8 @@ from llada_exp.validation import (
 )
 
 REPLICAS = "replicas"
+PLAN = "plan"
+PLAN_KEYS = (PLAN, "plan.prompt_length", "plan.max_tokens")
 MODEL_KEYS = ("source", "path", "base", "name")
 """Of every model; what else `model` holds is its family's."""
 
@@ -77,11 +79,23 @@ class HttpSettings:
 @dataclass(frozen=True)
 class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
-    forwarded in one step; exact: a row's bits do not depend on its company (None: on the CPU)."""
+    forwarded in one step; kv_positions: of the K/V memory that rows share (None: batch_size rows of
+    max_length); share_prefixes: requests share K/V of leading blocks, where those are final; exact: a row's
+    bits do not depend on its company (None: on the CPU)."""
 
     max_length: Annotated[int, between(2, 2**20)] | None
     max_positions: Annotated[int, between(1, 2**24)]
+    kv_positions: Annotated[int, between(64, 2**32)] | None
+    share_prefixes: Flag
     exact: Flag | None
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What `--plan` is asked for: requests of such a mean prompt and canvas."""
+
+    prompt_length: Annotated[int, between(1, 2**20)] | None
+    max_tokens: Annotated[int, between(1, 2**20)] | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ def help_models() -> str:
 
 def validate(cfg: Mapping[str, Any]) -> ServeSettings:
     """The settings a composed config stands for. Raises ValueError naming key, value and choices."""
-    served = {key: value for key, value in cfg.items() if key != REPLICAS}
+    served = {key: value for key, value in cfg.items() if key not in (REPLICAS, PLAN)}
     tree = check_keys(served, _names(ServeSettings), moved=decoding_keys.MOVED_OF_SERVER)
     preset, decoding = read_decoding(tree)
     settings = read_fields(ServeSettings, tree, model=_model(tree), preset=preset, decoding=decoding)
@@ -143,6 +157,15 @@ def replicas_of(cfg: Mapping[str, Any]) -> int:
     """How many servers a composed conf/serve.yaml asks for: it is the launcher's word, and no server's.
     Raises ValueError as `validate`."""
     return read_key(Keys(cfg), REPLICAS, Annotated[int, between(1, 1000)])
+
+
+def mix_of(cfg: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Mean tokens of prompt and canvas that a composed conf/serve.yaml plans for: None where no prompt length
+    is named. The canvas is the server's own `max_tokens` where it is not. Raises ValueError as `validate`."""
+    plan = read_key(Keys(cfg), PLAN, PlanSettings)
+    if plan.prompt_length is None:
+        return None
+    return plan.prompt_length, plan.max_tokens or read_decoding(Keys(cfg))[1].max_tokens
 
 
 def read_decoding(tree: Mapping[str, Any]) -> tuple[DecodingParams, DecodingParams]:

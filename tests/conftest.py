@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 QUICK = frozenset((
     "rules", "caches", "models", "runs", "engine/test_layout.py", "engine/test_scheduler.py",
-    "engine/test_slots.py", "engine/test_engine.py", "engine/test_memory.py", "engine/test_failing_rows.py",
+    "engine/test_pages.py", "engine/test_engine.py", "engine/test_memory.py", "engine/test_failing_rows.py",
     "test_text.py", "test_text_stream.py", "test_decoding.py", "test_settings.py", "test_layers.py",
     "test_tables.py", "test_command_line.py", "test_jsonl.py", "test_scoring.py", "server/test_schema.py",
     "server/test_fields.py", "server/test_waiting.py", "server/test_lost_jobs.py", "server/test_worker.py",

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from llada_exp.settings import REPLICAS, conf_dir, serve_keys, validate
+from llada_exp.settings import PLAN, PLAN_KEYS, REPLICAS, conf_dir, serve_keys, validate
 
 
 @pytest.fixture(scope="module")
@@ -94,4 +94,5 @@ def test_a_missing_key_is_named(composed):
 
 def test_every_key_of_the_yaml_is_known_and_the_other_way_round(composed):
     nested = {f"{g}.{k}" for g in ("model", "preset", "decoding", "engine", "server") for k in composed[g]}
-    assert set(composed) | nested == set(serve_keys()) | {REPLICAS}
+    nested |= {f"{PLAN}.{key}" for key in composed[PLAN]}
+    assert set(composed) | nested == set(serve_keys()) | {REPLICAS, *PLAN_KEYS}

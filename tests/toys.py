@@ -65,14 +65,14 @@ def toy_shifted(seed: int = 0) -> PackedModel:
     return _toy(shifted.FAMILY, seed)
 
 
-def toy_block_causal(seed: int = 0, block_length: int = 8) -> PackedModel:
+def toy_block_causal(seed: int = 0, block_length: int = 8, max_length: int = 512) -> PackedModel:
     """Block-causal on a grid anchored at 0, of blocks of its own length."""
-    return _toy(block_causal.FAMILY, seed, block_length=block_length)
+    return _toy(block_causal.FAMILY, seed, block_length=block_length, max_position_embeddings=max_length)
 
 
-def toy_causal_context(seed: int = 0, block_length: int = 8) -> PackedModel:
+def toy_causal_context(seed: int = 0, block_length: int = 8, max_length: int = 512) -> PackedModel:
     """Causal before the current block, which sees itself both ways."""
-    return _toy(causal_context.FAMILY, seed, block_length=block_length)
+    return _toy(causal_context.FAMILY, seed, block_length=block_length, max_position_embeddings=max_length)
 
 
 def toy_experts(seed: int = 0) -> PackedModel:

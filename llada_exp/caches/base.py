@@ -1,6 +1,6 @@
 """What a cache policy answers: which positions a pass forwards, and whose K/V it keeps.
 
-Integers only. The tensors are in engine/slots.py, the attention over them in engine/attention.py.
+Integers only. The tensors are in engine/kv.py, the attention over them in engine/attention.py.
 All positions are row positions: 0 is the first prompt token. docs/extending.md writes a policy.
 
 Letters: P prompt length, G canvas, B block length.
@@ -85,12 +85,14 @@ class Policy:
 
     next_pass: what a row's next pass forwards, by its cursor alone. The current block is always among it, and
                every key that it sees outside was kept by an earlier pass.
+    keeps:     whether any of its passes keeps K/V: if not, its rows need no memory for them.
     exact_for: kinds of `models.base.Visibility` for which answers are those of `none`. A model whose blocks
                see nothing beyond themselves takes such policies only.
     """
 
     next_pass: Callable[[Cursor], Pass]
     exact_for: Collection[str] = ()
+    keeps: bool = True
 
 
 def refresh(cursor: Cursor) -> Pass:

@@ -11,4 +11,4 @@ def next_pass(cursor: Cursor) -> Pass:
     return Pass(0, cursor.visible, keys=cursor.visible, keep=False)
 
 
-POLICY = Policy(next_pass, exact_for=("full", *WITHOUT_SUFFIX))
+POLICY = Policy(next_pass, exact_for=("full", *WITHOUT_SUFFIX), keeps=False)

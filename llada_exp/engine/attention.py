@@ -1,13 +1,13 @@
 """Packed rows attend over their own keys and nothing else.
 
 A pass over a whole row is one scaled-dot-product call over exactly its fresh keys. BLOCK passes read
-the slots' K/V; those of one width share a call, with a mask of each row's keys. Where a model's positions
+the rows' kept K/V; those of one width share a call, with a mask of each row's keys. Where a model's positions
 do not see all keys of the row (models/base.py, Visibility), each of a pass's has its own line in the mask.
 
 exact: what shares a call has one shape, and each row's shape is a function of the row alone: its keys
 are rounded up to `key_bucket`, and rows are joined only where their buckets are equal. A batched call
-computes each row as it would alone, bit by bit (tests/engine hold the host's kernels to it). Only
-slots that lie side by side are joined, so that K/V are read as views (engine/slots.py sorts them).
+computes each row as it would alone, bit by bit (tests/engine hold the host's kernels to it). Rows that begin
+at even distances in the pool are joined, as any two do, so that K/V are read as views (engine/kv.py).
 Not exact, on a GPU: one call for all rows of a width, up to the longest of them: fewest launches, and
 bits that may depend on the company.
 
@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.batch import Segment
+from llada_exp.engine.kv import KV, KVReading, Slot, are_even
+from llada_exp.engine.pages import PAGE, num_pages
 from llada_exp.models.attention import sdpa
 from llada_exp.models.base import Attend
-
-KV = tuple[Tensor, Tensor]
-"""K and V of the slots, each [L, S, T, K, D]."""
 
 BUCKET = 64  # keys
 MIN_JOINED = 4
@@ -42,6 +41,20 @@ bits joined than alone (tests/engine/test_attention.py)."""
 def key_bucket(keys: int) -> int:
     """Keys that an exact BLOCK pass of so many reads: masked beyond its own."""
     return -(-keys // BUCKET) * BUCKET
+
+
+def row_positions(length: int, exact: bool) -> int:
+    """K/V memory of a row of so many positions: an exact pass reads whole buckets."""
+    return key_bucket(length) if exact else num_pages(length) * PAGE
+
+
+def pool_positions(kv_positions: int | None, num_rows: int, max_length: int, exact: bool) -> int:
+    """K/V memory of all rows: as asked for, or with None for so many rows that long. Raises ValueError where
+    it holds no row at all."""
+    least = row_positions(1, exact)
+    if kv_positions is not None and kv_positions < least:
+        raise ValueError(f"kv_positions is {kv_positions}; expected an integer >= {least}")
+    return num_rows * row_positions(max_length, exact) if kv_positions is None else kv_positions
 
 
 def packed_attention(
@@ -57,25 +70,21 @@ def packed_attention(
     num_tokens = max(s.stop for s in segments)
     groups = [] if cache is None else list(_groups(cached, exact, device, dtype))
     masks = [None if s.limits is None else _mask([s], s.keys, device, dtype) for s in whole]
+    writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.empty_like(q)
         out[num_tokens:] = 0
-        for (
-            s
-        ) in cached:  # before any is read: a row may have several; a few slices cost less than one scatter
-            assert cache is not None
-            cache[0][layer, s.slot, s.positions] = k[s.start : s.stop]
-            cache[1][layer, s.slot, s.positions] = v[s.start : s.stop]
-        for group in groups:
-            assert cache is not None
-            out[group.rows] = group.attend(cache[0][layer], cache[1][layer], q)
+        if cache is not None:
+            keys, values = cache[0][layer], cache[1][layer]
+            # Before any is read, for a row may have several; a few slices cost less than a scattered write.
+            for target, s in writes:
+                keys[target] = k[s.start : s.stop]
+                values[target] = v[s.start : s.stop]
+            for group in groups:
+                out[group.rows] = group.attend(keys, values, q)
         for segment, mask in zip(whole, masks, strict=True):
             rows = slice(segment.start, segment.stop)
-            if segment.slot is not None:
-                assert cache is not None
-                cache[0][layer, segment.slot, segment.positions] = k[rows]
-                cache[1][layer, segment.slot, segment.positions] = v[rows]
             one = sdpa(_heads(q[rows]), _heads(k[rows]), _heads(v[rows]), mask)
             out[rows] = one.squeeze(0).transpose(0, 1)
         return out
@@ -93,21 +102,20 @@ class _Group:
     """BLOCK passes of one width, in the order of their slots.
 
     rows: their packed range, where they lie side by side there, else int64 [n * B].
-    slots: theirs, where they lie side by side, as a slice, else int64 [n].
     mask: [n, 1, 1 or B, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
           -inf.
     """
 
-    members: list[Segment]
+    num_rows: int
     rows: slice | Tensor
-    slots: slice | Tensor
+    reading: KVReading
     mask: Tensor
 
-    def attend(self, cache_k: Tensor, cache_v: Tensor, q: Tensor) -> Tensor:
-        """[n * B, H, D]; the rows' fresh K/V are kept already."""
-        keys, values = (x[self.slots, : self.mask.shape[-1]].transpose(1, 2) for x in (cache_k, cache_v))
-        queries = q[self.rows].unflatten(0, (len(self.members), -1)).transpose(1, 2)
-        out = sdpa(queries, keys, values, self.mask)
+    def attend(self, keys: Tensor, values: Tensor, q: Tensor) -> Tensor:
+        """keys, values: of the pool, [S, K, D], this pass's among them. Returns [n * B, H, D]."""
+        queries = q[self.rows].unflatten(0, (self.num_rows, -1)).transpose(1, 2)
+        read_keys, read_values = (self.reading(x).transpose(1, 2) for x in (keys, values))
+        out = sdpa(queries, read_keys, read_values, self.mask)
         return out.transpose(1, 2).flatten(0, 1)
 
 
@@ -116,44 +124,62 @@ def _groups(
 ) -> Iterator[_Group]:
     """Segments that read slots, joined where they may share a call."""
     alike: dict[tuple[int, int, bool], list[Segment]] = defaultdict(list)
-    for segment in sorted(segments, key=_slot):
+    for segment in sorted(segments, key=lambda s: _slot(s).start):
         bucket = key_bucket(segment.keys) if exact else 0
         alike[segment.stop - segment.start, bucket, segment.limits is None].append(segment)
-    for (_, bucket, _), members in alike.items():
-        for joined in _side_by_side(members) if exact else [members]:
-            yield _group(joined, bucket or max(s.keys for s in joined), device, dtype)
+    for (width, bucket, _), members in alike.items():
+        if not exact:
+            joined = list(_alike_in_length(members))
+        elif width < MIN_JOINED:
+            joined = [[member] for member in members]
+        else:
+            joined = list(_evenly_spaced(members))
+        for group in joined:
+            yield _group(group, bucket or max(s.keys for s in group), device, dtype)
 
 
-def _side_by_side(members: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Runs of neighbouring slots that may share a call; members are in the order of their slots."""
-    run = [members[0]]
-    may_join = run[0].stop - run[0].start >= MIN_JOINED
-    for segment in members[1:]:
-        if not may_join or _slot(segment) != _slot(run[-1]) + 1:
-            yield run
-            run = []
-        run.append(segment)
-    yield run
+def _alike_in_length(members: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Members that one call reads: all of them where that is a view; else those of which none has twice as
+    many keys as another, for what is gathered is padded to the longest."""
+    rest = list(members)
+    while rest:
+        longest = max(s.keys for s in rest)
+        least = 0 if are_even([_slot(s) for s in rest], longest) else longest // 2
+        yield [s for s in rest if s.keys > least]
+        rest = [s for s in rest if s.keys <= least]
 
 
-def _slot(segment: Segment) -> int:
+def _evenly_spaced(members: Sequence[Segment]) -> Iterator[list[Segment]]:
+    """Members whose slots begin at even distances, as many as follow each other; and those whose pages lie
+    apart. Members are in the order of their slots."""
+    apart = [segment for segment in members if _slot(segment).index is not None]
+    if apart:
+        yield apart
+    group: list[Segment] = []
+    for segment in members:
+        start = _slot(segment).start
+        if _slot(segment).index is not None:
+            continue
+        if len(group) > 1 and start - _slot(group[-1]).start != _slot(group[1]).start - _slot(group[0]).start:
+            yield group
+            group = []
+        group.append(segment)
+    if group:
+        yield group
+
+
+def _slot(segment: Segment) -> Slot:
     assert segment.slot is not None
     return segment.slot
 
 
 def _group(members: list[Segment], num_keys: int, device: torch.device, dtype: torch.dtype) -> _Group:
-    slots = [_slot(s) for s in members]
     if all(a.stop == b.start for a, b in itertools.pairwise(members)):
         rows: slice | Tensor = slice(members[0].start, members[-1].stop)
     else:
         rows = torch.cat([torch.arange(s.start, s.stop) for s in members]).to(device)
-    together = slots[-1] - slots[0] == len(slots) - 1
-    return _Group(
-        members=members,
-        rows=rows,
-        slots=slice(slots[0], slots[-1] + 1) if together else torch.tensor(slots).to(device),
-        mask=_mask(members, num_keys, device, dtype),
-    )
+    reading = KVReading.of([_slot(s) for s in members], num_keys, device)
+    return _Group(len(members), rows, reading, _mask(members, num_keys, device, dtype))
 
 
 def _mask(members: Sequence[Segment], num_keys: int, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from llada_exp.caches import Pass
+from llada_exp.engine.kv import Slot
 from llada_exp.engine.request import Request
 from llada_exp.engine.sampling import rank_uniforms, sampling_of
 from llada_exp.models.base import SpecialIds
@@ -43,7 +44,7 @@ class Segment:
     first: int = 0
     keys: int = 0
     whole: bool = True
-    slot: int | None = None
+    slot: Slot | None = None
     limits: np.ndarray | None = None
 
     @property
@@ -115,7 +116,7 @@ class Work:
 
     request: Request
     row_pass: Pass
-    slots: tuple[int, ...] = ()
+    slots: tuple[Slot, ...] = ()
 
     @property
     def gives_logits(self) -> bool:
@@ -194,7 +195,7 @@ class _Packer:
         request = work.request
         positions = request.prompt_length + request.logit_positions - work.row_pass.start
         speaking = np.maximum(positions - request.shift, 0)  # row 0 speaks of position 0, too
-        slots: list[int | None] = list(work.slots) or [None] * request.params.num_rows
+        slots: list[Slot | None] = list(work.slots) or [None] * request.params.num_rows
         self.unguided.append(self._row(work, request.canvas, slots[0], speaking))
         if request.params.cfg_scale > 0:
             canvas = request.canvas.copy()
@@ -204,7 +205,7 @@ class _Packer:
             self.scales.append(np.full(len(positions), request.params.cfg_scale, dtype=np.float32))
         self.num_unguided += len(positions)
 
-    def _row(self, work: Work, canvas: np.ndarray, slot: int | None, speaking: np.ndarray) -> np.ndarray:
+    def _row(self, work: Work, canvas: np.ndarray, slot: Slot | None, speaking: np.ndarray) -> np.ndarray:
         """Lay one row; its places among the rows of logits. speaking: of the pass, what logits are of."""
         row_pass = work.row_pass
         start, stop = self.offset, self.offset + row_pass.num_positions

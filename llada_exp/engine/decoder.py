@@ -1,6 +1,6 @@
 """One step of many requests: passes -> model -> candidates -> commit rules -> commits.
 
-Keeps what belongs to rows between steps (K/V slots, rule state) and nothing else: no queue, no
+Keeps what belongs to rows between steps (K/V, rule state) and nothing else: no queue, no
 finish. A step that raises may be run again; it has changed nothing that a re-run does not rewrite.
 
 Letters are those of engine/batch.py; V vocabulary.
@@ -16,13 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llada_exp.engine.attention import key_bucket, packed_attention
+from llada_exp.caches import CACHES
+from llada_exp.engine.attention import key_bucket, packed_attention, row_positions
 from llada_exp.engine.batch import Batch, Work, build
 from llada_exp.engine.commits import NO_COMMIT, Commit
 from llada_exp.engine.errors import NotFiniteError
+from llada_exp.engine.kv import KVMemory
 from llada_exp.engine.logprobs import Distributions
+from llada_exp.engine.prefixes import NO_PREFIX
 from llada_exp.engine.request import Request
-from llada_exp.engine.slots import KVSlots
+from llada_exp.engine.sharing import prefix_of, row_names
 from llada_exp.models.base import Model
 from llada_exp.rules import RULES, Candidates, Commits
 from llada_exp.rules.base import RowState
@@ -57,15 +60,16 @@ class StepResult:
 
 
 class Decoder:
-    """Runs steps of a model for at most `num_rows` rows of at most `max_length` positions.
+    """Runs steps of a model for rows whose K/V take at most `kv_positions` together.
 
     exact: a row's bits do not depend on its company (see engine/attention.py).
+    shares: whether rows share K/V of leading blocks.
     """
 
-    def __init__(self, model: Model, num_rows: int, max_length: int, exact: bool = True) -> None:
+    def __init__(self, model: Model, kv_positions: int, exact: bool = True, shares: bool = True) -> None:
         self.model = model
-        self.exact = exact
-        self.slots = KVSlots(model, num_rows, key_bucket(max_length) if exact else max_length)
+        self.exact, self.shares = exact, shares
+        self.kv = KVMemory(model, kv_positions)
         self._states: dict[str, Any] = {}
 
     @torch.inference_mode()
@@ -99,36 +103,33 @@ class Decoder:
         self._states.update(observations.states)
         return distributions.score(batch.requests, commits, self.model.special)
 
-    @torch.inference_mode()
-    def wipe(self, request: Request) -> None:
-        """Of a request whose pass failed: drop its K/V. NaN in them would pass the mask of whichever row has
-        that slot next (and a row may be copied to another slot)."""
-        for name in _names(request):
-            self.slots.wipe(name)
+    def reserve(self, request: Request) -> bool:
+        """Take K/V memory for the request's rows, to its end; False where too little is free."""
+        if CACHES[request.params.cache].keeps:
+            length = row_positions(request.length, self.exact)
+            prefix = prefix_of(request) if self.shares else NO_PREFIX
+            return self.kv.reserve(dict.fromkeys(row_names(request), length), prefix)
+        return True
 
-    @torch.inference_mode()
+    def longest_row(self, num_rows: int) -> int:
+        """Positions of the longest rows of which the whole K/V memory holds so many."""
+        unit = row_positions(1, self.exact)
+        return self.kv.num_positions // num_rows // unit * unit
+
     def forget(self, request: Request) -> None:
         """Free what is kept for a request."""
         self._states.pop(request.request_id, None)
-        for name in _names(request):
-            self.slots.release(name)
+        for name in row_names(request):
+            self.kv.release(name)
 
     def _work(self, requests: Sequence[Request]) -> list[Work]:
-        """Every request's pass and slots; all slots are taken before any is looked up, for taking one
-        may move others."""
+        """Every request's pass and slots."""
         passes = [(r, r.next_pass) for r in requests]
-        for request, row_pass in passes:
-            if row_pass.keep:
-                for name in _names(request):
-                    self.slots.take(name, key_bucket(request.length) if self.exact else 0)
-        return [
-            Work(r, p, tuple(self.slots.use(name, r.length) for name in _names(r)) if p.keep else ())
-            for r, p in passes
-        ]
+        return [Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.keep else ()) for r, p in passes]
 
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the open positions of the current blocks, and nowhere else."""
-        cache = self.slots.tensors if any(s.slot is not None for s in batch.segments) else None
+        cache = self.kv.tensors if any(s.slot is not None for s in batch.segments) else None
         attend = packed_attention(batch.segments, cache, self.exact, self.model.device, self.model.dtype)
         logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.logit_rows))
         if (guidance := batch.guidance) is None:
@@ -229,16 +230,13 @@ class Decoder:
         return commit & ~(is_end & others & held)
 
 
-def _names(request: Request) -> list[tuple[str, int]]:
-    """What the request's rows are called in the slots."""
-    return [(request.request_id, row) for row in range(request.params.num_rows)]
-
-
-def _place(work: Work) -> tuple[bool, int, int]:
-    """Where in the packed tokens: BLOCK passes of one width side by side, in the order of their slots,
-    so that attention over them needs no gathering; then all others."""
-    reads_slots = bool(work.slots) and not work.row_pass.whole
-    return not reads_slots, work.row_pass.num_positions, work.slots[0] if work.slots else 0
+def _place(work: Work) -> tuple[bool, int, int, int]:
+    """Where in the packed tokens: BLOCK passes of one width that read as many keys side by side, in the order
+    of their slots, so that attention over them needs no gathering; then all others."""
+    row_pass = work.row_pass
+    reads_slots = bool(work.slots) and not row_pass.whole
+    start = work.slots[0].start if work.slots else 0
+    return not reads_slots, row_pass.num_positions, key_bucket(row_pass.keys), start
 
 
 def _is_any(ids: Tensor, ends: Sequence[int]) -> Tensor:

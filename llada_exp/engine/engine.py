@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from llada_exp.caches import CACHES
+from llada_exp.engine.attention import pool_positions
 from llada_exp.engine.commits import Commit
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.effective import effective
@@ -24,6 +26,7 @@ from llada_exp.engine.layout import Layout
 from llada_exp.engine.prompt_ids import checked_ids
 from llada_exp.engine.request import FindStop, Request
 from llada_exp.engine.scheduler import Need, Phase, Scheduler
+from llada_exp.engine.sharing import complete, proceed
 from llada_exp.fields import ContextLengthError
 from llada_exp.models.base import Model
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
@@ -41,6 +44,10 @@ COUNTERS = (
 class EngineCore:
     """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192.
     max_length: longest row (prompt and canvas), None = the model's own.
+    kv_positions: of the K/V memory that rows in flight share: each takes prompt and canvas, rounded up
+                  to 64 where `exact`, else to 16. None = `batch_size` rows of `max_length`.
+    share_prefixes: requests share K/V of the blocks that their prompts begin with, where a model's blocks see
+                  nothing beyond themselves.
     scheduling: continuous, or lockstep (a baseline to measure against).
     exact: keep a request's bits independent of its company; None = on the CPU, where it is cheap.
 
@@ -54,6 +61,8 @@ class EngineCore:
         batch_size: int = 16,
         max_positions: int | None = None,
         max_length: int | None = None,
+        kv_positions: int | None = None,
+        share_prefixes: bool = True,
         scheduling: str = "continuous",
         exact: bool | None = None,
     ) -> None:
@@ -65,9 +74,9 @@ class EngineCore:
         budget = DEFAULT_MAX_POSITIONS if max_positions is None else max_positions
         self._prompt_positions = budget
         self.scheduler = Scheduler(batch_size, budget, scheduling)
-        self.decoder = Decoder(
-            model, batch_size, self.max_length, model.device.type == "cpu" if exact is None else exact
-        )
+        exact = model.device.type == "cpu" if exact is None else exact
+        pool = pool_positions(kv_positions, batch_size, self.max_length, exact)
+        self.decoder = Decoder(model, pool, exact, share_prefixes)
         self._requests: dict[str, Request] = {}
         self._names = itertools.count()
         self._counters: Counter[str] = Counter()
@@ -83,8 +92,8 @@ class EngineCore:
     ) -> str:
         """Queue a request; it is admitted by a later `step` when its rows are free.
 
-        Raises ValueError for an empty or too long prompt, ids out of range, mask ids in the
-        prompt, a request id in use, and guided requests where batch_size is 1.
+        Raises ValueError for an empty prompt, a row that is too long (also for the K/V memory), ids out of
+        range, mask ids in the prompt, a request id in use, and guided requests where batch_size is 1.
         """
         params = self.effective(params)
         prompt = self._checked_prompt(prompt_ids)
@@ -123,11 +132,9 @@ class EngineCore:
         """
         requests = self._schedule()
         results = self._run(requests)
-        for request, result in zip(requests, results, strict=True):
-            if isinstance(result, Exception):
-                if on_failure is None:
-                    raise result
-                self.decoder.wipe(request)  # of all that failed, before a slot is freed
+        errors = [result for result in results if isinstance(result, Exception)]
+        if errors and on_failure is None:
+            raise errors[0]
         progress = []
         for request, result in zip(requests, results, strict=True):
             try:
@@ -162,6 +169,7 @@ class EngineCore:
             "requests_running": len(self.scheduler.running),
             "requests_waiting": len(self.scheduler.waiting),
             "max_positions": self.scheduler.max_positions,
+            **self.decoder.kv.stats(),
             **{name: c[name] for name in COUNTERS},
             "useful_position_ratio": c["num_logit_rows"] / max(1, c["num_positions"]),
             "packing_efficiency": c["num_tokens_forwarded"] / max(1, c["num_positions"]),
@@ -176,7 +184,7 @@ class EngineCore:
         """Tokens of the longest prompt for which such a request's row is held; below 1: none."""
         block_length = self.effective(params).block_length
         assert block_length is not None
-        limit = self.max_length
+        limit = self._longest_row(params)
         if self.model.visibility.anchored:
             limit -= limit % block_length
         return limit - params.max_tokens
@@ -195,10 +203,15 @@ class EngineCore:
             return False
         return True
 
+    def _longest_row(self, params: DecodingParams) -> int:
+        """Positions of the longest row of such a request: the K/V memory, too, may set it."""
+        keeps, most = CACHES[params.cache].keeps, self.decoder.longest_row(params.num_rows)
+        return min(self.max_length, most) if keeps else self.max_length
+
     def _layout(self, prompt_length: int, params: DecodingParams) -> Layout:
         """Raises ValueError where the row is too long."""
         assert params.block_length is not None
-        model, limit = self.model, self.max_length
+        model, limit = self.model, self._longest_row(params)
         layout = Layout(prompt_length, params.max_tokens, params.block_length, model.visibility, model.shift)
         if layout.length > limit:
             blocks = layout.length if model.visibility.anchored else None
@@ -218,8 +231,9 @@ class EngineCore:
     def _schedule(self) -> list[Request]:
         """Admit what fits, and choose among all that runs."""
         now = time.monotonic()
-        self.scheduler.admit()
-        needs = {request_id: _need(self._requests[request_id]) for request_id in self.scheduler.running}
+        self.scheduler.admit(lambda request_id: self.decoder.reserve(self._requests[request_id]))
+        running = [self._requests[request_id] for request_id in self.scheduler.running]
+        needs = {r.request_id: _need(r) for r in running if proceed(self.decoder.kv, r)}
         chosen = [self._requests[request_id] for request_id in self.scheduler.choose(needs)]
         for request in chosen:
             request.started = now if request.started is None else request.started
@@ -254,6 +268,7 @@ class EngineCore:
         """What was decided; where the text grew or the request is done, what is new."""
         request.num_positions += _need(request).positions
         request.commit(commit)
+        complete(self.decoder.kv, request)
         done = request.ending or finished(request, self.model.special.ends)
         length = done[0] if done else visible_length(request, self.model.special.ends)[0]
         token_ids, logprobs = request.release(length)

@@ -1,14 +1,16 @@
 """Which requests run in the next step. Integers only: no tensors, no clock, no tokens.
 
-Admission is first come, first served, while rows are free. A step's work is bounded by a budget
-of positions, because positions are what costs time. A request that is not chosen waits: load
-never changes the sequence of passes of a request, only when they happen.
+Admission is first come, first served, while rows and memory for their K/V are free. Nobody is overtaken, so
+that short requests never starve a long one: what the first in line lacks becomes free as others finish, even
+if a short one behind it would fit at once. A step's work is bounded by a budget of positions, because those
+are what costs time. A request that is not chosen waits: load never changes the sequence of passes of a
+request, only when they happen.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -59,6 +61,7 @@ class Scheduler:
         self.max_positions = self._most_positions = max_positions
         self._grow_after, self._whole_steps = GROW_AFTER, 0
         self._lockstep = scheduling == "lockstep"
+        self._is_short = False
         self._waiting: OrderedDict[str, int] = OrderedDict()
         self._running: OrderedDict[str, _InFlight] = OrderedDict()
 
@@ -77,8 +80,9 @@ class Scheduler:
 
     @property
     def free_rows(self) -> int:
-        """Rows that a request added now would find free in the next step."""
-        if self._lockstep and self._running:
+        """Rows that a request added now would find free in the next step: none while another waits for
+        memory."""
+        if (self._lockstep and self._running) or (self._is_short and self._waiting):
             return 0
         return max(0, self.num_rows - self.rows_in_flight - sum(self._waiting.values()))
 
@@ -111,8 +115,10 @@ class Scheduler:
         self._waiting.pop(request_id, None)
         self._running.pop(request_id, None)
 
-    def admit(self) -> list[str]:
-        """Move waiting requests to running, in order of arrival, while their rows are free."""
+    def admit(self, reserve: Callable[[str], bool] = lambda request_id: True) -> list[str]:
+        """Move waiting requests to running, in order of arrival, while their rows are free and `reserve` has
+        memory for them. reserve: takes it, or answers False where too little is free."""
+        self._is_short = False
         if self._lockstep and self._running:
             return []
         free = self.num_rows - self.rows_in_flight
@@ -121,6 +127,10 @@ class Scheduler:
             request_id, rows = next(iter(self._waiting.items()))
             if rows > free:
                 break
+            if not reserve(request_id):
+                assert self._running, "a request that alone lacks memory is never added"
+                self._is_short = True
+                break
             free -= rows
             del self._waiting[request_id]
             self._running[request_id] = _InFlight(rows)
@@ -128,24 +138,26 @@ class Scheduler:
         return admitted
 
     def choose(self, needs: Mapping[str, Need]) -> list[str]:
-        """Running requests of the next step, by what each would forward.
+        """Running requests of the next step, by what each would forward; those without a need wait for
+        another's pass.
 
         BLOCK passes come first, for they are cheap and gain from each other; REFRESH passes take
         what the budget leaves, so that they are staggered; one put off for PATIENCE steps goes
         before all others. Within a phase the longest waiting goes first, then the oldest.
         """
         if self._lockstep:
-            return self.running
+            return [request_id for request_id in self._running if request_id in needs]
         chosen: set[str] = set()
         used = 0
-        for request_id in sorted(self._running, key=lambda name: self._rank(name, needs[name])):
+        ready = [request_id for request_id in self._running if request_id in needs]
+        for request_id in sorted(ready, key=lambda name: self._rank(name, needs[name])):
             cost = needs[request_id].positions
             if chosen and used + cost > self.max_positions:
                 continue
             chosen.add(request_id)
             used += cost
         for request_id, running in self._running.items():
-            running.waited = 0 if request_id in chosen else running.waited + 1
+            running.waited = 0 if request_id in chosen else running.waited + (request_id in needs)
         return [request_id for request_id in self._running if request_id in chosen]
 
     def _rank(self, request_id: str, need: Need) -> tuple[bool, bool, int]:

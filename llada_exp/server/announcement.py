@@ -94,17 +94,14 @@ class InfoFile:
             self.write(self._unwritten)
 
 
-def memory_words(about: Mapping[str, Any], batch_size: int) -> str:
+def memory_words(about: Mapping[str, Any]) -> str:
     """The memory plan of a worker in a few words; about: what it said of its model."""
     memory = about.get("memory")
     if not memory:
         return "unknown"
     mib = {name: f"{value / 2**20:.0f}" for name, value in memory.items() if value is not None}
     of = f" of {mib['device']}" if "device" in mib else ""
-    return (
-        f"{mib['weights']} + {batch_size} rows x {mib['kv_per_row']} + step {mib['largest_step']} = "
-        f"{mib['total']}{of} MiB"
-    )
+    return f"{mib['weights']} + K/V {mib['kv']} + step {mib['largest_step']} = {mib['total']}{of} MiB"
 
 
 def curl_line(url: str, key: str | None = None) -> str:

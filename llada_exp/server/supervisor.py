@@ -150,7 +150,7 @@ class Supervisor:
             **job_facts(port),
         }
         self._mark("ready")
-        memory = memory_words(self._status.about().get(0, {}), settings.batch_size)
+        memory = memory_words(self._status.about().get(0, {}))
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
             f"memory per worker: {memory}\n{curl_line(url, self._key_check.shell_word)}\n"

@@ -1,5 +1,7 @@
 """Attention over packed rows: exact and grouped forms agree, padding is never seen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +11,20 @@ from hypothesis import strategies as st
 from llada_exp.engine import EngineCore
 from llada_exp.engine.attention import BUCKET, packed_attention
 from llada_exp.engine.batch import Segment
+from llada_exp.engine.kv import Slot
 from llada_exp.types import DecodingParams
 from tests.toys import BOS, toy_model
 
 H, D, T = 2, 8, 24  # T: longest row; the slots hold a bucket
+
+
+def slot_of(number, length):
+    return Slot(number * length, length)
+
+
+def apart(slot):
+    """The same places, as of pages that are no run."""
+    return Slot(slot.start, slot.num_positions, np.arange(slot.start, slot.start + slot.num_positions))
 
 
 def random(*shape):
@@ -33,11 +45,13 @@ def test_grouped_equals_exact(data, rows, slots):
             first, width = 0, keys
         limits = data.draw(st.none() | st.lists(st.integers(1, keys), min_size=width, max_size=width))
         limits = None if limits is None else np.array(limits)
-        segments.append(Segment(start, start + width, first, keys, whole, slots[row], limits))
+        slot = slot_of(slots[row], 2 * BUCKET)
+        slot = apart(slot) if data.draw(st.booleans()) else slot
+        segments.append(Segment(start, start + width, first, keys, whole, slot, limits))
         start += width
     heads = data.draw(st.sampled_from([1, 2]))
     q, k, v = random(start + 3, H, D), random(start + 3, heads, D) + 1, random(start + 3, heads, D) + 2
-    kept = (random(1, 5, 2 * BUCKET, heads, D), random(1, 5, 2 * BUCKET, heads, D) + 1)
+    kept = (random(1, 5 * 2 * BUCKET, heads, D), random(1, 5 * 2 * BUCKET, heads, D) + 1)
     copies = tuple(x.clone() for x in kept)
     exact = packed_attention(segments, kept, True, q.device, q.dtype)(0, q, k, v)
     grouped = packed_attention(segments, copies, False, q.device, q.dtype)(0, q, k, v)
@@ -56,7 +70,10 @@ def plain(segment, q, kept):
     rows = []
     for i in range(segment.stop - segment.start):
         num_keys = segment.keys if segment.limits is None else segment.limits[i]
-        keys, values = (x[0, segment.slot, :num_keys].repeat_interleave(H // x.shape[3], dim=1) for x in kept)
+        place = segment.slot.start
+        keys, values = (
+            x[0, place : place + num_keys].repeat_interleave(H // x.shape[2], dim=1) for x in kept
+        )
         weights = torch.einsum("hd,khd->hk", q[segment.start + i], keys) / D**0.5
         rows.append(torch.einsum("hk,khd->hd", weights.softmax(-1), values))
     return torch.stack(rows)
@@ -89,11 +106,11 @@ def test_joined_rows_are_bit_equal_alone(heads, kv_heads, width, block):
     """The host's attention kernel at real sizes: a row's output may not tell how many rows shared its
     call, nor how long they were."""
     lengths = [40, 236, 250, 256, 377, 384]
-    size = (1, len(lengths), 384, kv_heads, width)
+    size = (1, len(lengths) * 384, kv_heads, width)
     kept = (random(*size), random(*size) + 1)
     q, k, v = (random(len(lengths) * block, n, width) + i for i, n in enumerate((heads, kv_heads, kv_heads)))
     segments = [
-        Segment(i * block, (i + 1) * block, first=n - block, keys=n, whole=False, slot=i)
+        Segment(i * block, (i + 1) * block, first=n - block, keys=n, whole=False, slot=slot_of(i, 384))
         for i, n in enumerate(lengths)
     ]
     together = packed_attention(segments, kept, True, q.device, q.dtype)(0, q, k, v)
@@ -101,3 +118,6 @@ def test_joined_rows_are_bit_equal_alone(heads, kv_heads, width, block):
         alone = packed_attention([segment], kept, True, q.device, q.dtype)(0, q, k, v)
         rows = slice(segment.start, segment.stop)
         assert torch.equal(alone[rows], together[rows])
+        gathered = [replace(s, slot=apart(s.slot)) if s is segment else s for s in segments]
+        mixed = packed_attention(gathered, kept, True, q.device, q.dtype)(0, q, k, v)
+        assert torch.equal(mixed, together)

@@ -80,7 +80,8 @@ def test_a_row_that_always_fails_fails_alone(monkeypatch, error, after):
     assert len(calls) <= after + 5, "eight rows are halved three times"
     assert engine.scheduler.max_positions == 8192, "a row that fits nowhere says nothing of the budget"
     assert engine.stats()["num_failed"] == 1
-    assert not engine.decoder.slots
+    assert not engine.decoder.kv
+    assert engine.stats()["kv_positions_free"] == engine.stats()["kv_positions"]
 
 
 def test_without_a_listener_a_failure_is_raised_and_nothing_has_changed(monkeypatch):

@@ -84,7 +84,8 @@ def params(draw, name):
 
 
 def run(model, jobs, rows=16, budget=None):
-    engine = EngineCore(model, batch_size=rows, max_positions=budget)
+    # What is shared is not forwarded again: tests/engine/test_prefixes.py.
+    engine = EngineCore(model, batch_size=rows, max_positions=budget, share_prefixes=False)
     for i, (prompt, own) in enumerate(jobs):
         engine.add_request(prompt, own, request_id=str(i))
     outputs = {}

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from llada_exp.engine import EngineCore
 from llada_exp.engine.attention import _mask
 from llada_exp.engine.memory import MemoryPlan, table
-from llada_exp.engine.slots import KVSlots
 from llada_exp.models.base import FULL, ModelShape, Visibility
 from llada_exp.types import DecodingParams
 from tests.toys import toy_grouped, toy_model
@@ -30,14 +30,19 @@ def plan(total_gib, batch_size=16, **fields):
     return MemoryPlan(batch_size=batch_size, **own, **sizes)
 
 
-def slot_bytes(model):
-    return plan(None, shape=model.shape, dtype=model.dtype, max_length=40).kv_per_row
+def kv_bytes(model, **options):
+    """Of the plan, and what an engine holds."""
+    sizes = {"max_length": 40, **options}
+    own = plan(None, 3, shape=model.shape, dtype=model.dtype, **sizes)
+    keys, values = EngineCore(model, batch_size=3, **sizes).decoder.kv.tensors
+    return own.kv_bytes(3), keys.nbytes + values.nbytes
 
 
-def test_a_slot_takes_what_the_plan_says():
-    model = toy_model()
-    keys, values = KVSlots(model, num_slots=3, max_length=40).tensors
-    assert keys.nbytes + values.nbytes == 3 * slot_bytes(model)
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("kv_positions", [None, 100])
+def test_the_kv_memory_takes_what_the_plan_says(exact, kv_positions):
+    planned, held = kv_bytes(toy_model(), exact=exact, kv_positions=kv_positions)
+    assert planned - 4 * 2**10 * 4 < held <= planned
 
 
 def test_the_8b_model_on_an_80_gib_device():
@@ -86,9 +91,8 @@ def test_the_table_has_the_sizes_that_people_choose_from(total):
 
 def test_fewer_key_heads_take_less_of_a_slot_and_wider_heads_more_of_a_step():
     """Prevents a plan of d_model where heads are H * D wide, and key heads fewer."""
-    grouped = toy_grouped()
-    keys, values = KVSlots(grouped, num_slots=3, max_length=40).tensors
-    assert keys.nbytes + values.nbytes == 3 * slot_bytes(grouped)
+    planned, held = kv_bytes(toy_grouped())
+    assert planned == held
     few = replace(LLADA_8B, n_kv_heads=8)
     assert plan(80, shape=few).kv_per_row == plan(80).kv_per_row / 4
     assert plan(80, shape=few).max_batch > plan(80).max_batch
@@ -105,3 +109,26 @@ def test_masks_of_positions_that_see_differently_are_counted(visibility):
     full, other = plan(None, 1, **sizes), plan(None, 1, visibility=visibility, **sizes)
     assert other.activations - full.activations >= mask.nbytes == 512 * 512 * 2
     assert plan(None, 1).activations == plan(None, 1, visibility=FULL).activations
+
+
+def test_the_plan_says_how_many_requests_of_a_mix_fit():
+    """In the K/V memory as it is, and on the device with the settings that it names."""
+    own = plan(80, max_length=4096, kv_positions=16384, mix=(150, 200), exact=False)
+    text = table(own)
+    assert "150 + 200 tokens: 358 positions on average" in text
+    assert f"requests at once     {16384 // 358:9d}" in text
+    words = text.split("on this device: ")[1].split()[:2]
+    batch_size, kv_positions = (int(word.split("=")[1]) for word in words)
+    advised = replace(own, batch_size=batch_size, kv_positions=kv_positions)
+    advised.check()
+    more = replace(own, batch_size=batch_size + 1, kv_positions=kv_positions + 358)
+    assert not more.fits
+    slots = plan(80, max_length=4096, exact=False).max_batch
+    assert batch_size > 4 * slots
+    assert {int(line.split()[0]) for line in text.splitlines() if line[0].isdigit()} >= {4, 8, 16, 32}
+
+
+def test_a_smaller_kv_memory_makes_room_for_rows_and_is_named_where_it_does_not_fit():
+    assert plan(24, max_length=4096, kv_positions=4096).max_batch > plan(24, max_length=4096).max_batch
+    with pytest.raises(ValueError, match="or kv_positions, 1000000"):
+        plan(24, kv_positions=1_000_000).check()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llada_exp.engine.pages import PagePool
 from llada_exp.engine.scheduler import PATIENCE, Need, Phase, Scheduler
 
 
@@ -18,6 +19,35 @@ def test_admission_is_first_come_first_served_and_a_wide_request_is_not_overtake
     assert scheduler.admit() == ["b"]
     scheduler.remove("b")
     assert scheduler.admit() == ["c"]
+
+
+def test_short_requests_never_starve_a_long_one_of_memory():
+    """The first in line is waited for, and nobody behind it is admitted before."""
+    scheduler, pool, pages = Scheduler(num_rows=8, max_positions=100), PagePool(10), {}
+    needs = {"a": 6, "b": 3, "long": 10, "c": 1, "d": 1}
+
+    def reserve(name):
+        if needs[name] > pool.num_free:
+            return False
+        pages[name] = pool.take(needs[name])
+        return True
+
+    def leave(name):
+        scheduler.remove(name)
+        pool.give_back(pages.pop(name))
+
+    for name in needs:
+        scheduler.add(name, 1)
+    assert scheduler.admit(reserve) == ["a", "b"]
+    assert scheduler.free_rows == 0, "a request more would wait behind the long one"
+    leave("a")
+    assert scheduler.admit(reserve) == []
+    leave("b")
+    assert scheduler.admit(reserve) == ["long"]
+    assert scheduler.admit(reserve) == []
+    scheduler.remove("c")
+    scheduler.remove("d")
+    assert scheduler.free_rows == 7, "who waited for memory is gone"
 
 
 def test_a_request_wider_than_the_batch_is_refused_and_not_queued_for_ever():

@@ -46,15 +46,15 @@ class StaleCache(Decoder):
 
     def _logits(self, batch: Batch) -> Tensor:
         stale = [
-            (segment.slot, segment.first, segment.first + segment.stop - segment.start)
+            segment.slot.target(segment.positions, self.model.device)
             for request, segment in zip(batch.requests, batch.segments, strict=True)
             if request.nfe > 0
         ]
-        kept = [[x[:, s, a:b].clone() for x in self.slots.tensors] for s, a, b in stale]
+        kept = [[x[:, target].clone() for x in self.kv.tensors] for target in stale]
         logits = super()._logits(batch)
-        for (slot, first, last), tensors in zip(stale, kept, strict=True):
-            for whole, part in zip(self.slots.tensors, tensors, strict=True):
-                whole[:, slot, first:last] = part
+        for target, tensors in zip(stale, kept, strict=True):
+            for whole, part in zip(self.kv.tensors, tensors, strict=True):
+                whole[:, target] = part
         return logits
 
 
@@ -68,7 +68,7 @@ class AttendedPadding(Engine):
 
 def _engine(cls: type[Engine] = Engine, decoder: type[Decoder] = Decoder) -> Engine:
     engine = cls(load_model(), batch_size=16)
-    engine.decoder = decoder(engine.model, 16, engine.max_length)
+    engine.decoder = decoder(engine.model, engine.decoder.kv.num_positions)
     return engine
 
 
@@ -138,12 +138,13 @@ def compare(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kind", choices=list(STRATA), default="long")
-    parser.add_argument("--canvas", type=int, default=256, help="max_tokens")
+    parser.add_argument("--canvas", type=int, help="max_tokens (that just hold the answers)")
     parser.add_argument("--num-problems", type=int, default=300, help="for quality; 0: none")
     parser.add_argument("--exact", type=int, default=8, help="answers held to the oracle")
     parser.add_argument("--only", nargs="+", choices=[*SOUND, *FAULTS], help="all without it")
     parser.add_argument("--vanilla", type=Path, help="outcomes.jsonl of a gate, to take vanilla from")
     arguments = parser.parse_args()
-    own = (arguments.kind, arguments.canvas, arguments.num_problems)
+    canvas = arguments.canvas or STRATA[arguments.kind].canvas
+    own = (arguments.kind, canvas, arguments.num_problems)
     given = known_vanilla(arguments.vanilla, *own) if arguments.vanilla else None
     compare(*own, arguments.exact, arguments.only, given)

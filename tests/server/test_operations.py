@@ -161,7 +161,7 @@ def test_the_ready_line_has_url_model_mode_and_memory(server):
     ready = next(line for line in server.log.read_text().splitlines() if line.startswith("ready: "))
     assert re.fullmatch(
         rf"ready: {server.url} model=llada-8b-instruct mode=batch batch_size=8 memory per worker: "
-        r"\d+ \+ 8 rows x \d+ \+ step \d+ = \d+ of \d+ MiB",
+        r"\d+ \+ K/V \d+ \+ step \d+ = \d+ of \d+ MiB",
         ready,
     )
 

@@ -40,6 +40,8 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         batch_size=settings.batch_size,
         max_positions=settings.engine.max_positions,
         max_length=settings.engine.max_length,
+        kv_positions=settings.engine.kv_positions,
+        share_prefixes=settings.engine.share_prefixes,
         exact=settings.engine.exact,
     )
     try:  # a preset that this model rules out would refuse every request that names nothing
@@ -62,6 +64,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         "memory": {
             "weights": plan.weights,
             "kv_per_row": plan.kv_per_row,
+            "kv": plan.kv_bytes(settings.batch_size),
             "largest_step": plan.activations,
             "total": plan.total(settings.batch_size),
             "device": plan.device_total,

@@ -12,9 +12,11 @@ from llada_exp.engine.memory import MemoryPlan, device_bytes
 from llada_exp.settings import ServeSettings
 
 
-def memory_plan(settings: ServeSettings, device: str | None = None) -> MemoryPlan:
-    """The plan of one worker, on `device` or the configured one. Raises ValueError for a model whose
-    configuration is not there."""
+def memory_plan(
+    settings: ServeSettings, device: str | None = None, mix: tuple[int, int] | None = None
+) -> MemoryPlan:
+    """The plan of one worker, on `device` or the configured one. mix: mean tokens of prompt and canvas to
+    plan for, too. Raises ValueError for a model whose configuration is not there."""
     place, dtype = target(device or settings.device, settings.dtype)
     model, params = settings.model, settings.decoding
     architecture = read_model_config(model.source, model.path, model.base, **model.settings)
@@ -31,6 +33,9 @@ def memory_plan(settings: ServeSettings, device: str | None = None) -> MemoryPla
         max_positions=settings.engine.max_positions,
         device_total=total // settings.workers if total else None,
         visibility=architecture.visibility,
+        kv_positions=settings.engine.kv_positions,
+        exact=place.type == "cpu" if settings.engine.exact is None else settings.engine.exact,
+        mix=mix,
     )
 
 

@@ -31,6 +31,8 @@ _COUNTERS = {
     "nfe": ("num_nfe", "Forward passes, one for each row in a step"),
     "positions": ("num_positions", "Positions forwarded, padding included"),
     "logit_rows": ("num_logit_rows", "Positions whose logits were computed"),
+    "prefix_blocks": ("num_prefix_blocks", "Whole blocks of prompts that might be shared"),
+    "shared_prefix_blocks": ("num_shared_prefix_blocks", "Those that another request had computed"),
     "aborted": ("num_aborted", "Rows given up: their client left, or a step failed"),
     "out_of_memory": ("num_out_of_memory", "Steps that were split because the device's memory was full"),
 }
