@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from llada_exp.settings import PLAN, PLAN_KEYS, REPLICAS, conf_dir, serve_keys, validate
+from llada_exp.settings import PLAN, PLAN_KEYS, REPLICAS, conf_dir, mix_of, serve_keys, validate
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,12 @@ def test_every_key_of_the_yaml_is_known_and_the_other_way_round(composed):
     nested = {f"{g}.{k}" for g in ("model", "preset", "decoding", "engine", "server") for k in composed[g]}
     nested |= {f"{PLAN}.{key}" for key in composed[PLAN]}
     assert set(composed) | nested == set(serve_keys()) | {REPLICAS, *PLAN_KEYS}
+
+
+def test_the_mix_of_a_plan_takes_the_servers_canvas_where_it_names_none(composed):
+    assert mix_of(composed) is None
+    asked = {**composed, PLAN: {"prompt_length": 150, "max_tokens": None}}
+    assert mix_of(asked) == (150, validate(asked).decoding.max_tokens)
+    assert mix_of({**composed, PLAN: {"prompt_length": 150, "max_tokens": 200}}) == (150, 200)
+    with pytest.raises(ValueError, match=r"plan\.prompt_length is 0"):
+        mix_of({**composed, PLAN: {"prompt_length": 0, "max_tokens": None}})
