@@ -53,6 +53,7 @@ class Oracle:
         self.step = 0  # of the block
         self._full_steps = 0  # of the block: passes that began without a mask in it
         self._seeding = False  # the pass that was proposed last is no denoising
+        self._opening = False  # it is for the block's first position alone
         self._seeds = model.visibility.context == "seeds"
         self._kv: dict[int, tuple[Tensor, Tensor]] = {}
         self._credit = torch.zeros(0)
@@ -81,7 +82,7 @@ class Oracle:
         # A shifted model's first position of a block hangs on the row before it, which only a cached block's
         # first pass forwards: that pass is for it alone.
         opens = bool(self.model.shift and self.params.cache != "none" and self.step == 0 and open_[0])
-        self._seeding = seeds
+        self._seeding, self._opening = seeds, opens
         if opens or seeds:
             open_[1:] = False
         scores = self._logits(start, stop, seeds).double()
@@ -137,8 +138,10 @@ class Oracle:
             self.step += 1
         if not self.decided[max(start, 0) : stop].all():
             return
-        # Passes that begin without a mask go on until one of them edits nothing, or enough are done.
-        may_edit = self.params.rule == "edit" and self.step and self._full_steps < self.params.max_post_steps
+        # Passes that begin without a mask go on until one of them edits nothing, or enough are done. After the
+        # opening pass of a block of one position there is nothing that they could edit.
+        may_edit = self.params.rule == "edit" and self.step and not self._opening
+        may_edit = may_edit and self._full_steps < self.params.max_post_steps
         if may_edit and (edited or not began_full):
             return
         self.block, self.step, self._full_steps = self.block + 1, 0, 0
