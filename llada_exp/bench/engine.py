@@ -27,7 +27,9 @@ import torch
 from llada_exp.bench.models import MODELS, bench_model
 from llada_exp.decoding import resolve
 from llada_exp.engine import EngineCore
+from llada_exp.engine.effective import effective
 from llada_exp.engine.request import FindStop
+from llada_exp.fields import DecodingError
 from llada_exp.models.base import Model, ModelShape
 from llada_exp.programs import run_program
 from llada_exp.tables import Table, TableColumn
@@ -139,6 +141,16 @@ def setting_params(canvas: int, cache: str, options: argparse.Namespace) -> Deco
     return resolve(fields, DecodingParams()).params
 
 
+def is_decoded(model: Model, cache: str, options: argparse.Namespace) -> bool:
+    """Whether the model's visibility allows the cache; if not, why is printed."""
+    try:
+        effective(setting_params(1, cache, options), model)
+    except DecodingError as error:
+        print(error, flush=True)
+        return False
+    return True
+
+
 def run_setting(
     model: Model, name: str, setting: tuple[str, str, int], options: argparse.Namespace, repeat: int
 ) -> EngineRow:
@@ -154,6 +166,8 @@ def run_setting(
         return used if len(ids) >= used else None
 
     longest = max(map(len, batch)) + canvas
+    if model.visibility.anchored:  # rows of whole blocks
+        longest += -longest % model.visibility.blocks_of(None)
     engine = EngineCore(model, batch_size=batch_size, max_length=longest, scheduling=options.scheduling)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -245,7 +259,8 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
     whole: list[list[EngineRow]] = []
     for name in options.models:
         model = bench_model(name, device, dtype)
-        settings = [(w, c, b) for w in options.workloads for c in options.caches for b in options.batch_sizes]
+        caches = [cache for cache in options.caches if is_decoded(model, cache, options)]
+        settings = [(w, c, b) for w in options.workloads for c in caches for b in options.batch_sizes]
         repeats: dict[tuple[str, str, int], list[EngineRow]] = {s: [] for s in settings}
         for repeat in range(-1, options.repeats):  # in turn, so that a drift hits all alike; -1 warms up
             for setting in settings:

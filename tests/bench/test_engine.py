@@ -29,6 +29,14 @@ def test_one_table_and_one_row_a_repeat(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.count("\n") == 1 + 4
 
 
+def test_a_cache_that_a_model_rules_out_is_left_out_in_words(capsys, monkeypatch):
+    """Prevents a run of several models that ends at the first of them whose blocks see no further."""
+    monkeypatch.setitem(bench.WORKLOADS, "mixed", (2, 4, 40, 32, 32))
+    argv = "--models random_31m_sdar --caches prefix dual --batch-sizes 2 --repeats 1 --tokens-per-step 16"
+    assert [row.cache for row in bench.main(argv.split())] == ["prefix"]
+    assert "cache is 'dual'; this model's blocks see nothing beyond" in capsys.readouterr().out
+
+
 def test_flops_of_a_known_pass():
     shape = ModelShape(
         2,
