@@ -138,8 +138,8 @@ class Oracle:
             self.step += 1
         if not self.decided[max(start, 0) : stop].all():
             return
-        # Passes that begin without a mask go on until one of them edits nothing, or enough are done. After the
-        # opening pass of a block of one position there is nothing that they could edit.
+        # Passes that begin without a mask go on until one of them edits nothing, or enough are done. In a
+        # block of one position, after its opening pass, there is nothing that they could edit.
         may_edit = self.params.rule == "edit" and self.step and not self._opening
         may_edit = may_edit and self._full_steps < self.params.max_post_steps
         if may_edit and (edited or not began_full):
