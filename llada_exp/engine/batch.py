@@ -163,6 +163,7 @@ def _row_state(request: Request) -> RowState:
         num_blocks=layout.num_blocks,
         block_length=request.block_end - request.block_start,
         steps=None if request.params.steps is None else layout.steps_per_block(request.params.steps),
+        most_steps=request.params.max_tokens if layout.visibility.caps_steps else None,
         full_steps=request.full_steps,
     )
 

@@ -104,7 +104,11 @@ class Oracle:
         scores = scores.masked_fill(~places[:, None], math.nan)
         self._full_steps += changes and not open_.any()
         steps = self.params.steps or 0
-        if self.kind == "full":
+        if self.params.steps is None:
+            steps_per_block = self.params.steps_per_block
+            if steps_per_block and self.model.visibility.caps_steps:
+                steps_per_block = min(steps_per_block, self.params.max_tokens)
+        elif self.kind == "full":
             steps_per_block = math.ceil(steps / (len(self.edges) - 1))
         else:
             steps_per_block = math.ceil(steps * self.length / self.params.max_tokens)

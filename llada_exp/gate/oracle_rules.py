@@ -35,7 +35,7 @@ class Proposal:
     moves:  by open position, KL divergences from each of the block's passes to the next (`klass`).
     opens:  the pass is for the block's first position alone. seeds: it is no denoising pass: the context's
             last row says that position's token.
-    steps_per_block: that the request's `steps` come to, where it has them.
+    steps_per_block: of the request, or what its `steps` come to; None: it has neither.
     length: B of the request; the last block may be shorter.
     standing: by position of the block, tokens that may be overwritten (`edit`).
     """
@@ -162,25 +162,22 @@ class Proposal:
 
     def _linear_quota(self) -> int:
         """Dream, arXiv 2508.15487: int(m (1 - t_{k+1} / t_k)) of m masks in pass k, t from 1 to 0.001."""
-        steps = self._steps_per_block() or self.first_masks
+        steps = self.steps_per_block or self.first_masks
         if self.step + 1 >= steps:
             return len(self.open)
         times = torch.linspace(1, 1e-3, steps + 1)
         return int(len(self.open) * (1 - times[self.step + 1] / times[self.step]))
 
-    def _steps_per_block(self) -> int | None:
-        return self.params.steps_per_block if self.params.steps is None else self.steps_per_block
-
     def _spread_quota(self) -> int:
         """q_t of LLaDA2 and SDAR: the block's length over its steps, whatever masks it holds."""
-        per_block = self._steps_per_block()
+        per_block = self.steps_per_block
         if per_block is None:
             return 1
         return max(1, self.length // per_block + (self.step < self.length % per_block))
 
     def _quota(self) -> int:
         params = self.params
-        per_block = self._steps_per_block()
+        per_block = self.steps_per_block
         if per_block is None:
             return params.tokens_per_step or 1
         size = len(self.scores)

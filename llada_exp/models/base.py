@@ -44,12 +44,14 @@ class Visibility:
              which only writes K/V. seeds: in such a pass, whose last row says the next block's first token.
     stops: where the family's decoding ends an answer under `early_eos`. inside: once no mask stands before
            its first end. on_commit: there, but in a pass that commits an end (LLaDA2). after: after a block.
+    caps_steps: whether a block takes no more steps than the answer has tokens (LLaDA2).
     """
 
     kind: Literal["full", "block_causal", "causal_context", "block_context"] = "full"
     block_length: int | None = None
     context: Literal["joined", "alone", "seeds"] = "joined"
     stops: Literal["inside", "on_commit", "after"] = "inside"
+    caps_steps: bool = False
 
     @property
     def anchored(self) -> bool:

@@ -138,7 +138,7 @@ class LLaDA2Config(Body):
 
     @property
     def visibility(self) -> Visibility:
-        return Visibility("block_causal", self.block_length, stops="on_commit")
+        return Visibility("block_causal", self.block_length, stops="on_commit", caps_steps=True)
 
     @property
     def decoding(self) -> Mapping[str, Any]:

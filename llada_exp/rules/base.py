@@ -84,6 +84,7 @@ class RowState:
 
     block_masks: masks with which the block began; num_blocks: of the row; block_length: of this block.
     steps:       how many of the request's `steps` fall to a block; None: an equal share, rounded up.
+    most_steps:  that `steps_per_block` counts as, at most.
     full_steps:  the block's passes so far that began without a mask in it.
     """
 
@@ -93,13 +94,16 @@ class RowState:
     num_blocks: int
     block_length: int
     steps: int | None = None
+    most_steps: int | None = None
     full_steps: int = 0
 
     @property
     def steps_per_block(self) -> int | None:
         """Denoising steps of a block by the request's schedule, None where it has none."""
         per_block, steps = self.params.steps_per_block, self.params.steps
-        return per_block if steps is None else self.steps or -(-steps // self.num_blocks)
+        if steps is not None:
+            return self.steps or -(-steps // self.num_blocks)
+        return min(per_block, self.most_steps) if per_block and self.most_steps else per_block
 
 
 @dataclass(frozen=True)

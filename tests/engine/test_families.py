@@ -40,7 +40,7 @@ MODELS = {
     "shifted": toy_shifted(),
     "block_causal": toy_block_causal(),
     "causal_context": toy_causal_context(),
-    "own_pass": seeing("block_causal", context="alone", stops="after"),
+    "own_pass": seeing("block_causal", context="alone", stops="after", caps_steps=True),
     "block_context": seeing("block_context", context="alone"),
     "seeds": seeing("causal_context", context="seeds", stops="on_commit"),
 }

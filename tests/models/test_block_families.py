@@ -15,6 +15,7 @@ from llada_exp.bench.engine import num_flops
 from llada_exp.bench.models import SHAPES
 from llada_exp.checkpoints import load_model, read_model_config
 from llada_exp.decoding import resolve
+from llada_exp.engine import EngineCore
 from llada_exp.engine.memory import MemoryPlan, table
 from llada_exp.models.base import Visibility
 from llada_exp.models.registry import family_of, read_architecture
@@ -95,8 +96,12 @@ def test_ends_are_those_of_generation_config_too():
     [
         ("sdar", {}, Visibility("block_causal", 4, context="alone", stops="after")),
         ("sdar", {"block_length": 16}, Visibility("block_causal", 16, context="alone", stops="after")),
-        ("llada2", {}, Visibility("block_causal", 32, stops="on_commit")),
-        ("llada2", {"block_length": 8, "edits": True}, Visibility("block_causal", 8, stops="on_commit")),
+        ("llada2", {}, Visibility("block_causal", 32, stops="on_commit", caps_steps=True)),
+        (
+            "llada2",
+            {"block_length": 8, "edits": True},
+            Visibility("block_causal", 8, stops="on_commit", caps_steps=True),
+        ),
         ("nemotron", {}, Visibility("causal_context", 32, context="seeds")),
         ("nemotron", {"causal_context": False}, Visibility("block_context", 32, context="alone")),
     ],
@@ -220,3 +225,15 @@ def test_published_shapes_have_the_published_sizes():
     }
     assert [round(shape.num_parameters / 1e9) for shape in shapes.values()] == [16, 4]
     assert round(shapes["random_llada2_mini"].num_active_parameters / 1e9, 1) == 1.4
+
+
+@pytest.mark.parametrize(("name", "passes"), [("llada2", 8), ("sdar", 32)])
+def test_a_block_of_llada2_takes_no_more_steps_than_the_answer_has_tokens(name, passes):
+    """As published: steps = min(steps, gen_length) there, and nowhere else."""
+    engine = EngineCore(load_model("hf", folder_of(name)).model, batch_size=1)
+    params = DecodingParams(
+        max_tokens=8, block_length=32, rule="dynamic", steps_per_block=32, threshold=1.0, ignore_eos=True
+    )
+    engine.add_request(list(range(10, 42)), params)
+    outputs = [item.output for _ in range(60) for item in engine.step() if item.output]
+    assert [output.nfe for output in outputs] == [passes]
