@@ -93,6 +93,6 @@ def test_the_documents_tables_get_what_is_declared(tree):
     assert done.returncode == 0, done.stderr
     decoding = (tree / "docs" / "decoding.md").read_text()
     assert "| `max_nfe` | from 1 |" in decoding
-    assert "`klass`, `linear`, `margin` |" in decoding
+    assert "`sequential`, `edit`, `margin` |" in decoding
     assert "| `cache` | `none`, `prefix`, `dual`, `prompt` |" in decoding
     assert "| `sums.digits` | `2` |" in (tree / "docs" / "evaluation.md").read_text()

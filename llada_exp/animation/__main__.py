@@ -18,6 +18,7 @@ from llada_exp.animation.page import page
 from llada_exp.animation.picture import gif
 from llada_exp.animation.sources import VANILLA, ask, fields, read_rows
 from llada_exp.animation.traced import TracedAnswer, traced
+from llada_exp.clients.http import KEY_VARIABLE
 from llada_exp.programs import run_program
 
 WRONG = 2
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rows", nargs="+", type=Path, default=[], help="commits.parquet or .jsonl, one a setting"
     )
-    parser.add_argument("--url", help="of a server, which is asked; LLADA_API_KEY holds its key")
+    parser.add_argument("--url", help=f"of a server, which is asked; {KEY_VARIABLE} holds its key")
     parser.add_argument("--question", help="what the server is asked")
     parser.add_argument(
         "--setting", nargs="+", default=[VANILLA, ""],

@@ -25,11 +25,10 @@ from pathlib import Path
 import torch
 
 from llada_exp.bench.models import MODELS, bench_model
-from llada_exp.decoding import resolve
+from llada_exp.decoding import DecodingError, resolve
 from llada_exp.engine import EngineCore
 from llada_exp.engine.effective import effective
 from llada_exp.engine.request import FindStop
-from llada_exp.fields import DecodingError
 from llada_exp.models.base import Model, ModelShape
 from llada_exp.programs import run_program
 from llada_exp.tables import Table, TableColumn

@@ -78,7 +78,9 @@ def test_what_a_rule_takes_back_is_seen_and_marked_ever_after(rule):
 
 
 def test_a_token_that_is_overwritten_is_marked():
-    params = DecodingParams(max_tokens=24, block_length=8, rule="edit", ignore_eos=True, trace=True)
+    params = DecodingParams(
+        max_tokens=24, block_length=8, rule="edit", editing_threshold=0.0, ignore_eos=True, trace=True
+    )
     (output,) = run(MODELS[0], [(PROMPT, params)])
     written = [place for step in output.trace for place in step.positions]
     twice = {place for place in written if written.count(place) > 1}

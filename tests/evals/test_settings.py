@@ -50,7 +50,9 @@ def test_the_quick_test_is_one_sample_of_ten_problems_unless_said():
 
 def test_every_decoding_field_of_a_request_is_a_key():
     """Prevents a new field that an evaluation cannot ask for."""
-    assert set(OF_EVALUATIONS) == set(DECODING_FIELDS) - {"seed", "stop", "ban_ids", "logprobs", "trace"}
+    assert set(OF_EVALUATIONS) == set(DECODING_FIELDS) - {
+        "seed", "stop", "stop_token_ids", "ban_ids", "logprobs", "trace",
+    }  # fmt: skip
     own = settings("decoding.max_tokens=512", "decoding.steps=256", "decoding.block_length=8",
                    "decoding.cfg_scale=0.5", "decoding.remasking=random", "decoding.cache=dual",
                    "decoding.temperature=0.7", "decoding.top_p=0.95",

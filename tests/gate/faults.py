@@ -48,7 +48,7 @@ class StaleCache(Decoder):
         stale = [
             segment.slot.target(segment.positions, self.model.device)
             for request, segment in zip(batch.requests, batch.segments, strict=True)
-            if request.nfe > 0
+            if request.nfe > 0 and segment.slot is not None
         ]
         kept = [[x[:, target].clone() for x in self.kv.tensors] for target in stale]
         logits = super()._logits(batch)

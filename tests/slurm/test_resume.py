@@ -43,7 +43,7 @@ def test_jobs_that_wait_in_the_queue_are_named_and_waited_for(desk):
     assert busy.returncode == 2
     assert re.search(r"error: name is 'c'; .* is written by process \d+ on \S+, since ", busy.stderr)
     sweep.send_signal(signal.SIGINT)
-    assert sweep.wait(30) == 130, desk.started()
+    assert sweep.wait(90) == 130, desk.started()
     assert [f"job {job} goes on; resume=true waits for it" in desk.started() for job in ids] == [True] * 2
 
     anew = desk.python("llada_exp.bench", "name=c", "num_requests=4")
