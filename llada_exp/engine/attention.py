@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from llada_exp.engine.batch import Segment
@@ -33,9 +34,10 @@ from llada_exp.models.attention import sdpa
 from llada_exp.models.base import Attend
 
 BUCKET = 64  # keys
-MIN_JOINED = 4
-"""Queries of a BLOCK pass from which on it shares an exact call: with 1 and 3, torch's CPU kernel gives other
-bits joined than alone (tests/engine/test_attention.py)."""
+QUERIES = 8
+"""An exact BLOCK pass has a multiple of so many queries. Torch's CPU kernel gives each thread a part of one
+buffer, at a distance that follows from the queries; where that is an odd number of floats, a product's bits
+depend on the thread that computed it, so on the company (tests/engine/test_attention.py)."""
 
 
 def key_bucket(keys: int) -> int:
@@ -69,7 +71,7 @@ def packed_attention(
     whole = [s for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
     groups = [] if cache is None else list(_groups(cached, exact, device, dtype))
-    masks = [None if s.limits is None else _mask([s], s.keys, device, dtype) for s in whole]
+    masks = [None if s.limits is None else _mask([s], s.keys, 0, device, dtype) for s in whole]
     writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -102,21 +104,26 @@ class _Group:
     """BLOCK passes of one width, in the order of their slots.
 
     rows: their packed range, where they lie side by side there, else int64 [n * B].
-    mask: [n, 1, 1 or B, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
+    mask: [n, 1, 1 or B + spare, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
           -inf.
+    spare: queries to add to each row's; what comes of them is dropped.
     """
 
     num_rows: int
     rows: slice | Tensor
+    spare: int
     reading: KVReading
     mask: Tensor
 
     def attend(self, keys: Tensor, values: Tensor, q: Tensor) -> Tensor:
         """keys, values: of the pool, [S, K, D], this pass's among them. Returns [n * B, H, D]."""
         queries = q[self.rows].unflatten(0, (self.num_rows, -1)).transpose(1, 2)
+        width = queries.shape[2]
+        if self.spare:
+            queries = F.pad(queries, (0, 0, 0, self.spare))
         read_keys, read_values = (self.reading(x).transpose(1, 2) for x in (keys, values))
         out = sdpa(queries, read_keys, read_values, self.mask)
-        return out.transpose(1, 2).flatten(0, 1)
+        return out[:, :, :width].transpose(1, 2).flatten(0, 1)
 
 
 def _groups(
@@ -130,12 +137,11 @@ def _groups(
     for (width, bucket, _), members in alike.items():
         if not exact:
             joined = list(_alike_in_length(members))
-        elif width < MIN_JOINED:
-            joined = [[member] for member in members]
         else:
             joined = list(_evenly_spaced(members))
         for group in joined:
-            yield _group(group, bucket or max(s.keys for s in group), device, dtype)
+            spare = -width % QUERIES if exact else 0
+            yield _group(group, bucket or max(s.keys for s in group), spare, device, dtype)
 
 
 def _alike_in_length(members: Sequence[Segment]) -> Iterator[list[Segment]]:
@@ -173,18 +179,27 @@ def _slot(segment: Segment) -> Slot:
     return segment.slot
 
 
-def _group(members: list[Segment], num_keys: int, device: torch.device, dtype: torch.dtype) -> _Group:
+def _group(
+    members: list[Segment], num_keys: int, spare: int, device: torch.device, dtype: torch.dtype
+) -> _Group:
     if all(a.stop == b.start for a, b in itertools.pairwise(members)):
         rows: slice | Tensor = slice(members[0].start, members[-1].stop)
     else:
         rows = torch.cat([torch.arange(s.start, s.stop) for s in members]).to(device)
     reading = KVReading.of([_slot(s) for s in members], num_keys, device)
-    return _Group(len(members), rows, reading, _mask(members, num_keys, device, dtype))
+    return _Group(len(members), rows, spare, reading, _mask(members, num_keys, spare, device, dtype))
 
 
-def _mask(members: Sequence[Segment], num_keys: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """[n, 1, 1 or B, T], 0 where the key is seen, else -inf; one line a row where all its positions see
-    alike."""
-    limits = np.stack([np.array([s.keys]) if s.limits is None else s.limits for s in members])
+def _mask(
+    members: Sequence[Segment], num_keys: int, spare: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """[n, 1, 1 or B + spare, T], 0 where the key is seen, else -inf; one line a row where all its positions
+    see alike. Spare queries see what the last one sees."""
+    limits = np.stack(
+        [
+            np.array([s.keys]) if s.limits is None else np.pad(s.limits, (0, spare), mode="edge")
+            for s in members
+        ]
+    )
     unseen = torch.arange(num_keys) >= torch.from_numpy(limits)[:, None, :, None]
     return torch.zeros(unseen.shape, dtype=dtype).masked_fill_(unseen, -torch.inf).to(device)

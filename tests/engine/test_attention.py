@@ -100,7 +100,7 @@ SIZES = [(8, 8, 64, 32), (4, 4, 32, 32), (2, 2, 16, 8), (4, 2, 12, 8), (8, 2, 12
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "width", "block"),
-    [*SIZES, *((4, kv, 16, b) for kv in (1, 2, 4) for b in range(1, 8))],
+    [*SIZES, *((4, kv, d, b) for d in (8, 16) for kv in (1, 2, 4) for b in range(1, 8)), (4, 2, 8, 15)],
 )
 def test_joined_rows_are_bit_equal_alone(heads, kv_heads, width, block):
     """The host's attention kernel at real sizes: a row's output may not tell how many rows shared its
