@@ -71,7 +71,7 @@ def packed_attention(
     whole = [s for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
     groups = [] if cache is None else list(_groups(cached, exact, device, dtype))
-    masks = [None if s.limits is None else _mask([s], s.keys, 0, device, dtype) for s in whole]
+    masks = [None if s.limits is None else _mask([s], s.keys, device, dtype) for s in whole]
     writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class _Group:
     """BLOCK passes of one width, in the order of their slots.
 
     rows: their packed range, where they lie side by side there, else int64 [n * B].
-    mask: [n, 1, 1 or B + spare, T] in the model's dtype, 0 where a row (or each of its positions) sees the key, else
-          -inf.
+    mask: [n, 1, 1 or B + spare, T] in the model's dtype, 0 where a row (or each of its positions) sees the
+          key, else -inf.
     spare: queries to add to each row's; what comes of them is dropped.
     """
 
@@ -135,12 +135,8 @@ def _groups(
         bucket = key_bucket(segment.keys) if exact else 0
         alike[segment.stop - segment.start, bucket, segment.limits is None].append(segment)
     for (width, bucket, _), members in alike.items():
-        if not exact:
-            joined = list(_alike_in_length(members))
-        else:
-            joined = list(_evenly_spaced(members))
-        for group in joined:
-            spare = -width % QUERIES if exact else 0
+        spare = -width % QUERIES if exact else 0
+        for group in _evenly_spaced(members) if exact else _alike_in_length(members):
             yield _group(group, bucket or max(s.keys for s in group), spare, device, dtype)
 
 
@@ -187,11 +183,11 @@ def _group(
     else:
         rows = torch.cat([torch.arange(s.start, s.stop) for s in members]).to(device)
     reading = KVReading.of([_slot(s) for s in members], num_keys, device)
-    return _Group(len(members), rows, spare, reading, _mask(members, num_keys, spare, device, dtype))
+    return _Group(len(members), rows, spare, reading, _mask(members, num_keys, device, dtype, spare))
 
 
 def _mask(
-    members: Sequence[Segment], num_keys: int, spare: int, device: torch.device, dtype: torch.dtype
+    members: Sequence[Segment], num_keys: int, device: torch.device, dtype: torch.dtype, spare: int = 0
 ) -> Tensor:
     """[n, 1, 1 or B + spare, T], 0 where the key is seen, else -inf; one line a row where all its positions
     see alike. Spare queries see what the last one sees."""
