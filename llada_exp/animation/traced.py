@@ -10,7 +10,7 @@ from typing import Any
 from llada_exp.types import RULES_WITH, SCHEDULE
 
 NEEDED = ("step", "passes", "position", "token", "confidence", "revoked", "decoding", "question", "answer")
-BESIDE_CACHE = ("refresh", "refresh_window", "refresh_interval")
+OF_REFRESH = {"window": "refresh_window", "prompt_every": "refresh_interval"}
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,17 @@ def traced(rows: Sequence[Mapping[str, Any]], label: str | None = None) -> Trace
 
 
 def setting_of(decoding: Mapping[str, Any]) -> str:
-    """The rule and the cache with what belongs to them, as fields of a request."""
+    """The rule, the cache with what belongs to them, and how far a row is seen, as fields of a request."""
     rule, cache = decoding["rule"], decoding["cache"]
     names = ["rule", *(n for n, rules in RULES_WITH.items() if rule in rules), *SCHEDULE, "cache"]
     if cache != "none":
-        names += BESIDE_CACHE[: {"window": 2}.get(decoding["refresh"], 1)]
+        refresh = decoding["refresh"]
+        names += ["refresh", *([OF_REFRESH[refresh]] if refresh in OF_REFRESH else [])]
+    names.append("suffix_window")
     return "  ".join(f"{name}={decoding[name]}" for name in names if decoding.get(name) is not None)
 
 
 def label_of(decoding: Mapping[str, Any]) -> str:
-    steps = [decoding.get(name) for name in SCHEDULE]
-    is_vanilla = decoding["rule"] == "fixed" and decoding["cache"] == "none" and not any(steps)
+    shortened = any(decoding.get(name) is not None for name in (*SCHEDULE, "suffix_window"))
+    is_vanilla = decoding["rule"] == "fixed" and decoding["cache"] == "none" and not shortened
     return "vanilla" if is_vanilla else f"rule {decoding['rule']}"

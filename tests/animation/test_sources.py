@@ -31,7 +31,10 @@ def test_a_live_server_and_its_rows_give_the_same_frames(url, tmp_path):
     assert answer.text.endswith("#### 55")
     assert "".join(cell.token for cell in frames(answer)[-1]) == answer.text, "the end of text has no text"
     assert (answer.question, answer.length, answer.label) == (QUESTION, 40, "rule threshold")
-    assert answer.setting == "rule=threshold  threshold=0.9  cache=dual  refresh=window  refresh_window=32"
+    assert (
+        answer.setting
+        == "rule=threshold  threshold=0.9  cache=dual  refresh=window  refresh_window=32  suffix_window=32"
+    )
 
 
 def test_the_command_asks_a_server_twice_and_writes_both_forms(url, tmp_path, capsys):
@@ -69,3 +72,7 @@ def test_settings_are_told_as_a_request_would_name_them():
     stepped = base | {"steps": 16, "cache": "prefix", "refresh": "window", "refresh_window": 8}
     assert label_of(stepped) == "rule fixed"
     assert setting_of(stepped) == "rule=fixed  steps=16  cache=prefix  refresh=window  refresh_window=8"
+    seldom = base | {"cache": "prefix", "refresh": "prompt_every", "refresh_interval": 3, "suffix_window": 0}
+    told = "rule=fixed  cache=prefix  refresh=prompt_every  refresh_interval=3  suffix_window=0"
+    assert setting_of(seldom) == told
+    assert label_of(base | {"suffix_window": 32}) == "rule fixed"  # vanilla sees all of the row
