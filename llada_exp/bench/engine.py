@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from llada_exp.bench.models import MODELS, bench_model
+from llada_exp.bench.ops import ops_table
 from llada_exp.decoding import DecodingError, resolve
 from llada_exp.engine import EngineCore
 from llada_exp.engine.effective import effective
@@ -247,6 +248,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     p.add_argument("--dtype", choices=("float32", "bfloat16"), default=None)
     p.add_argument("--rows", type=Path, default=None, help="append every repeat here, as jsonl")
+    p.add_argument("--count-ops", action="store_true", help="operations of a step, in the place of its speed")
     return p
 
 
@@ -258,6 +260,9 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
     whole: list[list[EngineRow]] = []
     for name in options.models:
         model = bench_model(name, device, dtype)
+        if options.count_ops:
+            print(ops_table(model, name, options.batch_sizes), flush=True)
+            continue
         caches = [cache for cache in options.caches if is_decoded(model, cache, options)]
         settings = [(w, c, b) for w in options.workloads for c in caches for b in options.batch_sizes]
         repeats: dict[tuple[str, str, int], list[EngineRow]] = {s: [] for s in settings}

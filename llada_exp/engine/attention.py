@@ -8,8 +8,9 @@ exact: what shares a call has one shape, and each row's shape is a function of t
 are rounded up to `key_bucket`, and rows are joined only where their buckets are equal. A batched call
 computes each row as it would alone, bit by bit (tests/engine hold the host's kernels to it). Rows that begin
 at even distances in the pool are joined, as any two do, so that K/V are read as views (engine/kv.py).
-Not exact, on a GPU: one call for all rows of a width, up to the longest of them: fewest launches, and
-bits that may depend on the company.
+Not exact, on a GPU: one call for all rows of a width, up to the longest of them, one for whole rows of one
+length that are neighbours, and one write of all K/V: as few launches for 64 rows as for one
+(`bench.engine --count-ops`), and bits that may depend on the company.
 
 Letters: M packed tokens, H heads, K key/value heads, D head width, T keys of a row
 n rows of a group, B their width.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,32 +72,100 @@ def packed_attention(
     whole = [s for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
     groups = [] if cache is None else list(_groups(cached, exact, device, dtype))
-    masks = [None if s.limits is None else _mask([s], s.keys, device, dtype) for s in whole]
-    writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
+    wholes = list(_whole_rows(whole, exact, device, dtype))
+    write = (_write_slices if exact else _write_scattered)(segments, device)
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        parts: list[tuple[slice | Tensor, Tensor]] = []
+        if cache is not None:
+            kept = cache[0][layer], cache[1][layer]
+            write(kept, (k, v))  # before any is read, for a row may have several segments
+            parts = [(group.rows, group.attend(*kept, q)) for group in groups]
+        parts += [(rows.rows, rows.attend(q, k, v)) for rows in wholes]
+        if len(parts) == 1 and parts[0][0] == slice(0, num_tokens):  # nothing to put together
+            return F.pad(parts[0][1], (0, 0, 0, 0, 0, len(q) - num_tokens))
         out = torch.empty_like(q)
         out[num_tokens:] = 0
-        if cache is not None:
-            keys, values = cache[0][layer], cache[1][layer]
-            # Before any is read, for a row may have several; a few slices cost less than a scattered write.
-            for target, s in writes:
-                keys[target] = k[s.start : s.stop]
-                values[target] = v[s.start : s.stop]
-            for group in groups:
-                out[group.rows] = group.attend(keys, values, q)
-        for segment, mask in zip(whole, masks, strict=True):
-            rows = slice(segment.start, segment.stop)
-            one = sdpa(_heads(q[rows]), _heads(k[rows]), _heads(v[rows]), mask)
-            out[rows] = one.squeeze(0).transpose(0, 1)
+        for place, part in parts:
+            out[place] = part
         return out
 
     return attend
 
 
-def _heads(x: Tensor) -> Tensor:
-    """[T, H, D] -> [1, H, T, D], a view."""
-    return x.transpose(0, 1).unsqueeze(0)
+@dataclass(frozen=True)
+class _WholeRows:
+    """Rows of one length whose keys are all fresh, packed one after the other. rows: their packed range."""
+
+    num_rows: int
+    rows: slice
+    mask: Tensor | None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [M, H, D]; k, v [M, K, D] -> [n * T, H, D]."""
+        q, k, v = (x[self.rows].unflatten(0, (self.num_rows, -1)).transpose(1, 2) for x in (q, k, v))
+        return sdpa(q, k, v, self.mask).transpose(1, 2).flatten(0, 1)
+
+
+def _whole_rows(
+    segments: Sequence[Segment], exact: bool, device: torch.device, dtype: torch.dtype
+) -> Iterator[_WholeRows]:
+    """One by one where `exact`; else together as many as are alike."""
+    alike: list[list[Segment]] = []
+    for segment in segments:
+        if not exact and alike and _continues(alike[-1][-1], segment):
+            alike[-1].append(segment)
+        else:
+            alike.append([segment])
+    for members in alike:
+        first = members[0]
+        mask = None if first.limits is None else _mask(members, first.keys, device, dtype)
+        yield _WholeRows(len(members), slice(first.start, members[-1].stop), mask)
+
+
+def _continues(before: Segment, segment: Segment) -> bool:
+    """Whether it is packed right behind a row of its length, and both see all of theirs."""
+    is_alike = before.stop == segment.start and before.keys == segment.keys
+    return is_alike and before.limits is None and segment.limits is None
+
+
+Write = Callable[[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], None]
+"""Of one layer: the pool's K and V [S, K, D], and the packed tokens' [M, K, D], into it."""
+
+
+def _write_slices(segments: Sequence[Segment], device: torch.device) -> Write:
+    """Row by row: on a CPU a few slices cost less than a scattered write."""
+    writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
+
+    def write(kept: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
+        for target, s in writes:
+            for pool, x in zip(kept, fresh, strict=True):
+                pool[target] = x[s.start : s.stop]
+
+    return write
+
+
+def _write_scattered(segments: Sequence[Segment], device: torch.device) -> Write:
+    """All rows at once: as many launches for 64 rows as for one."""
+    cached = [s for s in segments if s.slot is not None]
+    if not cached:
+        return lambda kept, fresh: None
+    places = [_slot(s).places(np.arange(s.positions.start, s.positions.stop)) for s in cached]
+    target = torch.from_numpy(np.concatenate(places)).to(device)
+    rows = _packed_rows(cached, device)
+
+    def write(kept: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
+        for pool, x in zip(kept, fresh, strict=True):
+            pool.index_copy_(0, target, x[rows])
+
+    return write
+
+
+def _packed_rows(segments: Sequence[Segment], device: torch.device) -> slice | Tensor:
+    """Their packed range, where they lie side by side there, else int64 of each token."""
+    if all(a.stop == b.start for a, b in itertools.pairwise(segments)):
+        return slice(segments[0].start, segments[-1].stop)
+    return torch.cat([torch.arange(s.start, s.stop) for s in segments]).to(device)
 
 
 @dataclass(frozen=True)
@@ -178,10 +247,7 @@ def _slot(segment: Segment) -> Slot:
 def _group(
     members: list[Segment], num_keys: int, spare: int, device: torch.device, dtype: torch.dtype
 ) -> _Group:
-    if all(a.stop == b.start for a, b in itertools.pairwise(members)):
-        rows: slice | Tensor = slice(members[0].start, members[-1].stop)
-    else:
-        rows = torch.cat([torch.arange(s.start, s.stop) for s in members]).to(device)
+    rows = _packed_rows(members, device)
     reading = KVReading.of([_slot(s) for s in members], num_keys, device)
     return _Group(len(members), rows, spare, reading, _mask(members, num_keys, device, dtype, spare))
 
