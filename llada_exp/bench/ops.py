@@ -41,11 +41,11 @@ class _Ops(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.place: int | None = None
-        self.seen: dict[int | None, Counter[str]] = {}
+        self.counts: dict[int | None, Counter[str]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not _is_view(func):
-            self.seen.setdefault(self.place, Counter())[func._schema.name] += 1
+            self.counts.setdefault(self.place, Counter())[func._schema.name] += 1
         return func(*args, **(kwargs or {}))
 
     @contextmanager
@@ -124,7 +124,7 @@ def step_ops(model: Model, num_rows: int, *, exact: bool, mixed: bool) -> StepOp
         engine.add_request([0] * PROMPT, params)
     with ops:
         engine.step()
-    return StepOps(layer=ops.seen[0], outside=ops.seen.get(None, Counter()))
+    return StepOps(layer=ops.counts[0], outside=ops.counts.get(None, Counter()))
 
 
 def ops_table(model: Model, name: str, rows: Sequence[int]) -> str:

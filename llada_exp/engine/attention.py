@@ -78,9 +78,9 @@ def packed_attention(
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         parts: list[tuple[slice | Tensor, Tensor]] = []
         if cache is not None:
-            kept = cache[0][layer], cache[1][layer]
-            write(kept, (k, v))  # before any is read, for a row may have several segments
-            parts = [(group.rows, group.attend(*kept, q)) for group in groups]
+            pools = cache[0][layer], cache[1][layer]
+            write(pools, (k, v))  # before any is read, for a row may have several segments
+            parts = [(group.rows, group.attend(*pools, q)) for group in groups]
         parts += [(rows.rows, rows.attend(q, k, v)) for rows in wholes]
         if len(parts) == 1 and parts[0][0] == slice(0, num_tokens):  # nothing to put together
             return F.pad(parts[0][1], (0, 0, 0, 0, 0, len(q) - num_tokens))
@@ -137,9 +137,9 @@ def _write_slices(segments: Sequence[Segment], device: torch.device) -> Write:
     """Row by row: on a CPU a few slices cost less than a scattered write."""
     writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
 
-    def write(kept: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
+    def write(pools: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
         for target, s in writes:
-            for pool, x in zip(kept, fresh, strict=True):
+            for pool, x in zip(pools, fresh, strict=True):
                 pool[target] = x[s.start : s.stop]
 
     return write
@@ -149,13 +149,13 @@ def _write_scattered(segments: Sequence[Segment], device: torch.device) -> Write
     """All rows at once: as many launches for 64 rows as for one."""
     cached = [s for s in segments if s.slot is not None]
     if not cached:
-        return lambda kept, fresh: None
+        return lambda pools, fresh: None
     places = [_slot(s).places(np.arange(s.positions.start, s.positions.stop)) for s in cached]
     target = torch.from_numpy(np.concatenate(places)).to(device)
     rows = _packed_rows(cached, device)
 
-    def write(kept: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
-        for pool, x in zip(kept, fresh, strict=True):
+    def write(pools: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
+        for pool, x in zip(pools, fresh, strict=True):
             pool.index_copy_(0, target, x[rows])
 
     return write

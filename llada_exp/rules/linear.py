@@ -8,6 +8,7 @@ whole canvas and is rounded up per block; neither means as many steps as there a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -24,9 +25,15 @@ def num_steps(row: RowState) -> int:
 
 def share(row: RowState) -> float:
     """Of the masks that are left, what this step commits; the rest goes with the last."""
-    steps, step = num_steps(row), row.block_step
-    times = torch.linspace(1, _LAST_TIME, steps + 1)
-    return float(1 - times[step + 1] / times[step]) if step < steps else 1.0
+    shares = _shares(num_steps(row))
+    return shares[row.block_step] if row.block_step < len(shares) else 1.0
+
+
+@functools.cache
+def _shares(steps: int) -> Sequence[float]:
+    """Of every step: small numbers, so once a schedule."""
+    times = torch.linspace(1, _LAST_TIME, steps + 1, device="cpu")
+    return tuple((1 - times[1:] / times[:-1]).tolist())
 
 
 def select(candidates: Candidates, rows: Sequence[RowState]) -> Commits:
