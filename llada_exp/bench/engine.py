@@ -252,7 +252,8 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
+def main(argv: Sequence[str] | None = None) -> list[EngineRow] | None:
+    """Every repeat's row; none is there where no model allows a cache. None: operations were counted."""
     options = parser().parse_args(argv)
     device = torch.device(options.device)
     dtype = getattr(torch, options.dtype or ("bfloat16" if device.type == "cuda" else "float32"))
@@ -276,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> list[EngineRow]:
         Table(COLUMNS, list(repeats.values())).show(table_file(options.rows), whole)
         results += [row for rows in repeats.values() for row in rows]
         del model
-    return results
+    return None if options.count_ops else results
 
 
 def table_file(rows: Path | None) -> Path | None:
@@ -294,4 +295,4 @@ def _append(path: Path | None, row: EngineRow) -> None:
 
 
 if __name__ == "__main__":
-    run_program(lambda: 0 if main() else 1)
+    run_program(lambda: int(main() == []))
