@@ -21,9 +21,10 @@ EVALS = (sys.executable, "-m", "llada_exp.evals")
 SLOW = (
     "decoding.rule=fixed",
     "decoding.cache=none",
+    "decoding.max_tokens=128",
     "benchmark=tiny_long",
-    "max_samples=48",
-    "concurrency=48",
+    "max_samples=24",
+    "concurrency=24",
     "tracking=disabled",
 )
 
@@ -154,11 +155,11 @@ def test_the_own_servers_death_is_noticed_and_resuming_asks_only_the_rest(tmp_pa
     assert run.returncode == 1
     assert "the server's process ended" in stderr
     before = answers.read(path)
-    assert 2 <= len(before) < 48
+    assert 2 <= len(before) < 24
     done = evals(*SLOW, "expname=one", "resume=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (row,) = rows(path.parent)
-    assert (row["resumed"], row["num_problems"]) == (len(before), 48)
+    assert (row["resumed"], row["num_problems"]) == (len(before), 24)
     after = {a.key: a for a in answers.read(path)}
     assert all(after[a.key] == a for a in before)
 
@@ -183,7 +184,7 @@ def test_problems_are_split_over_endpoints_and_one_may_go(server, tmp_path):
     assert run.returncode == 0, stderr
     assert f"{other.url} does not answer" in stderr
     found = answers.read(path)
-    assert len(found) == 48
+    assert len(found) == 24
     assert {a.verdict for a in found} <= {"correct", "wrong"}
     (row,) = rows(path.parent)
     assert (row["num_urls"], row["failed"]) == (2, 0)
