@@ -2,9 +2,10 @@
 
     python -m llada_exp.bench.engine --count-ops --models tiny --batch-sizes 1 16 64
 
-Counted are operations of torch that are not views, below everything that is composed of others: on a GPU
-each is at least one kernel that Python has launched. Inside the layers they are counted for one layer, since
-what is dispatched there is dispatched as often as there are layers. Knows no device and no time.
+Counted are operations that are not views, as torch dispatches them in inference mode: attention, a norm and a
+padding are one each, which on a GPU are a kernel and on a CPU several. Inside the layers they are counted for
+one layer, since what is dispatched there is dispatched as often as there are layers. Knows no device and no
+time.
 """
 
 from __future__ import annotations

@@ -29,9 +29,9 @@ def share(row: RowState) -> float:
     return shares[row.block_step] if row.block_step < len(shares) else 1.0
 
 
-@functools.cache
+@functools.lru_cache(maxsize=64)  # requests choose S, up to 16384
 def _shares(steps: int) -> Sequence[float]:
-    """Of every step: small numbers, so once a schedule."""
+    """Of every step."""
     times = torch.linspace(1, _LAST_TIME, steps + 1, device="cpu")
     return tuple((1 - times[1:] / times[:-1]).tolist())
 
