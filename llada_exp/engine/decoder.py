@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,14 +23,12 @@ from llada_exp.engine.errors import NotFiniteError
 from llada_exp.engine.kv import KVMemory
 from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.prefixes import NO_PREFIX
+from llada_exp.engine.readback import flags_of, to_host
 from llada_exp.engine.request import Request
 from llada_exp.engine.sharing import prefix_of, row_names
 from llada_exp.models.base import Model
-from llada_exp.rules import RULES, Candidates, Commits
-from llada_exp.rules.base import RowState
+from llada_exp.rules import RULES, Candidates
 from llada_exp.rules.candidates import choose
-
-WRITE, REMASK, STAY = 1, 2, 4
 
 
 @dataclass
@@ -80,7 +77,7 @@ class Decoder:
         batch = build([work[i] for i in order], self.model.special, self.model.device, self.exact)
         logits = self._logits(batch)
         commits = self._decide(batch, logits) if batch.requests else []
-        num_store_passes = sum(item.row_pass.stores for item in work)
+        num_store_passes = sum(item.plan.stores for item in work)
         counts = {
             "num_steps": 1,
             "num_nfe": len(requests) - num_store_passes,
@@ -90,7 +87,7 @@ class Decoder:
             "num_logit_rows": batch.num_logit_rows,
             "num_attention_pairs": sum(s.num_pairs for s in batch.segments),
         }
-        deciding = [i for i in order if work[i].gives_logits]
+        deciding = [i for i in order if work[i].plan.gives_logits]
         by_request = dict(zip(deciding, commits, strict=True))
         return StepResult([by_request.get(i, NO_COMMIT) for i in range(len(requests))], counts)
 
@@ -99,7 +96,7 @@ class Decoder:
         observations = self._observe(batch, logits)
         distributions = Distributions.of(batch, logits)
         candidates = self._candidates(batch, logits, observations)
-        commits = _to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
+        commits = to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
         self._states.update(observations.states)
         return distributions.score(batch.requests, commits, self.model.special)
 
@@ -124,8 +121,11 @@ class Decoder:
 
     def _work(self, requests: Sequence[Request]) -> list[Work]:
         """Every request's pass and slots."""
-        passes = [(r, r.next_pass) for r in requests]
-        return [Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.keep else ()) for r, p in passes]
+        plans = [(r, r.plan) for r in requests]
+        return [
+            Work(r, plan, tuple(map(self.kv.slot, row_names(r))) if plan.row_pass.keep else ())
+            for r, plan in plans
+        ]
 
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the open positions of the current blocks, and nowhere else."""
@@ -144,10 +144,13 @@ class Decoder:
 
         Row by row: so a row's bits depend on its own shape alone."""
         step, stop = Observations(), 0
-        for request, row in zip(batch.requests, batch.rows, strict=True):
-            start, stop = stop, stop + len(request.logit_positions)
-            rule, shown = RULES[request.params.rule], logits[start:stop]
-            if rule.observe is not None and request.seeds:  # the context's logits, of which it makes nothing
+        for request, plan, row in zip(batch.requests, batch.plans, batch.rows, strict=True):
+            start, stop = stop, stop + len(plan.logit_positions)
+            rule = RULES[request.params.rule]
+            if rule.observe is None and not rule.revises:
+                continue
+            shown = logits[start:stop]
+            if rule.observe is not None and plan.seeds:  # the context's logits, of which it makes nothing
                 step.evidence = (
                     logits.new_zeros(batch.num_logit_rows) if step.evidence is None else step.evidence
                 )
@@ -181,22 +184,24 @@ class Decoder:
             held &= _is_any(tokens, self.model.special.ends) & ~odds.isnan()
             odds = odds.masked_fill(held, torch.inf)
         shape = (len(batch.requests), max(row.block_length for row in batch.rows))
-        at = (batch.place[0], batch.place[1])
+        at = batch.place[0] * shape[1] + batch.place[1]
 
-        def plane(values: Tensor | None, empty: float = 0) -> Tensor | None:
-            return None if values is None else values.new_full(shape, empty).index_put(at, values)
+        def plane(values: Tensor, empty: float = 0) -> Tensor:
+            return values.new_full((shape[0] * shape[1],), empty).scatter_(0, at, values).view(shape)
+
+        def maybe(values: Tensor | None) -> Tensor | None:
+            return None if values is None else plane(values)
 
         revision = batch.revision
-        masked = torch.ones_like(tokens, dtype=torch.bool) if revision is None else revision.masked
         return Candidates(
-            token_ids=tokens.new_zeros(shape).index_put(at, tokens),
-            confidence=odds.new_zeros(shape).index_put(at, 1 / (1 + odds)),
-            odds=odds.new_full(shape, torch.inf).index_put(at, odds),
-            masked=masked.new_zeros(shape).index_put(at, masked),
-            evidence=plane(step.evidence),
-            decided=plane(None if revision is None else ~revision.masked),
-            current=plane(None if revision is None else revision.ids),
-            current_confidence=plane(step.standing),
+            token_ids=plane(tokens),
+            confidence=plane(1 / (1 + odds)),
+            odds=plane(odds, torch.inf),
+            masked=plane(torch.ones_like(tokens, dtype=torch.bool) if revision is None else revision.masked),
+            evidence=maybe(step.evidence),
+            decided=maybe(None if revision is None else ~revision.masked),
+            current=maybe(None if revision is None else revision.ids),
+            current_confidence=maybe(step.standing),
         )
 
     def _select(self, batch: Batch, candidates: Candidates) -> Tensor:
@@ -205,7 +210,7 @@ class Decoder:
         names = [row.params.rule for row in batch.rows]
         if len(set(names)) == 1:
             commits = RULES[names[0]].select(candidates, batch.rows)
-            return _flags(commits, self._hold_ends(batch, candidates, commits.write))
+            return flags_of(commits, self._hold_ends(batch, candidates, commits.write))
         write = torch.zeros_like(candidates.masked)
         revision = None
         for name in dict.fromkeys(names):
@@ -215,7 +220,7 @@ class Decoder:
             write[index] = commits.write
             if RULES[name].revises:
                 revision = torch.zeros_like(write, dtype=torch.float64) if revision is None else revision
-                revision[index] = _flags(commits, torch.zeros_like(commits.write))
+                revision[index] = flags_of(commits, torch.zeros_like(commits.write))
         write = self._hold_ends(batch, candidates, write)
         return write.double() if revision is None else write.double() + revision
 
@@ -233,7 +238,7 @@ class Decoder:
 def _place(work: Work) -> tuple[bool, int, int, int]:
     """Where in the packed tokens: BLOCK passes of one width that read as many keys side by side, in the order
     of their slots, so that attention over them needs no gathering; then all others."""
-    row_pass = work.row_pass
+    row_pass = work.plan.row_pass
     reads_slots = bool(work.slots) and not row_pass.whole
     start = work.slots[0].start if work.slots else 0
     return not reads_slots, row_pass.num_positions, key_bucket(row_pass.keys), start
@@ -241,51 +246,3 @@ def _place(work: Work) -> tuple[bool, int, int, int]:
 
 def _is_any(ids: Tensor, ends: Sequence[int]) -> Tensor:
     return torch.isin(ids, torch.tensor(list(ends), device=ids.device))
-
-
-def _flags(commits: Commits, write: Tensor) -> Tensor:
-    """float64 [n, B]: WRITE where `write`, and what else the commits hold."""
-    flags = write.double()
-    if commits.remask is not None:
-        flags = flags + REMASK * commits.remask
-    if commits.stay is not None:
-        flags = flags + STAY * commits.stay.unsqueeze(1)
-    return flags
-
-
-def _to_host(
-    batch: Batch, candidates: Candidates, flags: Tensor, dtype: torch.dtype
-) -> list[Commit | NotFiniteError]:
-    """One transfer, then arrays per request. Odds that are NaN, and so a confidence, are of logits that were
-    not finite; they reach no other row."""
-    small = torch.stack(
-        [flags, candidates.token_ids.double(), candidates.confidence.double()]
-    )  # ids below 2**53 are exact in float64
-    every, tokens, confidence = small.cpu().numpy()
-    return [
-        NotFiniteError(dtype) if np.isnan(planes[-1]).any() else _commit(request, row, *planes)
-        for request, row, *planes in zip(
-            batch.requests, batch.rows, every.astype(np.int64), tokens, confidence, strict=True
-        )
-    ]
-
-
-def _commit(
-    request: Request, row: RowState, flags: np.ndarray, tokens: np.ndarray, confidence: np.ndarray
-) -> Commit:
-    """flags, tokens, confidence: [B]. In the last pass that its rule allows a block, all masks commit; and so
-    does the one position that an opening pass is for."""
-    start = request.block_start
-    written, remasked = (flags & WRITE) > 0, (flags & REMASK) > 0
-    stays = bool(flags[0] & STAY)
-    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row) or request.opens:
-        written[request.open_positions - start] = True
-        remasked[:], stays = False, False
-    places = np.flatnonzero(written)
-    return Commit(
-        positions=start + places,
-        token_ids=tokens[places].astype(np.int64),
-        confidences=confidence[places],
-        remasked=start + np.flatnonzero(remasked),
-        stays=stays,
-    )

@@ -20,7 +20,7 @@ from llada_exp.engine.commits import Commit
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.effective import effective
 from llada_exp.engine.errors import explained, is_out_of_memory
-from llada_exp.engine.finish import finished, visible_length
+from llada_exp.engine.finish import ends_of, finished, visible_length
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
 from llada_exp.engine.prompt_ids import checked_ids
@@ -108,6 +108,7 @@ class EngineCore:
             params=params,
             mask_id=self.model.special.mask,
             layout=layout,
+            ends=ends_of(params, self.model.special.ends),
             find_stop=find_stop,
             chunk=self._chunk(layout, params),
             arrived=time.monotonic(),
@@ -269,8 +270,8 @@ class EngineCore:
         request.num_positions += _need(request).positions
         request.commit(commit)
         complete(self.decoder.kv, request)
-        done = request.ending or finished(request, self.model.special.ends)
-        length = done[0] if done else visible_length(request, self.model.special.ends)[0]
+        done = request.ending or finished(request)
+        length = done[0] if done else visible_length(request)[0]
         token_ids, logprobs = request.release(length)
         request.ending = done
         output = self._finish(request, *done) if done and request.is_stored else None
@@ -292,7 +293,7 @@ class EngineCore:
 
 def _need(request: Request) -> Need:
     """What the request's next pass costs."""
-    row_pass = request.next_pass
+    row_pass = request.plan.row_pass
     first = request.block_step == 0 and request.layout.visibility.sees_suffix
     is_long = row_pass.stores and row_pass.num_positions > request.layout.block_length
     phase = Phase.REFRESH if row_pass.whole or first or is_long else Phase.BLOCK
