@@ -24,6 +24,7 @@ EXTRAS = {
     "llada_exp.animation": "bench",
     "llada_exp.bench": "bench",
     "llada_exp.bench.engine": "",  # runs where there is only a GPU and the core
+    "llada_exp.bench.engine_arrivals": "",
     "llada_exp.bench.gpu": "",
     "llada_exp.bench.gpu_kernels": "",
     "llada_exp.bench.gpu_measures": "",

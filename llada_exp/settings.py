@@ -79,12 +79,12 @@ class HttpSettings:
 @dataclass(frozen=True)
 class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
-    forwarded in one step; kv_positions: of the K/V memory that rows share (None: batch_size rows of
-    max_length); share_prefixes: requests share K/V of leading blocks, where those are final; exact: a row's
-    bits do not depend on its company (None: on the CPU)."""
+    forwarded in one step (None: as suits the device, engine/budget.py); kv_positions: of the K/V memory that
+    rows share (None: batch_size rows of max_length); share_prefixes: requests share K/V of leading blocks,
+    where those are final; exact: a row's bits do not depend on its company (None: on the CPU)."""
 
     max_length: Annotated[int, between(2, 2**20)] | None
-    max_positions: Annotated[int, between(1, 2**24)]
+    max_positions: Annotated[int, between(1, 2**24)] | None
     kv_positions: Annotated[int, between(64, 2**32)] | None
     share_prefixes: Flag
     exact: Flag | None

@@ -57,7 +57,7 @@ def test_every_choice_is_valid_for_the_benchmark_too(group, choice, tmp_path):
     needs = {**NEEDS, "jsonl": [f"workload.path={path}"]}
     cfg = composed(f"{group}={choice}", *needs.get(choice, []), app="bench")
     settings = validate_bench(OmegaConf.to_container(cfg, resolve=True))
-    assert settings.server.engine.max_positions == 8192
+    assert settings.server.engine.max_positions is None
 
 
 def test_what_an_experiment_sets_holds_and_the_command_line_wins():

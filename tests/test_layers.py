@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "tiny": {"models", "programs", "checkpoints", "offline", "scoring"},
     "offline.py": {"decoding", "engine", "checkpoints", "text", "text_stream", "types"},
     "bench/engine.py": {"programs", "tables", "decoding", "engine", "models", "checkpoints", "types"},
+    "bench/engine_arrivals.py": {"bench", "programs", "tables", "engine", "models", "types"},
     "bench/gpu.py": {"programs", "decoding", "engine", "models", "checkpoints", "types"},
     "bench/gpu_measures.py": {"engine", "models", "types"},
     "bench/gpu_kernels.py": {"models"},

@@ -16,6 +16,7 @@ import numpy as np
 
 from llada_exp.caches import CACHES
 from llada_exp.engine.attention import pool_positions
+from llada_exp.engine.budget import step_positions
 from llada_exp.engine.commits import Commit
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.effective import effective
@@ -31,7 +32,6 @@ from llada_exp.fields import ContextLengthError
 from llada_exp.models.base import Model
 from llada_exp.types import DecodingParams, FinishReason, Progress, RequestOutput
 
-DEFAULT_MAX_POSITIONS = 8192
 OnFailure = Callable[[str, Exception], None]
 """(request id, why it cannot go on)."""
 COUNTERS = (
@@ -42,7 +42,7 @@ COUNTERS = (
 
 
 class EngineCore:
-    """batch_size: rows in flight. max_positions: positions forwarded in one step, None = 8192.
+    """batch_size: rows in flight. max_positions: forwarded in one step, None = as suits the device.
     max_length: longest row (prompt and canvas), None = the model's own.
     kv_positions: of the K/V memory that rows in flight share: each takes prompt and canvas, rounded up
                   to 64 where `exact`, else to 16. None = `batch_size` rows of `max_length`.
@@ -71,7 +71,7 @@ class EngineCore:
             raise ValueError(f"max_length is {max_length}; expected from 1 to the model's {longest}")
         self.model = model
         self.max_length = max_length or longest
-        budget = DEFAULT_MAX_POSITIONS if max_positions is None else max_positions
+        budget = step_positions(max_positions, model.device)
         self._prompt_positions = budget
         self.scheduler = Scheduler(batch_size, budget, scheduling)
         exact = model.device.type == "cpu" if exact is None else exact

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.batch import round_up
+from llada_exp.engine.budget import step_positions
 from llada_exp.engine.engine import EngineCore
 from llada_exp.engine.errors import NotFiniteError
 from llada_exp.engine.estimate import LikelihoodEstimate, Part, add
@@ -55,7 +56,8 @@ class Likelihood:
     num_samples:   masks drawn for each request. seed: of all draws.
     cfg_scale:     classifier-free guidance, as in decoding; above 0 every mask costs two rows.
     block_length:  of a model whose blocks see nothing beyond themselves; None = the checkpoint's own.
-    max_positions: forwarded in one pass, at most (a row that alone exceeds it goes alone).
+    max_positions: forwarded in one pass, at most (a row that alone exceeds it goes alone); None = as suits
+                   the device.
     max_length:    longest row; None = the model's own limit.
 
     Raises ValueError naming what is out of range.
@@ -69,9 +71,10 @@ class Likelihood:
         seed: int = 0,
         cfg_scale: float = 0.0,
         block_length: int | None = None,
-        max_positions: int = 8192,
+        max_positions: int | None = None,
         max_length: int | None = None,
     ) -> None:
+        max_positions = step_positions(max_positions, model.device)
         for name, value in (("num_samples", num_samples), ("max_positions", max_positions)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} is {value!r}; expected an integer >= 1")

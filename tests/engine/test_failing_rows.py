@@ -78,7 +78,7 @@ def test_a_row_that_always_fails_fails_alone(monkeypatch, error, after):
     else:
         assert failures[guilty] is error
     assert len(calls) <= after + 5, "eight rows are halved three times"
-    assert engine.scheduler.max_positions == 8192, "a row that fits nowhere says nothing of the budget"
+    assert engine.scheduler.max_positions == 2048, "a row that fits nowhere says nothing of the budget"
     assert engine.stats()["num_failed"] == 1
     assert not engine.decoder.kv
     assert engine.stats()["kv_positions_free"] == engine.stats()["kv_positions"]

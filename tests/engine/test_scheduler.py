@@ -1,9 +1,11 @@
 """Scheduling is integers: these tests need no model."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llada_exp.engine.budget import step_positions
 from llada_exp.engine.pages import PagePool
 from llada_exp.engine.scheduler import PATIENCE, Need, Phase, Scheduler
 
@@ -130,3 +132,9 @@ def test_the_budget_holds_and_nobody_starves(needs, budget):
         for name in chosen:
             last_run[name] = step
         assert all(step - last <= PATIENCE + len(needs) for last in last_run.values())
+
+
+def test_a_cpu_takes_smaller_steps_where_nobody_says():
+    """A large step's memory is mapped anew in every operation there; who names a budget gets it anywhere."""
+    assert step_positions(None, torch.device("cpu")) < step_positions(None, torch.device("cuda", 1))
+    assert {step_positions(7, torch.device(kind)) for kind in ("cpu", "cuda")} == {7}

@@ -74,7 +74,7 @@ class LLaDALM(LM):
         check_greedy: bool = False,
         batch_size: int = 16,
         max_batch_size: int | None = None,  # lm-eval's way to make models; nothing here
-        max_positions: int = 8192,
+        max_positions: int | None = None,
         max_length: int | None = None,
         add_bos: bool = False,
         records: Records | None = None,

@@ -58,6 +58,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         "num_parameters": plan.shape.num_parameters,
         "num_active_parameters": plan.shape.num_active_parameters,
         "max_length": engine.max_length,
+        "max_positions": engine.scheduler.max_positions,
         "max_prompt_bytes": loaded.tokenizer.max_bytes(engine.max_length),
         "block_length": engine.effective(DecodingParams()).block_length,
         "caches": [c for c in CACHES if engine.decodes(DecodingParams(cache=c))],

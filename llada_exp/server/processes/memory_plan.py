@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llada_exp.checkpoints import check_weights, read_model_config, target
+from llada_exp.engine.budget import step_positions
 from llada_exp.engine.memory import MemoryPlan, device_bytes
 from llada_exp.settings import ServeSettings
 
@@ -30,7 +31,7 @@ def memory_plan(
         params=params,
         batch_size=settings.batch_size,
         max_length=settings.engine.max_length or shape.max_length,
-        max_positions=settings.engine.max_positions,
+        max_positions=step_positions(settings.engine.max_positions, place),
         device_total=total // settings.workers if total else None,
         visibility=architecture.visibility,
         kv_positions=settings.engine.kv_positions,
