@@ -68,7 +68,7 @@ def three_a_step(candidates, rows):
 
 def undecayed(logits, columns, state, row, observe=RULES["credit"].observe):
     seen = observe(logits, columns, state, row)
-    return replace(seen, state=seen.state / 0.8)
+    return replace(seen, state=(seen.state[0], seen.state[1] / 0.8))
 
 
 def bounded_with_the_largest(candidates, rows):

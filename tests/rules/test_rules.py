@@ -134,8 +134,24 @@ def test_credit_rewards_what_was_wanted_before():
     expected = torch.log1p(p_max**0.2) * 0.7
     assert torch.allclose(first - logits, torch.stack([torch.tensor([expected[0], 0, 0]),
                                                        torch.tensor([0, expected[1], 0])]))  # fmt: skip
-    seen = RULES["credit"].observe(logits[:1], columns[:1], state, row)
+    seen = RULES["credit"].observe(logits[:1], columns[:1], state, replace(row, block_step=1))
     second, later = seen.logits, seen.state
     assert second[0, 0] > first[0, 0], "credit adds up"
-    assert torch.allclose(later[2], state[2] * 0.8), "and decays where nothing is earned"
-    assert state[1].sum() == 0
+    assert torch.allclose(later[1][2], state[1][2] * 0.8), "and decays where nothing is earned"
+    assert state[1][1].sum() == 0
+
+
+def test_credit_kept_as_pairs_is_that_of_every_token():
+    """Wants that change and come back: a token kept twice, or taken for another, would get another credit."""
+    draw = torch.Generator().manual_seed(3)
+    credit, state = torch.zeros(6, 9), None
+    for step in range(6):
+        columns = torch.arange(6 - step)
+        logits = torch.randn(6 - step, 9, generator=draw) + 4 * torch.eye(9)[[(step % 2) * 3] * (6 - step)]
+        row = row_state(DecodingParams(max_tokens=6, block_length=6), block_step=step)
+        seen = RULES["credit"].observe(logits, columns, state, row)
+        credit *= 0.8
+        best, token = logits.softmax(-1).max(-1)
+        credit[columns, token] += best**0.2
+        torch.testing.assert_close(seen.logits, logits + 0.7 * torch.log1p(credit[columns]))
+        state = seen.state
