@@ -85,17 +85,17 @@ class Revision:
 class Batch:
     """One step's tensors. requests: those whose pass gives logits; segments: of all.
 
-    ids, positions: int64 [M]. segments: one per row, guided requests have two.
-    logit_rows: int64 [R padded], packed indices whose logits are computed, row after row.
+    ids, positions: int64 [M], on the host still. segments: one per row, guided requests have two.
+    logit_rows: int64 [R padded], too, packed indices whose logits are computed, row after row.
     place: int64 [2, m], (request, position in block) of each of them but the twins'.
     revision: of a step in which some rule revises.
     """
 
     requests: list[Request]
-    ids: Tensor
-    positions: Tensor
+    ids: np.ndarray
+    positions: np.ndarray
     segments: list[Segment]
-    logit_rows: Tensor
+    logit_rows: np.ndarray
     guidance: Guidance | None
     place: Tensor
     num_logit_rows: int
@@ -124,25 +124,25 @@ class Work:
 
 
 def build(work: Sequence[Work], special: SpecialIds, device: torch.device, exact: bool = True) -> Batch:
-    """Pack the requests' rows for one step. exact: a pass that stores is laid out block by block, so that its
-    bits do not depend on how many blocks it holds."""
+    """Pack the requests' rows for one step. exact: tokens are padded to a multiple of PAD, and a pass that
+    stores is laid out block by block, so that its bits do not depend on how many blocks it holds."""
     pack = _Packer(special, exact)
     for item in work:
         pack.add(item)
-    packed = np.full((2, round_up(pack.offset)), special.mask, dtype=np.int64)
+    length = round_up(pack.offset) if exact else pack.offset
+    packed = np.full((2, length), special.mask, dtype=np.int64)
     packed[0, : pack.offset] = np.concatenate(pack.ids)
     packed[1] = 0
     packed[1, : pack.offset] = np.concatenate(
         [np.arange(s.positions.start, s.positions.stop) for s in pack.segments]
     )
-    tokens = torch.from_numpy(packed).to(device)
     requests = [item.request for item in work if item.gives_logits]
     return Batch(
         requests=requests,
-        ids=tokens[0],
-        positions=tokens[1],
+        ids=packed[0],
+        positions=packed[1],
         segments=pack.segments,
-        logit_rows=_padded(pack.logit_rows, device),
+        logit_rows=_padded(pack.logit_rows),
         guidance=pack.guidance(device),
         place=torch.from_numpy(_places(requests)).to(device),
         num_logit_rows=pack.num_unguided,
@@ -229,7 +229,8 @@ class _Packer:
             torch.from_numpy(np.concatenate(parts)).to(device)
             for parts in (self.guided, self.scales, self.blind)
         )
-        return Guidance(_padded(self.unguided, device), guided, scale, blind)
+        rows = torch.from_numpy(_padded(self.unguided)).to(device)
+        return Guidance(rows, guided, scale, blind)
 
 
 def _parts(request: Request, row_pass: Pass) -> list[Pass]:
@@ -251,9 +252,9 @@ def _limits(request: Request, row_pass: Pass) -> np.ndarray | None:
     return np.minimum(limits, row_pass.keys)
 
 
-def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
+def _padded(indices: list[np.ndarray]) -> np.ndarray:
     flat = np.concatenate(indices)
-    return torch.from_numpy(np.pad(flat, (0, round_up(len(flat)) - len(flat)), mode="edge")).to(device)
+    return np.pad(flat, (0, round_up(len(flat)) - len(flat)), mode="edge")
 
 
 def _places(requests: Sequence[Request]) -> np.ndarray:

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,17 +20,17 @@ from llada_exp.engine.attention import key_bucket, packed_attention, row_positio
 from llada_exp.engine.batch import Batch, Work, build
 from llada_exp.engine.commits import NO_COMMIT, Commit
 from llada_exp.engine.errors import NotFiniteError
+from llada_exp.engine.forward import Forward
 from llada_exp.engine.kv import KVMemory
 from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.prefixes import NO_PREFIX
 from llada_exp.engine.request import Request
 from llada_exp.engine.sharing import prefix_of, row_names
+from llada_exp.engine.transfer import flags_of, to_host
 from llada_exp.models.base import Model
-from llada_exp.rules import RULES, Candidates, Commits
-from llada_exp.rules.base import RowState
+from llada_exp.rules import RULES, Candidates
 from llada_exp.rules.candidates import choose
-
-WRITE, REMASK, STAY = 1, 2, 4
+from llada_exp.types import DecodingParams
 
 
 @dataclass
@@ -62,15 +61,22 @@ class StepResult:
 class Decoder:
     """Runs steps of a model for rows whose K/V take at most `kv_positions` together.
 
-    exact: a row's bits do not depend on its company (see engine/attention.py).
+    forward: of the device path; None: the exact one, on which a row's bits do not depend on its company
+             (engine/attention.py).
     shares: whether rows share K/V of leading blocks.
     """
 
-    def __init__(self, model: Model, kv_positions: int, exact: bool = True, shares: bool = True) -> None:
+    def __init__(
+        self, model: Model, kv_positions: int, forward: Forward | None = None, shares: bool = True
+    ) -> None:
         self.model = model
-        self.exact, self.shares = exact, shares
+        self.forward, self.shares = forward, shares
         self.kv = KVMemory(model, kv_positions)
         self._states: dict[str, Any] = {}
+
+    @property
+    def exact(self) -> bool:
+        return self.forward is None
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:
@@ -99,17 +105,22 @@ class Decoder:
         observations = self._observe(batch, logits)
         distributions = Distributions.of(batch, logits)
         candidates = self._candidates(batch, logits, observations)
-        commits = _to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
+        commits = to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
         self._states.update(observations.states)
         return distributions.score(batch.requests, commits, self.model.special)
 
     def reserve(self, request: Request) -> bool:
         """Take K/V memory for the request's rows, to its end; False where too little is free."""
-        if CACHES[request.params.cache].keeps:
+        if self.holds_memory(request.params):
             length = row_positions(request.length, self.exact)
             prefix = prefix_of(request) if self.shares else NO_PREFIX
             return self.kv.reserve(dict.fromkeys(row_names(request), length), prefix)
         return True
+
+    def holds_memory(self, params: DecodingParams) -> bool:
+        """Whether such a request's rows have K/V memory. The device path reads all keys from there, also
+        those that no later pass reads."""
+        return CACHES[params.cache].keeps or not self.exact
 
     def longest_row(self, num_rows: int) -> int:
         """Positions of the longest rows of which the whole K/V memory holds so many."""
@@ -125,19 +136,33 @@ class Decoder:
     def _work(self, requests: Sequence[Request]) -> list[Work]:
         """Every request's pass and slots."""
         passes = [(r, r.next_pass) for r in requests]
-        return [Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.keep else ()) for r, p in passes]
+        return [
+            Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.keep or not self.exact else ())
+            for r, p in passes
+        ]
 
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the open positions of the current blocks, and nowhere else."""
-        cache = self.kv.tensors if any(s.slot is not None for s in batch.segments) else None
-        attend = packed_attention(batch.segments, cache, self.exact, self.model.device, self.model.dtype)
-        logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.logit_rows))
+        logits = (self._exact_logits if self.forward is None else self._device_logits)(batch)
         if (guidance := batch.guidance) is None:
             return logits
         blind, logits = logits[guidance.blind], logits[guidance.rows]
         guided = logits[guidance.guided]
         logits[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (guided - blind)
         return logits
+
+    def _exact_logits(self, batch: Batch) -> Tensor:
+        device = self.model.device
+        cache = self.kv.tensors if any(s.slot is not None for s in batch.segments) else None
+        attend = packed_attention(batch.segments, cache, device, self.model.dtype)
+        ids, positions, rows = (
+            torch.from_numpy(x).to(device) for x in (batch.ids, batch.positions, batch.logit_rows)
+        )
+        return self.model.head(self.model.hidden(ids, positions, attend, rows))
+
+    def _device_logits(self, batch: Batch) -> Tensor:
+        assert self.forward is not None
+        return self.forward(batch.ids, batch.positions, batch.logit_rows, batch.segments, self.kv.tensors)
 
     def _observe(self, batch: Batch, logits: Tensor) -> Observations:
         """Show each row's logits to its rule, where that looks at them; what it returns takes their place.
@@ -205,7 +230,7 @@ class Decoder:
         names = [row.params.rule for row in batch.rows]
         if len(set(names)) == 1:
             commits = RULES[names[0]].select(candidates, batch.rows)
-            return _flags(commits, self._hold_ends(batch, candidates, commits.write))
+            return flags_of(commits, self._hold_ends(batch, candidates, commits.write))
         write = torch.zeros_like(candidates.masked)
         revision = None
         for name in dict.fromkeys(names):
@@ -215,7 +240,7 @@ class Decoder:
             write[index] = commits.write
             if RULES[name].revises:
                 revision = torch.zeros_like(write, dtype=torch.float64) if revision is None else revision
-                revision[index] = _flags(commits, torch.zeros_like(commits.write))
+                revision[index] = flags_of(commits, torch.zeros_like(commits.write))
         write = self._hold_ends(batch, candidates, write)
         return write.double() if revision is None else write.double() + revision
 
@@ -241,51 +266,3 @@ def _place(work: Work) -> tuple[bool, int, int, int]:
 
 def _is_any(ids: Tensor, ends: Sequence[int]) -> Tensor:
     return torch.isin(ids, torch.tensor(list(ends), device=ids.device))
-
-
-def _flags(commits: Commits, write: Tensor) -> Tensor:
-    """float64 [n, B]: WRITE where `write`, and what else the commits hold."""
-    flags = write.double()
-    if commits.remask is not None:
-        flags = flags + REMASK * commits.remask
-    if commits.stay is not None:
-        flags = flags + STAY * commits.stay.unsqueeze(1)
-    return flags
-
-
-def _to_host(
-    batch: Batch, candidates: Candidates, flags: Tensor, dtype: torch.dtype
-) -> list[Commit | NotFiniteError]:
-    """One transfer, then arrays per request. Odds that are NaN, and so a confidence, are of logits that were
-    not finite; they reach no other row."""
-    small = torch.stack(
-        [flags, candidates.token_ids.double(), candidates.confidence.double()]
-    )  # ids below 2**53 are exact in float64
-    every, tokens, confidence = small.cpu().numpy()
-    return [
-        NotFiniteError(dtype) if np.isnan(planes[-1]).any() else _commit(request, row, *planes)
-        for request, row, *planes in zip(
-            batch.requests, batch.rows, every.astype(np.int64), tokens, confidence, strict=True
-        )
-    ]
-
-
-def _commit(
-    request: Request, row: RowState, flags: np.ndarray, tokens: np.ndarray, confidence: np.ndarray
-) -> Commit:
-    """flags, tokens, confidence: [B]. In the last pass that its rule allows a block, all masks commit; and so
-    does the one position that an opening pass is for."""
-    start = request.block_start
-    written, remasked = (flags & WRITE) > 0, (flags & REMASK) > 0
-    stays = bool(flags[0] & STAY)
-    if row.block_step + 1 >= RULES[row.params.rule].max_passes(row) or request.opens:
-        written[request.open_positions - start] = True
-        remasked[:], stays = False, False
-    places = np.flatnonzero(written)
-    return Commit(
-        positions=start + places,
-        token_ids=tokens[places].astype(np.int64),
-        confidences=confidence[places],
-        remasked=start + np.flatnonzero(remasked),
-        stays=stays,
-    )

@@ -40,7 +40,7 @@ def test_a_step_reaches_its_transfer_without_another(model, rule, cache):
             engine.step()
         with (
             FakeTensorMode(allow_non_fake_inputs=True),
-            mock.patch.object(decoder, "_to_host", side_effect=ReachedTransfer),
+            mock.patch.object(decoder, "to_host", side_effect=ReachedTransfer),
             pytest.raises(ReachedTransfer),
         ):
             engine.step()
