@@ -51,7 +51,7 @@ def answers(engine, jobs):
 def test_a_soak_of_mixed_requests_is_captured_in_few_shapes_and_answers_as_the_exact_path(
     model, attention, count
 ):
-    """Prevents a shape for each mix of rows (on CUDA a graph for every step), and padding that reaches K/V."""
+    """Prevents a shape for each mix of rows (a CUDA graph for every step), and padding that reaches K/V."""
     jobs = mixed_jobs(count, np.random.default_rng(0))
     sizes = {"batch_size": 8, "max_length": 128, "kv_positions": 640}
     engine = EngineCore(model, **sizes, exact=False, attention=attention, capture="trace")

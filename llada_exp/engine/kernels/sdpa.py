@@ -2,8 +2,9 @@
 reference that the other kernels are held to.
 
 Rows are padded to the widest and the longest: queries, keys and values are gathered by index into [n, W] and
-[n, T], in at most two calls, where that wastes less than one (blocks beside whole rows). Where all rows are
-equally wide, or lie at even distances in the pool, what would be gathered is a view.
+[n, T], in at most two calls, where that wastes less than one (blocks beside whole rows, short rows beside
+long ones). Where all rows are equally wide, or lie at even distances in the pool, what would be gathered is a
+view.
 
 Letters: those of engine/kernels/base.py; W tokens of the widest row of a call, T keys of the longest.
 """
@@ -23,8 +24,12 @@ from llada_exp.engine.kv import are_even
 from llada_exp.engine.pooled import PooledRows, padded
 from llada_exp.models.attention import sdpa
 
-WIDTHS, KEYS = (64, 512), (512, 4096)
-"""W and T of captured steps, beyond which they are not: few shapes, for the price of masked products."""
+ROWS, WIDTHS, KEYS = (1, 4, 16, 64, 256), (64, 512), (256, 1024, 4096)
+"""n, W and T of captured steps: few shapes, for the price of masked products."""
+WASTE = 4
+"""A step of longer keys that would gather more than so many times what its rows see is not captured."""
+OVERHEAD = 32
+"""Of a gathered key, in products of a query with one: what decides between one call and two."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,13 @@ class SDPA:
     name = "sdpa"
 
     def fits(self, rows: PooledRows, fixed: FixedSizes | None) -> bool:
-        return fixed is None or (rows.widths.max() <= WIDTHS[-1] and rows.keys.max() <= KEYS[-1])
+        if fixed is None:
+            return True
+        if rows.widths.max() > WIDTHS[-1] or rows.keys.max() > KEYS[-1] or len(rows.slots) > ROWS[-1]:
+            return False
+        call = _captured_call(rows, fixed)
+        is_short = call.num_keys == KEYS[0]
+        return is_short or call.num_rows * call.num_keys <= WASTE * int(rows.keys.sum())
 
     def inputs(self, rows: PooledRows, fixed: FixedSizes | None, num_places: int) -> KernelInputs:
         ints: dict[str, np.ndarray] = {}
@@ -57,9 +68,8 @@ class SDPA:
             groups = _groups(rows)
             calls = [_call(rows, group) for group in groups]
         else:
-            groups = [padded(np.arange(len(rows.slots)), fixed.num_rows)]
-            width, num_keys = _step(rows.widths.max(), WIDTHS), _step(rows.keys.max(), KEYS)
-            calls = [_Call(fixed.num_rows, width, num_keys, None)]
+            calls = [_captured_call(rows, fixed)]
+            groups = [padded(np.arange(len(rows.slots)), calls[0].num_rows)]
         num_tokens = rows.num_tokens if fixed is None else fixed.num_tokens
         widths = rows.widths
         even = fixed is None and len(groups) == 1 and bool((widths == widths[0]).all())
@@ -109,20 +119,24 @@ class SDPA:
 
 
 def _groups(rows: PooledRows) -> list[np.ndarray]:
-    """The rows of each call: one call, or narrow and wide rows apart where that halves the products."""
+    """The rows of each call: one call, or two where that halves the work; the rows of each in their order."""
     widths, keys = rows.widths, rows.keys
-    order = np.argsort(widths, kind="stable")
 
-    def products(group: np.ndarray) -> int:
-        return int(len(group) * widths[group].max() * keys[group].max())
+    def work(group: np.ndarray) -> int:
+        return int(len(group) * (widths[group].max() + OVERHEAD) * keys[group].max())
 
-    best, least = [np.arange(len(widths))], products(order) / 2
-    for cut in range(1, len(order)):
-        if widths[order[cut - 1]] < widths[order[cut]]:
-            parts = [np.sort(order[:cut]), np.sort(order[cut:])]
-            if (cost := sum(map(products, parts))) <= least:
+    best, least = [np.arange(len(widths))], work(np.arange(len(widths))) / 2
+    for size in (widths, keys):
+        for bound in np.unique(size)[:-1]:
+            parts = [np.flatnonzero(size <= bound), np.flatnonzero(size > bound)]
+            if (cost := sum(map(work, parts))) <= least:
                 best, least = parts, cost
     return best
+
+
+def _captured_call(rows: PooledRows, fixed: FixedSizes) -> _Call:
+    num_rows = min(_step(len(rows.slots), ROWS), fixed.num_rows)
+    return _Call(num_rows, _step(rows.widths.max(), WIDTHS), _step(rows.keys.max(), KEYS), None)
 
 
 def _call(rows: PooledRows, group: np.ndarray) -> _Call:

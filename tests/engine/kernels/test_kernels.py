@@ -137,10 +137,10 @@ def test_varlen_leaves_pages_that_lie_apart_and_too_many_pieces_to_another():
 
 def test_blocks_beside_a_whole_row_are_attended_apart():
     """Prevents 16 rows padded to the widest: 16 times 400 x 400 products for one row that needs them."""
-    blocks = [Segment(4 * i, 4 * i + 4, 0, 60, False, Slot.of(range(4 * i, 4 * i + 4))) for i in range(4)]
-    whole = Segment(16, 66, 0, 50, True, Slot.of(range(16, 20)))
+    blocks = [Segment(4 * i, 4 * i + 4, 0, 60, False, Slot.of(range(4 * i, 4 * i + 4))) for i in range(8)]
+    whole = Segment(32, 82, 0, 50, True, Slot.of(range(32, 36)))
     sizes = SDPA().inputs(PooledRows.of([*blocks, whole]), None, PAGES * PAGE).sizes
-    assert [(call.num_rows, call.width) for call in sizes.calls] == [(4, 4), (1, 50)]
+    assert [(call.num_rows, call.width) for call in sizes.calls] == [(8, 4), (1, 50)]
 
 
 def test_a_kernel_that_is_not_there_is_refused():
