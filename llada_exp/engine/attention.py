@@ -68,30 +68,34 @@ def packed_attention(
     cache: written and read by segments with a slot. device, dtype: of the model.
     """
     cached = [s for s in segments if s.slot is not None and not s.whole]
-    whole = [(s, _own_mask(s, device, dtype)) for s in segments if s.slot is None or s.whole]
+    whole = [(s, _row_mask(s, device, dtype)) for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
     groups = [] if cache is None else list(_groups(cached, device, dtype))
     writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = torch.empty_like(q)
-        out[num_tokens:] = 0
+        parts: list[tuple[slice | Tensor, Tensor]] = []
         if cache is not None:
             pools = cache[0][layer], cache[1][layer]
             for target, s in writes:  # before any is read, for a row may have several segments
                 for pool, x in zip(pools, (k, v), strict=True):
                     pool[target] = x[s.start : s.stop]
-            for group in groups:
-                out[group.rows] = group.attend(*pools, q)
+            parts = [(group.rows, group.attend(*pools, q)) for group in groups]
         for s, mask in whole:
             queries, keys, values = (x[None, s.start : s.stop].transpose(1, 2) for x in (q, k, v))
-            out[s.start : s.stop] = sdpa(queries, keys, values, mask)[0].transpose(0, 1)
+            parts.append((slice(s.start, s.stop), sdpa(queries, keys, values, mask)[0].transpose(0, 1)))
+        if len(parts) == 1 and parts[0][0] == slice(0, num_tokens):  # nothing to put together
+            return F.pad(parts[0][1], (0, 0, 0, 0, 0, len(q) - num_tokens))
+        out = torch.empty_like(q)
+        out[num_tokens:] = 0
+        for place, part in parts:
+            out[place] = part
         return out
 
     return attend
 
 
-def _own_mask(segment: Segment, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+def _row_mask(segment: Segment, device: torch.device, dtype: torch.dtype) -> Tensor | None:
     """Of a pass over a whole row; None: every position sees all of it."""
     return None if segment.limits is None else _mask([segment], segment.keys, device, dtype)
 

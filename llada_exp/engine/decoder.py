@@ -78,6 +78,16 @@ class Decoder:
     def exact(self) -> bool:
         return self.forward is None
 
+    @property
+    def attention(self) -> str:
+        """Which kernel attends: exact, or a device's."""
+        return "exact" if self.forward is None else self.forward.kernel.name
+
+    @property
+    def capture(self) -> str:
+        """How steps of few tokens run: none, as they are issued."""
+        return "none" if self.forward is None else self.forward.capture
+
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:
         """One pass of every request. Changes no request."""

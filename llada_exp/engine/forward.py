@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,9 @@ CAPTURED = (32, 64, 128, 256, 512)
 """M of captured steps. Up to the largest an H100 takes hardly longer for an 8B than for one token."""
 MOST_SHAPES = 64
 """Captured at most: torch.compile gives up after a few by default."""
+
+PREFIX = "kernel_"
+"""Of the names of a kernel's arrays among a step's."""
 
 logger = logging.getLogger(__name__)
 
@@ -86,27 +89,36 @@ class Forward:
     ) -> Tensor:
         """ids, positions int64 [M]; logit_rows int64 [R]; segments: of all rows, each with a slot; pools:
         written and read. Returns float32 [R, V]."""
+        tokens = {"ids": ids, "positions": positions, "logit_rows": logit_rows}
         rows = PooledRows.of(segments)
-        fixed = self._fixed(len(ids), len(logit_rows))
-        kernel = self._kernel(rows, fixed)
-        if kernel is None:
-            fixed, kernel = None, self._kernel(rows, None)
+        if (fixed := self._fixed(len(ids), len(logit_rows))) is not None:
+            kernel = self._kernel(rows, fixed)
+            if kernel is not None:
+                shape, flat = self._inputs(kernel, rows, fixed, tokens, pools)
+                captured = self._capture(kernel, shape, pools, flat)
+                if captured is not None:
+                    return captured(flat)[: len(logit_rows)]
+        kernel = self._kernel(rows, None)
         assert kernel is not None
+        shape, flat = self._inputs(kernel, rows, None, tokens, pools)
+        return self._step(kernel, shape, pools)(flat.to(self.model.device))
+
+    def _inputs(
+        self,
+        kernel: Kernel,
+        rows: PooledRows,
+        fixed: FixedSizes | None,
+        tokens: Mapping[str, np.ndarray],
+        pools: KV,
+    ) -> tuple[StepShape, Tensor]:
+        """The step's one array, int64, on the host, and what it holds."""
         inputs = kernel.inputs(rows, fixed, pools[0].shape[1])
-        num_tokens, num_logits = (len(ids), len(logit_rows)) if fixed is None else (fixed.num_tokens,) * 2
-        own = {
-            "ids": padded(ids, num_tokens),
-            "positions": padded(positions, num_tokens),
-            "to": padded(rows.places, num_tokens),
-            "logit_rows": padded(logit_rows, num_logits) if len(logit_rows) else np.zeros(num_logits, int),
-        }
-        arrays = {**own, **{f"kernel_{name}": array for name, array in inputs.ints.items()}}
+        arrays = {**tokens, "to": rows.places}
+        if fixed is not None:
+            arrays = {name: padded(array, fixed.num_tokens) for name, array in arrays.items()}
+        arrays |= {PREFIX + name: array for name, array in inputs.ints.items()}
         shape = StepShape(tuple((name, array.shape) for name, array in arrays.items()), inputs.sizes)
-        flat = torch.from_numpy(np.concatenate([array.reshape(-1) for array in arrays.values()]))
-        step = self._step(kernel, shape, pools)
-        if fixed is None or (captured := self._capture(kernel, shape, step, flat)) is None:
-            return step(flat.to(self.model.device))
-        return captured(flat)[: len(logit_rows)]
+        return shape, torch.from_numpy(np.concatenate([array.reshape(-1) for array in arrays.values()]))
 
     def _fixed(self, num_tokens: int, num_logits: int) -> FixedSizes | None:
         if self.capture == "none" or max(num_tokens, num_logits) > CAPTURED[-1]:
@@ -122,10 +134,8 @@ class Forward:
         def step(flat: Tensor) -> Tensor:
             inputs = shape.views(flat)
             places = inputs["to"]
-            own = {
-                name.removeprefix("kernel_"): x for name, x in inputs.items() if name.startswith("kernel_")
-            }
-            attention = kernel.attention(own, shape.sizes, model.dtype)
+            of_kernel = {k.removeprefix(PREFIX): x for k, x in inputs.items() if k.startswith(PREFIX)}
+            attention = kernel.attention(of_kernel, shape.sizes, model.dtype)
 
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 keys, values = pools[0][layer], pools[1][layer]
@@ -138,20 +148,22 @@ class Forward:
 
         return step
 
-    def _capture(self, kernel: Kernel, shape: StepShape, step: Step, flat: Tensor) -> Step | None:
+    def _capture(self, kernel: Kernel, shape: StepShape, pools: KV, flat: Tensor) -> Step | None:
         """The captured step of this shape; None where it cannot be captured."""
         key = kernel.name, shape
         if key not in self._captured:
             if len(self._captured) >= MOST_SHAPES:
                 return None
             try:
+                step = self._step(kernel, shape, pools)
                 captured = self._graph(step, flat) if self.capture == "cuda_graph" else self._compiled(step)
                 captured(flat)  # compiled here; what it writes the step writes again
                 self._captured[key] = captured
             except Exception as error:
                 if self.capture == "trace":
                     raise
-                logger.warning("a step of %s is not captured, but issued as it is: %s", shape, error)
+                (num_tokens,) = dict(shape.arrays)["ids"]
+                logger.warning("steps of %d tokens are not captured, but issued: %s", num_tokens, error)
                 self._captured[key] = None
         return self._captured[key]
 

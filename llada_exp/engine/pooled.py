@@ -64,4 +64,6 @@ class PooledRows:
 def padded(values: np.ndarray, length: int) -> np.ndarray:
     """As long as `length`: the last one again and again. A repeated token must be the last one in all that it
     sees, too, for it writes the same K/V to the same place; what comes of it is dropped."""
+    if not len(values):  # rows of logits of a step that only stores
+        return np.zeros(length, dtype=values.dtype)
     return np.pad(values, (0, length - len(values)), mode="edge")

@@ -43,6 +43,8 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         kv_positions=settings.engine.kv_positions,
         share_prefixes=settings.engine.share_prefixes,
         exact=settings.engine.exact,
+        attention=settings.engine.attention,
+        capture=settings.engine.capture,
     )
     try:  # a preset that this model rules out would refuse every request that names nothing
         engine.effective(settings.decoding)
@@ -57,6 +59,8 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         "dtype": str(plan.dtype).removeprefix("torch."),
         "num_parameters": plan.shape.num_parameters,
         "num_active_parameters": plan.shape.num_active_parameters,
+        "attention": engine.decoder.attention,
+        "capture": engine.decoder.capture,
         "max_length": engine.max_length,
         "max_prompt_bytes": loaded.tokenizer.max_bytes(engine.max_length),
         "block_length": engine.effective(DecodingParams()).block_length,
