@@ -20,6 +20,7 @@ from torch import Tensor
 
 from llada_exp.caches import Pass
 from llada_exp.engine.kv import Slot
+from llada_exp.engine.pass_plan import PassPlan
 from llada_exp.engine.request import Request
 from llada_exp.engine.sampling import rank_uniforms, sampling_of
 from llada_exp.models.base import SpecialIds
@@ -83,7 +84,7 @@ class Revision:
 
 @dataclass
 class Batch:
-    """One step's tensors. requests: those whose pass gives logits; segments: of all.
+    """One step's tensors. requests, plans: of those whose pass gives logits; segments: of all.
 
     ids, positions: int64 [M], on the host still. segments: one per row, guided requests have two.
     logit_rows: int64 [R padded], too, packed indices whose logits are computed, row after row.
@@ -92,6 +93,7 @@ class Batch:
     """
 
     requests: list[Request]
+    plans: list[PassPlan]
     ids: np.ndarray
     positions: np.ndarray
     segments: list[Segment]
@@ -115,12 +117,8 @@ class Work:
     """One request's pass in this step; `slots` are those of its rows, empty where nothing is kept."""
 
     request: Request
-    row_pass: Pass
+    plan: PassPlan
     slots: tuple[Slot, ...] = ()
-
-    @property
-    def gives_logits(self) -> bool:
-        return not self.row_pass.stores or self.request.seeds
 
 
 def build(work: Sequence[Work], special: SpecialIds, device: torch.device, exact: bool = True) -> Batch:
@@ -130,49 +128,53 @@ def build(work: Sequence[Work], special: SpecialIds, device: torch.device, exact
     for item in work:
         pack.add(item)
     length = round_up(pack.offset) if exact else pack.offset
-    packed = np.full((2, length), special.mask, dtype=np.int64)
-    packed[0, : pack.offset] = np.concatenate(pack.ids)
-    packed[1] = 0
-    packed[1, : pack.offset] = np.concatenate(
-        [np.arange(s.positions.start, s.positions.stop) for s in pack.segments]
-    )
-    requests = [item.request for item in work if item.gives_logits]
+    packed = np.empty((2, length), dtype=np.int64)
+    packed[0, pack.offset :], packed[1, pack.offset :] = special.mask, 0
+    np.concatenate(pack.ids, out=packed[0, : pack.offset])
+    for s in pack.segments:
+        packed[1, s.start : s.stop] = np.arange(s.first, s.positions.stop)
+    speaking = [item for item in work if item.plan.gives_logits]
+    requests, plans = [item.request for item in speaking], [item.plan for item in speaking]
     return Batch(
         requests=requests,
+        plans=plans,
         ids=packed[0],
         positions=packed[1],
         segments=pack.segments,
         logit_rows=_padded(pack.logit_rows),
         guidance=pack.guidance(device),
-        place=torch.from_numpy(_places(requests)).to(device),
+        place=torch.from_numpy(_places(plans)).to(device),
         num_logit_rows=pack.num_unguided,
         num_tokens=pack.offset,
-        sampling=sampling_of(requests, round_up(pack.num_unguided), device),
-        rank_uniform=rank_uniforms(requests, device),
-        rows=[_row_state(r) for r in requests],
-        revision=_revision(requests, device),
+        sampling=sampling_of(requests, plans, round_up(pack.num_unguided), device),
+        rank_uniform=rank_uniforms(requests, plans, device),
+        rows=[_row_state(r, plan) for r, plan in zip(requests, plans, strict=True)],
+        revision=_revision(requests, plans, device),
     )
 
 
-def _row_state(request: Request) -> RowState:
-    layout = request.layout
+def _row_state(request: Request, plan: PassPlan) -> RowState:
+    layout, params = request.layout, request.params
     return RowState(
-        params=request.params,
+        params=params,
         block_masks=layout.num_open(request.block),
         block_step=request.block_step,
         num_blocks=layout.num_blocks,
-        block_length=request.block_end - request.block_start,
-        steps=None if request.params.steps is None else layout.steps_per_block(request.params.steps),
-        most_steps=request.params.max_tokens if layout.visibility.caps_steps else None,
+        block_length=plan.end - plan.start,
+        steps=None if params.steps is None else layout.steps_per_block(params.steps),
+        most_steps=params.max_tokens if layout.visibility.caps_steps else None,
         full_steps=request.full_steps,
     )
 
 
-def _revision(requests: Sequence[Request], device: torch.device) -> Revision | None:
+def _revision(
+    requests: Sequence[Request], plans: Sequence[PassPlan], device: torch.device
+) -> Revision | None:
     if not any(r.revises for r in requests):
         return None
-    ids = np.concatenate([r.answer[r.logit_positions] for r in requests])
-    masked = np.concatenate([r.masked[r.logit_positions] for r in requests])
+    pairs = list(zip(requests, plans, strict=True))
+    ids = np.concatenate([r.answer[plan.logit_positions] for r, plan in pairs])
+    masked = np.concatenate([r.masked[plan.logit_positions] for r, plan in pairs])
     return Revision(torch.from_numpy(ids).to(device), torch.from_numpy(masked).to(device))
 
 
@@ -193,9 +195,11 @@ class _Packer:
         self.num_unguided = 0
 
     def add(self, work: Work) -> None:
-        request = work.request
-        positions = request.prompt_length + request.logit_positions - work.row_pass.start
-        speaking = np.maximum(positions - request.shift, 0)  # row 0 speaks of position 0, too
+        request, plan = work.request, work.plan
+        positions = plan.logit_positions + (request.prompt_length - plan.row_pass.start)
+        speaking = positions
+        if plan.shift:
+            speaking = np.maximum(positions - plan.shift, 0)  # row 0 speaks of position 0, too
         slots: list[Slot | None] = list(work.slots) or [None] * request.params.num_rows
         self.unguided.append(self._row(work, request.canvas, slots[0], speaking))
         if request.params.cfg_scale > 0:
@@ -208,7 +212,7 @@ class _Packer:
 
     def _row(self, work: Work, canvas: np.ndarray, slot: Slot | None, speaking: np.ndarray) -> np.ndarray:
         """Lay one row; its places among the rows of logits. speaking: of the pass, what logits are of."""
-        row_pass = work.row_pass
+        row_pass = work.plan.row_pass
         start, stop = self.offset, self.offset + row_pass.num_positions
         self.ids.append(canvas[row_pass.start : row_pass.stop])
         self.logit_rows.append(start + speaking)
@@ -253,13 +257,19 @@ def _limits(request: Request, row_pass: Pass) -> np.ndarray | None:
 
 
 def _padded(indices: list[np.ndarray]) -> np.ndarray:
-    flat = np.concatenate(indices)
-    return np.pad(flat, (0, round_up(len(flat)) - len(flat)), mode="edge")
+    """Padded by repeating the last one."""
+    count = sum(map(len, indices))
+    flat = np.empty(round_up(count), dtype=np.int64)
+    np.concatenate(indices, out=flat[:count])
+    flat[count:] = flat[count - 1] if count else 0
+    return flat
 
 
-def _places(requests: Sequence[Request]) -> np.ndarray:
-    if not requests:
-        return np.empty((2, 0), dtype=np.int64)
-    rows = [np.full(len(r.logit_positions), i) for i, r in enumerate(requests)]
-    columns = [r.logit_positions - r.block_start for r in requests]
-    return np.stack([np.concatenate(rows), np.concatenate(columns)])
+def _places(plans: Sequence[PassPlan]) -> np.ndarray:
+    places = np.empty((2, sum(len(plan.logit_positions) for plan in plans)), dtype=np.int64)
+    stop = 0
+    for row, plan in enumerate(plans):
+        start, stop = stop, stop + len(plan.logit_positions)
+        places[0, start:stop] = row
+        np.subtract(plan.logit_positions, plan.start, out=places[1, start:stop])
+    return places

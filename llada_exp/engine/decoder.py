@@ -24,9 +24,9 @@ from llada_exp.engine.forward import Forward
 from llada_exp.engine.kv import KVMemory
 from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.prefixes import NO_PREFIX
+from llada_exp.engine.readback import flags_of, to_host
 from llada_exp.engine.request import Request
 from llada_exp.engine.sharing import prefix_of, row_names
-from llada_exp.engine.transfer import flags_of, to_host
 from llada_exp.models.base import Model
 from llada_exp.rules import RULES, Candidates
 from llada_exp.rules.candidates import choose
@@ -96,7 +96,7 @@ class Decoder:
         batch = build([work[i] for i in order], self.model.special, self.model.device, self.exact)
         logits = self._logits(batch)
         commits = self._decide(batch, logits) if batch.requests else []
-        num_store_passes = sum(item.row_pass.stores for item in work)
+        num_store_passes = sum(item.plan.stores for item in work)
         counts = {
             "num_steps": 1,
             "num_nfe": len(requests) - num_store_passes,
@@ -106,7 +106,7 @@ class Decoder:
             "num_logit_rows": batch.num_logit_rows,
             "num_attention_pairs": sum(s.num_pairs for s in batch.segments),
         }
-        deciding = [i for i in order if work[i].gives_logits]
+        deciding = [i for i in order if work[i].plan.gives_logits]
         by_request = dict(zip(deciding, commits, strict=True))
         return StepResult([by_request.get(i, NO_COMMIT) for i in range(len(requests))], counts)
 
@@ -145,10 +145,10 @@ class Decoder:
 
     def _work(self, requests: Sequence[Request]) -> list[Work]:
         """Every request's pass and slots."""
-        passes = [(r, r.next_pass) for r in requests]
+        plans = [(r, r.plan) for r in requests]
         return [
-            Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.keep or not self.exact else ())
-            for r, p in passes
+            Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.row_pass.keep or not self.exact else ())
+            for r, p in plans
         ]
 
     def _logits(self, batch: Batch) -> Tensor:
@@ -179,10 +179,13 @@ class Decoder:
 
         Row by row: so a row's bits depend on its own shape alone."""
         step, stop = Observations(), 0
-        for request, row in zip(batch.requests, batch.rows, strict=True):
-            start, stop = stop, stop + len(request.logit_positions)
-            rule, shown = RULES[request.params.rule], logits[start:stop]
-            if rule.observe is not None and request.seeds:  # the context's logits, of which it makes nothing
+        for request, plan, row in zip(batch.requests, batch.plans, batch.rows, strict=True):
+            start, stop = stop, stop + len(plan.logit_positions)
+            rule = RULES[request.params.rule]
+            if rule.observe is None and not rule.revises:
+                continue
+            shown = logits[start:stop]
+            if rule.observe is not None and plan.seeds:  # the context's logits, of which it makes nothing
                 step.evidence = (
                     logits.new_zeros(batch.num_logit_rows) if step.evidence is None else step.evidence
                 )
@@ -216,22 +219,24 @@ class Decoder:
             held &= _is_any(tokens, self.model.special.ends) & ~odds.isnan()
             odds = odds.masked_fill(held, torch.inf)
         shape = (len(batch.requests), max(row.block_length for row in batch.rows))
-        at = (batch.place[0], batch.place[1])
+        at = batch.place[0] * shape[1] + batch.place[1]
 
-        def plane(values: Tensor | None, empty: float = 0) -> Tensor | None:
-            return None if values is None else values.new_full(shape, empty).index_put(at, values)
+        def plane(values: Tensor, empty: float = 0) -> Tensor:
+            return values.new_full((shape[0] * shape[1],), empty).scatter_(0, at, values).view(shape)
+
+        def maybe(values: Tensor | None) -> Tensor | None:
+            return None if values is None else plane(values)
 
         revision = batch.revision
-        masked = torch.ones_like(tokens, dtype=torch.bool) if revision is None else revision.masked
         return Candidates(
-            token_ids=tokens.new_zeros(shape).index_put(at, tokens),
-            confidence=odds.new_zeros(shape).index_put(at, 1 / (1 + odds)),
-            odds=odds.new_full(shape, torch.inf).index_put(at, odds),
-            masked=masked.new_zeros(shape).index_put(at, masked),
-            evidence=plane(step.evidence),
-            decided=plane(None if revision is None else ~revision.masked),
-            current=plane(None if revision is None else revision.ids),
-            current_confidence=plane(step.standing),
+            token_ids=plane(tokens),
+            confidence=plane(1 / (1 + odds)),
+            odds=plane(odds, torch.inf),
+            masked=plane(torch.ones_like(tokens, dtype=torch.bool) if revision is None else revision.masked),
+            evidence=maybe(step.evidence),
+            decided=maybe(None if revision is None else ~revision.masked),
+            current=maybe(None if revision is None else revision.ids),
+            current_confidence=maybe(step.standing),
         )
 
     def _select(self, batch: Batch, candidates: Candidates) -> Tensor:
@@ -268,7 +273,7 @@ class Decoder:
 def _place(work: Work) -> tuple[bool, int, int, int]:
     """Where in the packed tokens: BLOCK passes of one width that read as many keys side by side, in the order
     of their slots, so that attention over them needs no gathering; then all others."""
-    row_pass = work.row_pass
+    row_pass = work.plan.row_pass
     reads_slots = bool(work.slots) and not row_pass.whole
     start = work.slots[0].start if work.slots else 0
     return not reads_slots, row_pass.num_positions, key_bucket(row_pass.keys), start

@@ -19,7 +19,7 @@ from llada_exp.engine.commits import Commit
 from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.effective import effective
 from llada_exp.engine.errors import explained, is_out_of_memory
-from llada_exp.engine.finish import finished, visible_length
+from llada_exp.engine.finish import ends_of, finished, visible_length
 from llada_exp.engine.forward import forward_of
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
@@ -113,6 +113,7 @@ class EngineCore:
             params=params,
             mask_id=self.model.special.mask,
             layout=layout,
+            ends=ends_of(params, self.model.special.ends),
             find_stop=find_stop,
             chunk=self._chunk(layout, params),
             arrived=time.monotonic(),
@@ -274,8 +275,8 @@ class EngineCore:
         request.num_positions += need_of(request).positions
         request.commit(commit)
         complete(self.decoder.kv, request)
-        done = request.ending or finished(request, self.model.special.ends)
-        length = done[0] if done else visible_length(request, self.model.special.ends)[0]
+        done = request.ending or finished(request)
+        length = done[0] if done else visible_length(request)[0]
         token_ids, logprobs = request.release(length)
         request.ending = done
         output = self._finish(request, *done) if done and request.is_stored else None

@@ -38,8 +38,8 @@ class Distributions:
         stop = 0
         if all(request.params.logprobs is None for request in batch.requests):
             return cls(copies)
-        for place, request in enumerate(batch.requests):
-            start, stop = stop, stop + len(request.logit_positions)
+        for place, (request, plan) in enumerate(zip(batch.requests, batch.plans, strict=True)):
+            start, stop = stop, stop + len(plan.logit_positions)
             if request.params.logprobs is not None:
                 copies[place] = logits[start:stop].clone()
         return cls(copies)
@@ -63,7 +63,7 @@ class Distributions:
 
 def _scores(logits: Tensor, request: Request, commit: Commit, special: SpecialIds) -> Tensor:
     """float64 [c, 1 + 2n]: the token's log-probability, then ids of the likeliest tokens, then theirs."""
-    rows = np.searchsorted(request.logit_positions, commit.positions)
+    rows = np.searchsorted(request.plan.logit_positions, commit.positions)
     place = torch.from_numpy(np.stack([rows, commit.token_ids])).to(logits.device)
     every = logits[place[0]].log_softmax(dim=-1)
     chosen = every.gather(1, place[1].unsqueeze(1))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from llada_exp.caches import CACHES, Cursor, Pass
 from llada_exp.engine.commits import NO_COMMIT, Commit, CommitScores
 from llada_exp.engine.layout import Layout
+from llada_exp.engine.pass_plan import PassPlan, Standing, plan_pass
 from llada_exp.rules import RULES
 from llada_exp.types import MAX_COUNT, BlockCommit, DecodingParams, FinishReason, RequestOutput, TokenLogprob
 
@@ -34,6 +34,7 @@ class Request:
              themselves.
     chunk:  positions that a pass over such ones alone forwards at most.
     ending: length and reason of the answer, while the last block's own such pass is yet to be run.
+    ends:   ids that end the answer. first_end: answer position of the prefix's first one.
     prefix: answer positions from 0 without a gap that are committed and can no longer change.
     released: answer ids handed out so far. last_tokens: int64, those of the last pass that gave any.
     scores: of committed answer positions, where log-probabilities are asked for.
@@ -44,6 +45,7 @@ class Request:
     params: DecodingParams
     mask_id: int
     layout: Layout
+    ends: frozenset[int] = frozenset()
     find_stop: FindStop | None = None
     arrived: float = 0.0
     block: int = 0
@@ -64,6 +66,9 @@ class Request:
     masked: np.ndarray = field(init=False)
     last_tokens: np.ndarray = field(default_factory=lambda: NO_COMMIT.token_ids)
     scores: CommitScores | None = None
+    first_end: int | None = None
+    _plan: PassPlan | None = None
+    _plan_at: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         answer = np.full(self.layout.length - len(self.prompt), self.mask_id, dtype=np.int64)
@@ -86,35 +91,23 @@ class Request:
         return len(self.canvas)
 
     @property
-    def block_start(self) -> int:
-        """Answer position at which the current block begins; negative where it holds the prompt's end."""
-        return self.layout.bounds(self.block)[0] - self.prompt_length
-
-    @property
-    def block_end(self) -> int:
-        """Answer position at which the current block ends."""
-        return self.layout.bounds(self.block)[1] - self.prompt_length
-
-    @property
-    def next_pass(self) -> Pass:
-        """What its cache policy forwards next. A function of the request alone."""
-        start, end = self.layout.bounds(self.block)
-        return CACHES[self.params.cache].next_pass(
-            Cursor(
-                prompt_length=self.prompt_length,
-                length=self.length,
+    def plan(self) -> PassPlan:
+        """Its next pass. A function of where it stands, and so made anew once that has changed: decided
+        positions change with the passes that are counted here."""
+        is_ending = self.ending is not None
+        at = (self.block, self.block_step, self.context, is_ending, self.nfe, self.store_passes)
+        if self._plan is None or self._plan_at != at:
+            standing = Standing(
                 block=self.block,
-                block_start=start,
-                block_end=end,
                 block_step=self.block_step,
-                sees_suffix=self.layout.visibility.sees_suffix,
                 context=self.context,
                 context_end=self.context_end,
-                owns_pass=self.layout.visibility.context != "joined",
                 chunk=self.chunk,
-                params=self.params,
+                is_ending=is_ending,
+                masked=self.masked,
             )
-        )
+            self._plan, self._plan_at = plan_pass(self.layout, self.params, standing), at
+        return self._plan
 
     @property
     def context_end(self) -> int:
@@ -130,22 +123,8 @@ class Request:
     @property
     def block_begun(self) -> bool:
         """Whether the current block holds a token already."""
-        start = max(0, self.block_start)
-        return not self.masked[start : self.block_end].all()
-
-    @property
-    def seeds(self) -> bool:
-        """Whether the next pass is one over finished positions whose last row says the current block's first
-        token."""
-        if self.layout.visibility.context != "seeds" or self.ending is not None:
-            return False
-        row_pass = self.next_pass
-        return row_pass.stores and row_pass.stop == self.layout.bounds(self.block)[0] < self.length
-
-    @property
-    def stores(self) -> bool:
-        """Whether the next pass is no step of denoising: it forwards finished positions alone."""
-        return not self.layout.visibility.sees_suffix and self.next_pass.stores
+        start, end = (max(0, place - self.prompt_length) for place in self.layout.bounds(self.block))
+        return not self.masked[start:end].all()
 
     @property
     def is_stored(self) -> bool:
@@ -153,54 +132,9 @@ class Request:
         return self.layout.visibility.context == "joined" or self.context >= self.context_end
 
     @property
-    def opens(self) -> bool:
-        """Whether the next pass commits the block's first position and nothing else."""
-        return self.seeds or self.opens_shifted
-
-    @property
-    def shift(self) -> int:
-        """0 where rows of the next pass speak of their own positions, 1: of the next."""
-        return 1 if self.seeds else self.layout.shift
-
-    @property
-    def opens_shifted(self) -> bool:
-        """Whether the next pass commits the block's first position and nothing else: shifted by one, its
-        logits are the row's before the block, which later passes of a cached block do not forward (as in
-        Fast-dLLM's Dream, arXiv 2505.22618)."""
-        start = max(0, self.block_start)
-        return bool(
-            self.layout.shift
-            and self.block_step == 0
-            and start == self.block_start
-            and self.next_pass.keep
-            and self.masked[start]
-        )
-
-    @property
-    def open_positions(self) -> np.ndarray:
-        """Answer positions of the current block that are still masked and may commit next, ascending."""
-        start = max(0, self.block_start)
-        if self.opens:
-            return np.array([start])
-        if self.stores:
-            return np.empty(0, dtype=np.int64)
-        return start + np.flatnonzero(self.masked[start : self.block_end])
-
-    @property
     def revises(self) -> bool:
         """Whether tokens of the current block may still change."""
         return RULES[self.params.rule].revises
-
-    @property
-    def logit_positions(self) -> np.ndarray:
-        """Answer positions whose logits the next pass is to give, ascending: the open ones, or for a rule
-        that revises all of the block that the pass has logits of."""
-        if not self.revises or self.opens or self.stores:
-            return self.open_positions
-        start = max(0, self.block_start)
-        if self.layout.shift and self.prompt_length + start - 1 < self.next_pass.start:
-            start += 1  # the row that speaks of it is not forwarded
-        return np.arange(start, self.block_end)
 
     @property
     def answer(self) -> np.ndarray:
@@ -208,39 +142,52 @@ class Request:
 
     def commit(self, commit: Commit) -> None:
         """Take what a pass decided of the current block; close it when it is full and not held open."""
-        seeds = self.seeds
-        if self.stores:
-            self.context, self.store_passes = self.next_pass.stop, self.store_passes + 1
-            if not seeds:
+        plan = self.plan
+        if plan.stores:
+            self.context, self.store_passes = plan.row_pass.stop, self.store_passes + 1
+            if not plan.seeds:
                 return
         if self.params.trace:
             self._record(commit)
-        start, end = max(0, self.block_start), self.block_end
-        begins_full = not self.masked[start:end].any()
+        start, end = max(0, plan.start), plan.end
+        block = self.masked[start:end]
+        begins_full = not block.any()
         is_final = not self.revises
         assert not is_final or self.masked[commit.positions].all(), "a committed token never changes"
         assert not is_final or (not len(commit.remasked) and not commit.stays)
-        touched = np.concatenate([commit.positions, commit.remasked])
-        assert ((start <= touched) & (touched < end)).all(), "other blocks never change"
-        self.answer[commit.remasked] = self.mask_id
-        self.masked[commit.remasked] = True
-        self.answer[commit.positions] = commit.token_ids
+        for places in (commit.positions, commit.remasked):  # both ascend
+            assert not len(places) or start <= places[0] <= places[-1] < end, "other blocks never change"
+        answer = self.answer
+        if len(commit.remasked):
+            answer[commit.remasked] = self.mask_id
+            self.masked[commit.remasked] = True
+        answer[commit.positions] = commit.token_ids
         self.masked[commit.positions] = False
         self.last_tokens = commit.token_ids
         if self.scores is not None and commit.scores is not None:
             self.scores.write(commit.positions, commit.scores)
-        if not seeds:
+        if not plan.seeds:
             self.nfe += 1
             self.block_step += 1
             self.full_steps += begins_full
-            self.context = max(self.context, self.layout.bounds(self.block)[0])
-        is_closed = not commit.stays and not self.masked[start:end].any()
+            self.context = max(self.context, plan.start + self.prompt_length)
+        is_closed = not commit.stays and not block.any()
         if is_closed:
             self.block += 1
             self.block_step = self.full_steps = 0
         if is_closed or is_final:
-            while self.prefix < len(self.masked) and not self.masked[self.prefix]:
-                self.prefix += 1
+            self._extend_prefix()
+
+    def _extend_prefix(self) -> None:
+        """Over what is decided by now, and look for the first end in that."""
+        rest = self.masked[self.prefix :]
+        count = int(rest.argmax()) if rest.any() else len(rest)
+        if count and self.first_end is None and self.ends:
+            for place, token_id in enumerate(self.answer[self.prefix : self.prefix + count].tolist()):
+                if token_id in self.ends:
+                    self.first_end = self.prefix + place
+                    break
+        self.prefix += count
 
     def _record(self, commit: Commit) -> None:
         self.trace.append(

@@ -11,59 +11,95 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llada_exp.engine.pass_plan import PassPlan
 from llada_exp.engine.request import Request
 from llada_exp.rules.base import RANK_STREAM, TOKEN_STREAM, uniforms
-from llada_exp.rules.candidates import PositionParams
+from llada_exp.rules.candidates import Bans, PositionParams, Sampling
 
 
-def sampling_of(requests: Sequence[Request], padded: int, device: torch.device) -> PositionParams:
-    """Per masked position, padded by repeating the last one's parameters."""
-    counts = np.array([len(r.logit_positions) for r in requests], dtype=np.int64)
-    source = np.repeat(np.arange(len(requests)), counts)
-    source = np.pad(source, (0, padded - len(source)), mode="edge")
+def sampling_of(
+    requests: Sequence[Request], plans: Sequence[PassPlan], padded: int, device: torch.device
+) -> PositionParams:
+    """Per masked position, padded by repeating the last one's parameters. What no request asks for takes no
+    column."""
     params = [r.params for r in requests]
-
-    def column(values: list[float], dtype: type) -> Tensor:
-        return torch.from_numpy(np.array(values, dtype=dtype)[source]).to(device)
-
-    is_sampled = np.array([p.temperature > 0 for p in params], dtype=np.bool_)[source]
-    is_sampled[counts.sum() :] = False
-    uniform = np.full(padded, 0.5)
-    if is_sampled.any():
-        draws = [uniforms(r.seed, r.logit_positions, r.nfe, TOKEN_STREAM) for r in requests]
-        uniform[: counts.sum()] = np.concatenate(draws)
+    counts = [len(plan.logit_positions) for plan in plans]
+    some_ban_nothing = not all(p.ban_ids for p in params)
+    some_forbid_ends = any(p.eos_confidence == "forbid" for p in params)
+    bans = None
+    if some_ban_nothing or some_forbid_ends:
+        source = _source(counts, padded)
+        bans = Bans(
+            ban=_column([p.ban_ids for p in params], source, np.bool_, device),
+            no_eos=_column([p.eos_confidence == "forbid" for p in params], source, np.bool_, device),
+            any_no_eos=some_forbid_ends,
+            all_ban=not some_ban_nothing,
+        )
     return PositionParams(
-        temperature=column([p.temperature or 1.0 for p in params], np.float32),
-        top_p=column([p.top_p for p in params], np.float32),
-        top_k=column([p.top_k for p in params], np.int64),
+        bans=bans,
+        sampling=_sampling(requests, plans, counts, padded, device),
+        by_margin=_of_kind(requests, counts, "topk_margin"),
+        by_entropy=_of_kind(requests, counts, "entropy"),
+    )
+
+
+def _sampling(
+    requests: Sequence[Request],
+    plans: Sequence[PassPlan],
+    counts: Sequence[int],
+    padded: int,
+    device: torch.device,
+) -> Sampling | None:
+    params = [r.params for r in requests]
+    if all(p.temperature == 0 for p in params):
+        return None
+    source, total = _source(counts, padded), sum(counts)
+    is_sampled = np.array([p.temperature > 0 for p in params])[source]
+    is_sampled[total:] = False
+    uniform = np.full(padded, 0.5)
+    uniform[:total] = np.concatenate(
+        [
+            uniforms(r.seed, plan.logit_positions, r.nfe, TOKEN_STREAM)
+            for r, plan in zip(requests, plans, strict=True)
+        ]
+    )
+    return Sampling(
+        temperature=_column([p.temperature or 1.0 for p in params], source, np.float32, device),
+        top_p=_column([p.top_p for p in params], source, np.float32, device),
+        top_k=_column([p.top_k for p in params], source, np.int64, device),
         uniform=torch.from_numpy(uniform).to(device),
-        ban=column([p.ban_ids for p in params], np.bool_),
-        no_eos=column([p.eos_confidence == "forbid" for p in params], np.bool_),
-        sampled=tuple(np.flatnonzero(is_sampled).tolist()),
-        by_margin=_of_kind(requests, "topk_margin"),
-        by_entropy=_of_kind(requests, "entropy"),
-        any_no_eos=any(p.eos_confidence == "forbid" for p in params),
-        all_ban=all(p.ban_ids for p in params),
+        rows=tuple(np.flatnonzero(is_sampled).tolist()),
         any_cut=any(p.temperature > 0 and (p.top_k > 0 or p.top_p < 1) for p in params),
     )
 
 
-def _of_kind(requests: Sequence[Request], remasking: str) -> tuple[int, ...]:
+def _source(counts: Sequence[int], padded: int) -> np.ndarray:
+    """int64 [padded]: of which request each position is."""
+    source = np.full(padded, len(counts) - 1)
+    source[: sum(counts)] = np.repeat(np.arange(len(counts)), counts)
+    return source
+
+
+def _column(values: Sequence[float], source: np.ndarray, dtype: type, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype=dtype)[source]).to(device)
+
+
+def _of_kind(requests: Sequence[Request], counts: Sequence[int], remasking: str) -> tuple[int, ...]:
     """The masked positions of requests that rank so."""
-    counts = [len(r.logit_positions) for r in requests]
-    return tuple(
-        np.flatnonzero(np.repeat([r.params.remasking == remasking for r in requests], counts)).tolist()
-    )
+    ranks_so = [r.params.remasking == remasking for r in requests]
+    return tuple(np.flatnonzero(np.repeat(ranks_so, counts)).tolist()) if any(ranks_so) else ()
 
 
-def rank_uniforms(requests: Sequence[Request], device: torch.device) -> Tensor | None:
+def rank_uniforms(
+    requests: Sequence[Request], plans: Sequence[PassPlan], device: torch.device
+) -> Tensor | None:
     """float32 [m]: the random confidence of `remasking = random` positions, NaN elsewhere."""
     if all(r.params.remasking != "random" for r in requests):
         return None
     draws = [
-        uniforms(r.seed, r.logit_positions, r.nfe, RANK_STREAM)
+        uniforms(r.seed, plan.logit_positions, r.nfe, RANK_STREAM)
         if r.params.remasking == "random"
-        else np.full(len(r.logit_positions), np.nan)
-        for r in requests
+        else np.full(len(plan.logit_positions), np.nan)
+        for r, plan in zip(requests, plans, strict=True)
     ]
     return torch.from_numpy(np.concatenate(draws).astype(np.float32)).to(device)

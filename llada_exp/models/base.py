@@ -72,15 +72,16 @@ class Visibility:
     ) -> np.ndarray | None:
         """int64 [stop - start]: how many of the row's first positions each of row positions [start, stop)
         sees, while the block that begins at `block_start` is current; None: all there are."""
+        if self.kind == "full":
+            return None
         places = np.arange(start, stop)
         if self.kind == "block_context":
             blocks = np.maximum((places - prompt_length) // block_length + 1, 0)
             return prompt_length + blocks * block_length
         if self.kind == "block_causal":
             return (places // block_length + 1) * block_length
-        if self.kind == "causal_context":
-            return np.where(places < block_start, places + 1, block_start + block_length)
-        return None
+        assert self.kind == "causal_context"
+        return np.where(places < block_start, places + 1, block_start + block_length)
 
 
 FULL = Visibility()

@@ -22,25 +22,43 @@ LARGEST_ODDS = 1e38
 
 
 @dataclass(frozen=True)
-class PositionParams:
-    """Sampling parameters per masked position, [m] each, on the logits' device.
+class Sampling:
+    """Of a pass where some position has a temperature: temperature, top_p float32, top_k int64 (0 = off) and
+    uniform float64, [m] each, on the logits' device.
 
-    temperature, top_p, uniform: float32 and float64 (uniform). top_k int64, 0 = off.
-    ban: bool, never choose the mask or ids without text. no_eos: bool, never choose an end id.
-    sampled, by_margin, by_entropy: positions with a temperature, or ranked otherwise than by probability.
-    any_*: host-side facts, so that the common case costs nothing and no device is asked.
+    rows: the positions that have one. any_cut: whether any of them has a top_k or top_p.
     """
 
     temperature: Tensor
     top_p: Tensor
     top_k: Tensor
     uniform: Tensor
+    rows: tuple[int, ...]
+    any_cut: bool
+
+
+@dataclass(frozen=True)
+class Bans:
+    """Which ids each masked position may not choose, bool [m] each, on the logits' device: ban, the mask and
+    ids without text; no_eos, an end id. any_no_eos, all_ban: of them, so that no device is asked."""
+
     ban: Tensor
     no_eos: Tensor
-    sampled: tuple[int, ...]
     any_no_eos: bool
     all_ban: bool
-    any_cut: bool
+
+
+@dataclass(frozen=True)
+class PositionParams:
+    """How the masked positions are sampled and ranked; the common case takes no tensor.
+
+    bans: None where every position may choose whatever has text.
+    sampling: None where no position has a temperature.
+    by_margin, by_entropy: positions that are ranked otherwise than by probability.
+    """
+
+    bans: Bans | None = None
+    sampling: Sampling | None = None
     by_margin: tuple[int, ...] = ()
     by_entropy: tuple[int, ...] = ()
 
@@ -53,12 +71,11 @@ def choose(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple
     odds of that: see `_by_margin`, `_by_entropy`. One pass, no float64 (arXiv 2502.09992's
     code takes a float64 softmax over the canvas for the same order). NaN for logits that are not finite.
     """
-    blocked, saved = _block(logits, special, params)
-    tokens = _argmax(logits, special, params)
-    if params.sampled:
-        tokens = _sample_rows(logits, tokens, special, params)
-    if blocked:
-        logits[:, blocked] = saved
+    blocked, saved = _block(logits, special, params.bans)
+    tokens = _argmax(logits, special, params.bans)
+    if params.sampling is not None:
+        tokens = _sample_rows(logits, tokens, special, params.sampling, params.bans)
+    logits[:, blocked] = saved
     ranked = [
         (rows, rank(_padded_rows(logits, rows), _padded_rows(tokens, rows)))
         for rows, rank in ((params.by_margin, _by_margin), (params.by_entropy, _by_entropy))
@@ -98,36 +115,45 @@ def _by_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     return torch.expm1(torch.log1p(total) - spread / (1 + total)).clamp(max=LARGEST_ODDS)
 
 
-def _block(logits: Tensor, special: SpecialIds, params: PositionParams) -> tuple[list[int], Tensor]:
+def _block(logits: Tensor, special: SpecialIds, bans: Bans | None) -> tuple[slice | list[int], Tensor]:
     """Set single forbidden columns to -inf where forbidden; return them and what stood there."""
-    blocked = [special.mask]
-    forbid = [params.ban]
-    if params.any_no_eos:
+    if bans is None:
+        column = slice(special.mask, special.mask + 1)
+        saved = logits[:, column].clone()
+        logits[:, column] = -torch.inf
+        return column, saved
+    blocked, forbid = [special.mask], [bans.ban]
+    if bans.any_no_eos:
         blocked += list(special.ends)
-        forbid += [params.no_eos] * len(special.ends)
+        forbid += [bans.no_eos] * len(special.ends)
     saved = logits[:, blocked]
     logits[:, blocked] = saved.masked_fill(torch.stack(forbid, dim=1), -torch.inf)
     return blocked, saved
 
 
-def _argmax(logits: Tensor, special: SpecialIds, params: PositionParams) -> Tensor:
+def _argmax(logits: Tensor, special: SpecialIds, bans: Bans | None) -> Tensor:
     emittable = logits[:, : special.num_emittable].argmax(dim=-1)
-    if params.all_ban or special.num_emittable >= logits.shape[1]:
+    if bans is None or bans.all_ban or special.num_emittable >= logits.shape[1]:
         return emittable
-    return torch.where(params.ban, emittable, logits.argmax(dim=-1))
+    return torch.where(bans.ban, emittable, logits.argmax(dim=-1))
 
 
-def _sample_rows(logits: Tensor, tokens: Tensor, special: SpecialIds, params: PositionParams) -> Tensor:
-    """Replace the tokens of rows with temperature > 0 by samples (inverse CDF, one uniform each).
+def _sample_rows(
+    logits: Tensor, tokens: Tensor, special: SpecialIds, params: Sampling, bans: Bans | None
+) -> Tensor:
+    """Replace the tokens of rows with a temperature by samples (inverse CDF, one uniform each).
 
     Whatever the temperature, nothing overflows: logits are taken relative to the largest, so that they only
     grow more negative, and the smallest temperature is float32's smallest normal number."""
-    rows = list(params.sampled)
+    rows = list(params.rows)
     index = torch.tensor(rows + rows[:1] * (-len(rows) % PAD_ROWS), device=logits.device)
     scaled = logits[index]
     if special.num_emittable < logits.shape[1]:
         tail = scaled[:, special.num_emittable :]
-        tail.masked_fill_(params.ban[index].unsqueeze(1), -torch.inf)
+        if bans is None:
+            tail.fill_(-torch.inf)
+        else:
+            tail.masked_fill_(bans.ban[index].unsqueeze(1), -torch.inf)
     temperature = params.temperature[index].clamp(min=torch.finfo(torch.float32).tiny)
     scaled = (scaled - scaled.amax(dim=-1, keepdim=True)) / temperature.unsqueeze(1)
     probabilities = scaled.softmax(dim=-1)

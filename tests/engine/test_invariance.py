@@ -98,9 +98,9 @@ def _logits(rows, model=MODEL):
         )
         for i, (ids, own) in enumerate(rows)
     ]
-    batch = build([Work(r, r.next_pass) for r in requests], model.special, model.device)
+    batch = build([Work(r, r.plan) for r in requests], model.special, model.device)
     logits = Decoder(model, 64)._logits(batch)
-    counts = [len(request.open_positions) for request in requests]
+    counts = [len(request.plan.open_positions) for request in requests]
     return logits[: sum(counts)].split(counts)
 
 

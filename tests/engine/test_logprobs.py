@@ -85,9 +85,16 @@ def test_what_can_never_be_chosen_is_no_alternative():
 
 def test_none_are_made_where_nobody_asks(monkeypatch):
     monkeypatch.setattr("llada_exp.engine.logprobs._scores", None)
-    monkeypatch.setattr(torch.Tensor, "clone", None)
+    copies = []
+
+    def clone(tensor, real=torch.Tensor.clone):
+        copies.append(tensor.shape[-1])
+        return real(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "clone", clone)
     output = one(replace(ASK, logprobs=None))
     assert output.logprobs == ()
+    assert set(copies) <= {1}, "no distribution is copied"
 
 
 def drained(jobs, batch_size, budget):

@@ -98,7 +98,7 @@ def test_64_requests_with_one_prefix_forward_it_once(name, monkeypatch):
     real = engine.decoder.run
 
     def run(requests):
-        forwarded.append(sum(r.next_pass.num_positions for r in requests if r.stores))
+        forwarded.append(sum(r.plan.row_pass.num_positions for r in requests if r.plan.stores))
         return real(requests)
 
     monkeypatch.setattr(engine.decoder, "run", run)

@@ -93,8 +93,8 @@ def whatever_has_settled(candidates, rows, select=RULES["klass"].select):
     return select(replace(candidates, evidence=candidates.evidence + 1), rows)
 
 
-def cut_one_early(request, ends):
-    done = finished(request, ends)
+def cut_one_early(request):
+    done = finished(request)
     return done and (done[0] - 1, done[1])
 
 

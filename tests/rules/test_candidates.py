@@ -5,24 +5,24 @@ import pytest
 import torch
 
 from llada_exp.rules.base import Candidates, uniforms
-from llada_exp.rules.candidates import PositionParams, choose
+from llada_exp.rules.candidates import Bans, PositionParams, Sampling, choose
 from tests.toys import EOS, MASK, toy_model
 
 SPECIAL = toy_model().special
 
 
 def position_params(m, temperature=0.0, top_p=1.0, top_k=0, uniform=None, ban=True, no_eos=False):
-    return PositionParams(
-        temperature=torch.full((m,), temperature or 1.0),
+    sampling = Sampling(
+        temperature=torch.full((m,), temperature),
         top_p=torch.full((m,), top_p),
         top_k=torch.full((m,), top_k),
         uniform=torch.full((m,), 0.5, dtype=torch.float64) if uniform is None else uniform,
-        ban=torch.full((m,), ban),
-        no_eos=torch.full((m,), no_eos),
-        sampled=tuple(range(m)) if temperature else (),
-        any_no_eos=no_eos,
-        all_ban=ban,
+        rows=tuple(range(m)),
         any_cut=top_p < 1 or top_k > 0,
+    )
+    bans = Bans(torch.full((m,), ban), torch.full((m,), no_eos), any_no_eos=no_eos, all_ban=ban)
+    return PositionParams(
+        bans=None if ban and not no_eos else bans, sampling=sampling if temperature else None
     )
 
 
