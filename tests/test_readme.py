@@ -103,7 +103,7 @@ def test_from_a_clone_to_a_notebook_of_ones_own_sweep(tmp_path):
 
 def test_the_evaluations_run_one_after_the_other(tmp_path):
     said = follow("evaluate", tmp_path)
-    assert "tiny_short: 64 problems:" in said
+    assert "tiny_short: 32 problems:" in said
     assert "p = " in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "outputs"]
     assert (tmp_path / "outputs" / "training" / "evals" / "latest" / "accuracy_by_step.png").exists()
