@@ -54,6 +54,8 @@ class StepShape:
 
 Step = Callable[[Tensor], Tensor]
 """A step's array int64 -> logits float32 [R, V]."""
+CapturedStep = Callable[[Tensor, int], Tensor]
+"""The same of a padded step, and how many of its rows of logits are asked for."""
 
 
 class Forward:
@@ -71,8 +73,9 @@ class Forward:
         self.model, self.kernel, self.capture = model, kernel, capture
         self._num_rows = num_rows
         self._otherwise = SDPA()
-        self._captured: dict[tuple[str, StepShape], Step | None] = {}
+        self._captured: dict[tuple[str, StepShape], CapturedStep | None] = {}
         self._graphs = torch.cuda.graph_pool_handle() if capture == "cuda_graph" else None
+        self._logits: Tensor | None = None
 
     @property
     def num_captured(self) -> int:
@@ -97,7 +100,7 @@ class Forward:
                 shape, flat = self._inputs(kernel, rows, fixed, tokens, pools)
                 captured = self._capture(kernel, shape, pools, flat)
                 if captured is not None:
-                    return captured(flat)[: len(logit_rows)]
+                    return captured(flat, len(logit_rows))
         kernel = self._kernel(rows, None)
         assert kernel is not None
         shape, flat = self._inputs(kernel, rows, None, tokens, pools)
@@ -148,7 +151,7 @@ class Forward:
 
         return step
 
-    def _capture(self, kernel: Kernel, shape: StepShape, pools: KV, flat: Tensor) -> Step | None:
+    def _capture(self, kernel: Kernel, shape: StepShape, pools: KV, flat: Tensor) -> CapturedStep | None:
         """The captured step of this shape; None where it cannot be captured."""
         key = kernel.name, shape
         if key not in self._captured:
@@ -157,7 +160,7 @@ class Forward:
             try:
                 step = self._step(kernel, shape, pools)
                 captured = self._graph(step, flat) if self.capture == "cuda_graph" else self._compiled(step)
-                captured(flat)  # compiled here; what it writes the step writes again
+                captured(flat, 1)  # compiled here; what it writes the step writes again
                 self._captured[key] = captured
             except Exception as error:
                 if self.capture == "trace":
@@ -167,20 +170,25 @@ class Forward:
                 self._captured[key] = None
         return self._captured[key]
 
-    def _compiled(self, step: Step) -> Step:
+    def _compiled(self, step: Step) -> CapturedStep:
         backend = "eager" if self.capture == "trace" else "inductor"
         compiled = torch.compile(step, fullgraph=True, dynamic=False, backend=backend)
         device = self.model.device
 
-        def call(flat: Tensor) -> Tensor:
+        def call(flat: Tensor, num_logits: int) -> Tensor:
             with torch._dynamo.config.patch(recompile_limit=2 * MOST_SHAPES):
-                return compiled(flat.to(device))
+                return compiled(flat.to(device))[:num_logits]
 
         return call
 
-    def _graph(self, step: Step, flat: Tensor) -> Step:
-        """A CUDA graph over a buffer of its own. Its next run overwrites its output, so that is copied."""
+    def _graph(self, step: Step, flat: Tensor) -> CapturedStep:
+        """A CUDA graph over a buffer of its own. All write their logits to one place, or each would hold a
+        vocabulary's width for good; the next run overwrites them, so they are copied."""
         buffer = flat.to(self.model.device)
+        if self._logits is None:
+            size = CAPTURED[-1], self.model.shape.vocab_size
+            self._logits = torch.empty(size, dtype=torch.float32, device=buffer.device)
+        logits = self._logits
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -190,12 +198,14 @@ class Forward:
         graph = torch.cuda.CUDAGraph()
         # Another thread of the process may use the device meanwhile.
         with torch.cuda.graph(graph, pool=self._graphs, capture_error_mode="thread_local"):
-            logits = step(buffer)
+            computed = step(buffer)
+            logits[: len(computed)].copy_(computed)
+            del computed
 
-        def replay(flat: Tensor) -> Tensor:
+        def replay(flat: Tensor, num_logits: int) -> Tensor:
             buffer.copy_(flat)
             graph.replay()
-            return logits.clone()
+            return logits[:num_logits].clone()
 
         return replay
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from llada_exp.engine.attention import pool_positions, row_positions
+from llada_exp.engine.forward import CAPTURED
 from llada_exp.models.base import FULL, ModelShape, Visibility
 from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
@@ -110,7 +111,9 @@ class MemoryPlan:
             # the widest of the rows' masks is made from (engine/attention.py).
             lines = positions + rows * block_length
             masks = lines * self.max_length * item + self.max_length**2
-        return positions * (width * item + rotary) + repeated + gathered + logits + state + masks
+        # Of the largest captured step (engine/forward.py), computed and copied.
+        captured = 0 if self.exact else 2 * CAPTURED[-1] * shape.vocab_size * 4
+        return positions * (width * item + rotary) + repeated + gathered + logits + state + masks + captured
 
     @property
     def activations(self) -> int:
