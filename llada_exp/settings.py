@@ -81,13 +81,17 @@ class EngineSettings:
     """max_length: longest row, prompt and canvas (None: the model's own limit); max_positions: positions
     forwarded in one step (None: as suits the device, engine/budget.py); kv_positions: of the K/V memory that
     rows share (None: batch_size rows of max_length); share_prefixes: requests share K/V of leading blocks,
-    where those are final; exact: a row's bits do not depend on its company (None: on the CPU)."""
+    where those are final; exact: a row's bits do not depend on its company (None: on the CPU). Where not
+    `exact`: attention, the kernel (None: varlen where it is there, else sdpa); capture, how steps of few
+    tokens run (None: cuda_graph on CUDA)."""
 
     max_length: Annotated[int, between(2, 2**20)] | None
     max_positions: Annotated[int, between(1, 2**24)] | None
     kv_positions: Annotated[int, between(64, 2**32)] | None
     share_prefixes: Flag
     exact: Flag | None
+    attention: Literal["sdpa", "flex", "varlen"] | None
+    capture: Literal["none", "cuda_graph", "inductor", "trace"] | None
 
 
 @dataclass(frozen=True)

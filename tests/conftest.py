@@ -19,6 +19,14 @@ QUICK = frozenset((
     "gate/test_verdict.py", "checkpoints/test_hf.py",
 ))  # fmt: skip
 """Files and folders marked quick: what says most about a change in two minutes."""
+LONGEST = (
+    "slurm", "tiny", "test_readme.py", "evals/test_evaluate.py", "evals/lm/test_harness.py",
+    "server/test_fuzz.py", "server/test_fault_process.py", "server/test_fault_workers.py", "notebooks",
+    "engine/test_reference.py", "engine/test_families.py", "engine/test_logprobs.py",
+    "server/test_faults.py", "test_docs.py",
+)  # fmt: skip
+"""Files and folders of a minute and more, in the order in which they begin: an idle core waits for one that
+begins last."""
 
 
 @pytest.fixture(scope="session")
@@ -38,12 +46,17 @@ def pytest_collection_modifyitems(items):
         path = item.path.relative_to(tests).as_posix()
         if path in QUICK or path.split("/")[0] in QUICK:
             item.add_marker(pytest.mark.quick)
+    items.sort(key=lambda item: _turn(item.path.relative_to(tests).as_posix()))  # others stay in their order
+
+
+def _turn(path):
+    return next((LONGEST.index(name) for name in (path, path.split("/")[0]) if name in LONGEST), len(LONGEST))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """By files, whose fixtures hold servers, in the order of their names; tests on SLURM one after the other,
-    for they count the jobs of one cluster."""
+    """By files, whose fixtures hold servers, in the order of `LONGEST` and of their names; tests on SLURM one
+    after the other, for they count the jobs of one cluster."""
     from xdist.scheduler.loadscope import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

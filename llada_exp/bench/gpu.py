@@ -12,9 +12,10 @@ likelihood. What fails, by a want of memory or otherwise, is a row with its erro
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from llada_exp.bench import gpu_measures as measures
 from llada_exp.bench.gpu_kernels import BACKENDS, attention_rows
 from llada_exp.bench.gpu_rows import GPURows
 from llada_exp.bench.models import MODELS, bench_model
+from llada_exp.engine.forward import CAPTURES
 from llada_exp.programs import run_program
 
 LONGEST = 30.0  # seconds of one measurement of answers
@@ -32,14 +34,15 @@ LONGEST = 30.0  # seconds of one measurement of answers
 @dataclass(frozen=True)
 class GPUSizes:
     """tokens: of steps over whole rows. block_rows: of block steps. rows: of answers, and of attention by
-    `backends`. lengths: (prompt, canvas). passes: of each row without a cache. drift, likelihood: as the
-    measurements of those names take them."""
+    `backends`. lengths: (prompt, canvas). passes: of each row without a cache. captures: of `EngineCore`,
+    each for block steps and answers. drift, likelihood: as the measurements of those names take them."""
 
     tokens: tuple[int, ...] = tuple(measures.YARDSTICK_MS)
     rows: tuple[int, ...] = (1, 4, 16, 64)
     block_rows: tuple[int, ...] = (1, 2, 8, 16, 32, 64)
     lengths: tuple[tuple[int, int], ...] = ((150, 256), (950, 256))
     passes: int = 10
+    captures: tuple[str | None, ...] = ("cuda_graph", "none")
     backends: tuple[str, ...] = tuple(BACKENDS)
     drift: tuple[int, int, int] = (16, 150, 64)
     likelihood: tuple[int, int, int, int] = (8, 150, 64, 32)
@@ -51,6 +54,7 @@ SMALL = GPUSizes(
     block_rows=(1, 2),
     lengths=((12, 64), (24, 64)),
     passes=2,
+    captures=(None,),
     backends=("sdpa_mask", "sdpa_no_mask", "varlen"),
     drift=(2, 12, 32),
     likelihood=(2, 12, 8, 4),
@@ -67,7 +71,9 @@ def measure(name: str, device: torch.device, sizes: GPUSizes, rows: GPURows) -> 
     bench = measures.GPUBench(name, model, 1e3 * rows.rows[0].get("matmul_tflops", float("nan")))
     (prompt, canvas), *_ = sizes.lengths
     for count in sizes.block_rows:
-        rows.run("step", partial(measures.steps, bench, "dual", count, prompt, canvas))
+        for capture in sizes.captures:
+            step = partial(measures.steps, bench, "dual", count, prompt, canvas, capture=capture)
+            rows.run("step", step)
     for tokens in sizes.tokens:
         rows.run("step", partial(measures.whole_rows, bench, tokens))
     for length in sizes.lengths[:1]:
@@ -84,8 +90,9 @@ def measure(name: str, device: torch.device, sizes: GPUSizes, rows: GPURows) -> 
 
 def _answers(bench: measures.GPUBench, rows: GPURows, sizes: GPUSizes, length: tuple[int, int]) -> None:
     for cache, passes in (("dual", None), ("none", sizes.passes)):
-        for count in sizes.rows:
-            call = partial(measures.answers, bench, count, *length, cache, passes)
+        captures = sizes.captures if cache == "dual" else sizes.captures[:1]
+        for count, capture in itertools.product(sizes.rows, captures):
+            call = partial(measures.answers, bench, count, *length, cache, passes, capture=capture)
             rows.run("answers", lambda call=call: call(min(LONGEST, rows.seconds_left)))  # type: ignore[misc]
 
 
@@ -106,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seconds", type=float, default=450.0, help="no measurement starts after so many")
     p.add_argument("--small", action="store_true", help="small shapes, of the embedded model")
     p.add_argument("--model", choices=MODELS, default=None, help="default random_8b, with --small tiny")
+    p.add_argument("--captures", nargs="+", choices=CAPTURES, default=None, help="of steps; cuda_graph none")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return p
 
@@ -114,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> GPURows:
     options = parser().parse_args(argv)
     rows = GPURows(options.out, options.seconds)
     name = options.model or ("tiny" if options.small else "random_8b")
-    measure(name, torch.device(options.device), SMALL if options.small else GPUSizes(), rows)
+    sizes = SMALL if options.small else GPUSizes()
+    sizes = replace(sizes, captures=tuple(options.captures or sizes.captures))
+    measure(name, torch.device(options.device), sizes, rows)
     return rows
 
 

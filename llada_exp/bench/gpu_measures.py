@@ -95,11 +95,19 @@ def _spread(times: Sequence[float]) -> Row:
     return {"ms": statistics.median(times), "ms_min": min(times), "ms_max": max(times)}
 
 
-def steps(bench: GPUBench, cache: str, rows: int, prompt: int, canvas: int, timed: int = 10) -> Iterator[Row]:
+def steps(
+    bench: GPUBench,
+    cache: str,
+    rows: int,
+    prompt: int,
+    canvas: int,
+    timed: int = 10,
+    capture: str | None = None,
+) -> Iterator[Row]:
     """Steps of rows in the middle of a block, all in each step, and what a profiler sees in them."""
     params = DecodingParams(max_tokens=canvas, steps=canvas, cache=cache, ignore_eos=True)
     prompts = bench.prompts(rows, prompt)
-    engine = bench.engine(prompts, params, max_positions=rows * (prompt + canvas))
+    engine = bench.engine(prompts, params, max_positions=rows * (prompt + canvas), capture=capture)
     for _ in range(WARM):
         engine.step()
     before = engine.stats()
@@ -112,6 +120,8 @@ def steps(bench: GPUBench, cache: str, rows: int, prompt: int, canvas: int, time
         "prompt": prompt,
         "canvas": canvas,
         "tokens": tokens,
+        "attention": engine.decoder.attention,
+        "capture": engine.decoder.capture,
         **_spread(times),
         "yardstick_ms": YARDSTICK_MS.get(tokens) if bench.name == "random_8b" else None,
         "mfu": bench.mfu(before, after, sum(times) / 1e3),
@@ -151,13 +161,20 @@ def whole_rows(bench: GPUBench, num_tokens: int, timed: int = 8) -> Iterator[Row
 
 
 def answers(
-    bench: GPUBench, rows: int, prompt: int, canvas: int, cache: str, passes: int | None, seconds: float
+    bench: GPUBench,
+    rows: int,
+    prompt: int,
+    canvas: int,
+    cache: str,
+    passes: int | None,
+    seconds: float,
+    capture: str | None = None,
 ) -> Iterator[Row]:
     """As many requests as rows, arriving at once, until they are done, or have had so many passes each, or
     the seconds are over: the row says how far it came."""
     params = DecodingParams(max_tokens=canvas, tokens_per_step=4, cache=cache, ignore_eos=True)
     bench.reset_peak()
-    engine = bench.engine(bench.prompts(rows, prompt), params)
+    engine = bench.engine(bench.prompts(rows, prompt), params, capture=capture)
     start, times = time.perf_counter(), []
     before = engine.stats()
     while engine.has_work() and time.perf_counter() - start < seconds:
@@ -170,6 +187,7 @@ def answers(
         "rows": rows,
         "prompt": prompt,
         "canvas": canvas,
+        "capture": engine.decoder.capture,
         "passes_each": stats["num_nfe"] / rows,
         "whole": not engine.has_work(),
         "seconds": spent,

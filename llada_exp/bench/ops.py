@@ -25,7 +25,8 @@ from llada_exp.models.packed import Layer, PackedModel
 from llada_exp.tables import Table, TableColumn
 from llada_exp.types import DecodingParams
 
-PROMPT, CANVAS, BLOCK = 64, 64, 32  # tokens of each row of a counted step
+PROMPT, CANVAS, BLOCK = 64, 64, 32
+"""Tokens of the longest row of a counted step; the others' prompts are up to 15 tokens shorter."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,13 @@ def step_ops(model: Model, num_rows: int, *, exact: bool, mixed: bool) -> StepOp
         share_prefixes=False,
     )
     first = num_rows // 2 if mixed else num_rows
-    for _ in range(first):
-        engine.add_request([0] * PROMPT, params)
+    prompts = [[0] * (PROMPT - 5 * (i % 4)) for i in range(num_rows)]
+    for prompt in prompts[:first]:
+        engine.add_request(prompt, params)
     while first and not engine.stats()["num_nfe"]:  # the prompts of a family by block come first
         engine.step()
-    for _ in range(num_rows - first):
-        engine.add_request([0] * PROMPT, params)
+    for prompt in prompts[first:]:
+        engine.add_request(prompt, params)
     with ops:
         engine.step()
     return StepOps(layer=ops.counts[0], outside=ops.counts.get(None, Counter()))

@@ -1,16 +1,15 @@
-"""Packed rows attend over their own keys and nothing else.
+"""The exact path: packed rows attend over their own keys and nothing else, with the bits they have alone.
 
 A pass over a whole row is one scaled-dot-product call over exactly its fresh keys. BLOCK passes read
 the rows' kept K/V; those of one width share a call, with a mask of each row's keys. Where a model's positions
 do not see all keys of the row (models/base.py, Visibility), each of a pass's has its own line in the mask.
 
-exact: what shares a call has one shape, and each row's shape is a function of the row alone: its keys
+What shares a call has one shape, and each row's shape is a function of the row alone: its keys
 are rounded up to `key_bucket`, and rows are joined only where their buckets are equal. A batched call
 computes each row as it would alone, bit by bit (tests/engine hold the host's kernels to it). Rows that begin
 at even distances in the pool are joined, as any two do, so that K/V are read as views (engine/kv.py).
-Not exact, on a GPU: one call for all rows of a width, up to the longest of them, one for whole rows of one
-length that are neighbours, and one write of all K/V: as few launches for 64 rows as for one
-(`bench.engine --count-ops`), and bits that may depend on the company.
+
+A device's own path, whose bits may depend on the company, is engine/forward.py.
 
 Letters: M packed tokens, H heads, K key/value heads, D head width, T keys of a row
 n rows of a group, B their width.
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llada_exp.engine.batch import Segment
-from llada_exp.engine.kv import KV, KVReading, Slot, are_even
+from llada_exp.engine.kv import KV, KVReading, Slot
 from llada_exp.engine.pages import PAGE, num_pages
 from llada_exp.models.attention import sdpa
 from llada_exp.models.base import Attend
@@ -61,7 +60,7 @@ def pool_positions(kv_positions: int | None, num_rows: int, max_length: int, exa
 
 
 def packed_attention(
-    segments: Sequence[Segment], cache: KV | None, exact: bool, device: torch.device, dtype: torch.dtype
+    segments: Sequence[Segment], cache: KV | None, device: torch.device, dtype: torch.dtype
 ) -> Attend:
     """Attention of each segment over its own row. Packed tokens of no segment (padding) come out
     zero.
@@ -69,19 +68,22 @@ def packed_attention(
     cache: written and read by segments with a slot. device, dtype: of the model.
     """
     cached = [s for s in segments if s.slot is not None and not s.whole]
-    whole = [s for s in segments if s.slot is None or s.whole]
+    whole = [(s, _row_mask(s, device, dtype)) for s in segments if s.slot is None or s.whole]
     num_tokens = max(s.stop for s in segments)
-    groups = [] if cache is None else list(_groups(cached, exact, device, dtype))
-    wholes = list(_whole_rows(whole, exact, device, dtype))
-    write = (_write_slices if exact else _write_scattered)(segments, device)
+    groups = [] if cache is None else list(_groups(cached, device, dtype))
+    writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         parts: list[tuple[slice | Tensor, Tensor]] = []
         if cache is not None:
             pools = cache[0][layer], cache[1][layer]
-            write(pools, (k, v))  # before any is read, for a row may have several segments
+            for target, s in writes:  # before any is read, for a row may have several segments
+                for pool, x in zip(pools, (k, v), strict=True):
+                    pool[target] = x[s.start : s.stop]
             parts = [(group.rows, group.attend(*pools, q)) for group in groups]
-        parts += [(rows.rows, rows.attend(q, k, v)) for rows in wholes]
+        for s, mask in whole:
+            queries, keys, values = (x[None, s.start : s.stop].transpose(1, 2) for x in (q, k, v))
+            parts.append((slice(s.start, s.stop), sdpa(queries, keys, values, mask)[0].transpose(0, 1)))
         if len(parts) == 1 and parts[0][0] == slice(0, num_tokens):  # nothing to put together
             return F.pad(parts[0][1], (0, 0, 0, 0, 0, len(q) - num_tokens))
         out = torch.empty_like(q)
@@ -93,72 +95,9 @@ def packed_attention(
     return attend
 
 
-@dataclass(frozen=True)
-class _WholeRows:
-    """Rows of one length whose keys are all fresh, packed one after the other. rows: their packed range."""
-
-    num_rows: int
-    rows: slice
-    mask: Tensor | None
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [M, H, D]; k, v [M, K, D] -> [n * T, H, D]."""
-        q, k, v = (x[self.rows].unflatten(0, (self.num_rows, -1)).transpose(1, 2) for x in (q, k, v))
-        return sdpa(q, k, v, self.mask).transpose(1, 2).flatten(0, 1)
-
-
-def _whole_rows(
-    segments: Sequence[Segment], exact: bool, device: torch.device, dtype: torch.dtype
-) -> Iterator[_WholeRows]:
-    """One by one where `exact`; else together as many as are alike."""
-    alike: list[list[Segment]] = []
-    for segment in segments:
-        if not exact and alike and _continues(alike[-1][-1], segment):
-            alike[-1].append(segment)
-        else:
-            alike.append([segment])
-    for members in alike:
-        first = members[0]
-        mask = None if first.limits is None else _mask(members, first.keys, device, dtype)
-        yield _WholeRows(len(members), slice(first.start, members[-1].stop), mask)
-
-
-def _continues(before: Segment, segment: Segment) -> bool:
-    """Whether it is packed right behind a row of its length, and both see all of theirs."""
-    is_alike = before.stop == segment.start and before.keys == segment.keys
-    return is_alike and before.limits is None and segment.limits is None
-
-
-Write = Callable[[tuple[Tensor, Tensor], tuple[Tensor, Tensor]], None]
-"""Of one layer: the pool's K and V [S, K, D], and the packed tokens' [M, K, D], into it."""
-
-
-def _write_slices(segments: Sequence[Segment], device: torch.device) -> Write:
-    """Row by row: on a CPU a few slices cost less than a scattered write."""
-    writes = [(s.slot.target(s.positions, device), s) for s in segments if s.slot is not None]
-
-    def write(pools: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
-        for target, s in writes:
-            for pool, x in zip(pools, fresh, strict=True):
-                pool[target] = x[s.start : s.stop]
-
-    return write
-
-
-def _write_scattered(segments: Sequence[Segment], device: torch.device) -> Write:
-    """All rows at once: as many launches for 64 rows as for one."""
-    cached = [s for s in segments if s.slot is not None]
-    if not cached:
-        return lambda pools, fresh: None
-    places = [_slot(s).places(np.arange(s.positions.start, s.positions.stop)) for s in cached]
-    target = torch.from_numpy(np.concatenate(places)).to(device)
-    rows = _packed_rows(cached, device)
-
-    def write(pools: tuple[Tensor, Tensor], fresh: tuple[Tensor, Tensor]) -> None:
-        for pool, x in zip(pools, fresh, strict=True):
-            pool.index_copy_(0, target, x[rows])
-
-    return write
+def _row_mask(segment: Segment, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+    """Of a pass over a whole row; None: every position sees all of it."""
+    return None if segment.limits is None else _mask([segment], segment.keys, device, dtype)
 
 
 def _packed_rows(segments: Sequence[Segment], device: torch.device) -> slice | Tensor:
@@ -195,29 +134,14 @@ class _Group:
         return out[:, :, :width].transpose(1, 2).flatten(0, 1)
 
 
-def _groups(
-    segments: Sequence[Segment], exact: bool, device: torch.device, dtype: torch.dtype
-) -> Iterator[_Group]:
+def _groups(segments: Sequence[Segment], device: torch.device, dtype: torch.dtype) -> Iterator[_Group]:
     """Segments that read slots, joined where they may share a call."""
     alike: dict[tuple[int, int, bool], list[Segment]] = defaultdict(list)
     for segment in sorted(segments, key=lambda s: _slot(s).start):
-        bucket = key_bucket(segment.keys) if exact else 0
-        alike[segment.stop - segment.start, bucket, segment.limits is None].append(segment)
+        alike[segment.stop - segment.start, key_bucket(segment.keys), segment.limits is None].append(segment)
     for (width, bucket, _), members in alike.items():
-        spare = -width % QUERIES if exact else 0
-        for group in _evenly_spaced(members) if exact else _alike_in_length(members):
-            yield _group(group, bucket or max(s.keys for s in group), spare, device, dtype)
-
-
-def _alike_in_length(members: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Members that one call reads: all of them where that is a view; else those of which none has twice as
-    many keys as another, for what is gathered is padded to the longest."""
-    rest = list(members)
-    while rest:
-        longest = max(s.keys for s in rest)
-        least = 0 if are_even([_slot(s) for s in rest], longest) else longest // 2
-        yield [s for s in rest if s.keys > least]
-        rest = [s for s in rest if s.keys <= least]
+        for group in _evenly_spaced(members):
+            yield _group(group, bucket, -width % QUERIES, device, dtype)
 
 
 def _evenly_spaced(members: Sequence[Segment]) -> Iterator[list[Segment]]:

@@ -86,18 +86,18 @@ class Revision:
 class Batch:
     """One step's tensors. requests, plans: of those whose pass gives logits; segments: of all.
 
-    ids, positions: int64 [M]. segments: one per row, guided requests have two.
-    logit_rows: int64 [R padded], packed indices whose logits are computed, row after row.
+    ids, positions: int64 [M], on the host still. segments: one per row, guided requests have two.
+    logit_rows: int64 [R padded], too, packed indices whose logits are computed, row after row.
     place: int64 [2, m], (request, position in block) of each of them but the twins'.
     revision: of a step in which some rule revises.
     """
 
     requests: list[Request]
     plans: list[PassPlan]
-    ids: Tensor
-    positions: Tensor
+    ids: np.ndarray
+    positions: np.ndarray
     segments: list[Segment]
-    logit_rows: Tensor
+    logit_rows: np.ndarray
     guidance: Guidance | None
     place: Tensor
     num_logit_rows: int
@@ -122,26 +122,26 @@ class Work:
 
 
 def build(work: Sequence[Work], special: SpecialIds, device: torch.device, exact: bool = True) -> Batch:
-    """Pack the requests' rows for one step. exact: a pass that stores is laid out block by block, so that its
-    bits do not depend on how many blocks it holds."""
+    """Pack the requests' rows for one step. exact: tokens are padded to a multiple of PAD, and a pass that
+    stores is laid out block by block, so that its bits do not depend on how many blocks it holds."""
     pack = _Packer(special, exact)
     for item in work:
         pack.add(item)
-    packed = np.empty((2, round_up(pack.offset)), dtype=np.int64)
+    length = round_up(pack.offset) if exact else pack.offset
+    packed = np.empty((2, length), dtype=np.int64)
     packed[0, pack.offset :], packed[1, pack.offset :] = special.mask, 0
     np.concatenate(pack.ids, out=packed[0, : pack.offset])
     for s in pack.segments:
         packed[1, s.start : s.stop] = np.arange(s.first, s.positions.stop)
-    tokens = torch.from_numpy(packed).to(device)
     speaking = [item for item in work if item.plan.gives_logits]
     requests, plans = [item.request for item in speaking], [item.plan for item in speaking]
     return Batch(
         requests=requests,
         plans=plans,
-        ids=tokens[0],
-        positions=tokens[1],
+        ids=packed[0],
+        positions=packed[1],
         segments=pack.segments,
-        logit_rows=_padded(pack.logit_rows, device),
+        logit_rows=_padded(pack.logit_rows),
         guidance=pack.guidance(device),
         place=torch.from_numpy(_places(plans)).to(device),
         num_logit_rows=pack.num_unguided,
@@ -233,7 +233,8 @@ class _Packer:
             torch.from_numpy(np.concatenate(parts)).to(device)
             for parts in (self.guided, self.scales, self.blind)
         )
-        return Guidance(_padded(self.unguided, device), guided, scale, blind)
+        rows = torch.from_numpy(_padded(self.unguided)).to(device)
+        return Guidance(rows, guided, scale, blind)
 
 
 def _parts(request: Request, row_pass: Pass) -> list[Pass]:
@@ -255,13 +256,13 @@ def _limits(request: Request, row_pass: Pass) -> np.ndarray | None:
     return np.minimum(limits, row_pass.keys)
 
 
-def _padded(indices: list[np.ndarray], device: torch.device) -> Tensor:
+def _padded(indices: list[np.ndarray]) -> np.ndarray:
     """Padded by repeating the last one."""
     count = sum(map(len, indices))
     flat = np.empty(round_up(count), dtype=np.int64)
     np.concatenate(indices, out=flat[:count])
     flat[count:] = flat[count - 1] if count else 0
-    return torch.from_numpy(flat).to(device)
+    return flat
 
 
 def _places(plans: Sequence[PassPlan]) -> np.ndarray:

@@ -20,6 +20,7 @@ from llada_exp.engine.attention import key_bucket, packed_attention, row_positio
 from llada_exp.engine.batch import Batch, Work, build
 from llada_exp.engine.commits import NO_COMMIT, Commit
 from llada_exp.engine.errors import NotFiniteError
+from llada_exp.engine.forward import Forward
 from llada_exp.engine.kv import KVMemory
 from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.prefixes import NO_PREFIX
@@ -29,6 +30,7 @@ from llada_exp.engine.sharing import prefix_of, row_names
 from llada_exp.models.base import Model
 from llada_exp.rules import RULES, Candidates
 from llada_exp.rules.candidates import choose
+from llada_exp.types import DecodingParams
 
 
 @dataclass
@@ -59,15 +61,32 @@ class StepResult:
 class Decoder:
     """Runs steps of a model for rows whose K/V take at most `kv_positions` together.
 
-    exact: a row's bits do not depend on its company (see engine/attention.py).
+    forward: of the device path; None: the exact one, on which a row's bits do not depend on its company
+             (engine/attention.py).
     shares: whether rows share K/V of leading blocks.
     """
 
-    def __init__(self, model: Model, kv_positions: int, exact: bool = True, shares: bool = True) -> None:
+    def __init__(
+        self, model: Model, kv_positions: int, forward: Forward | None = None, shares: bool = True
+    ) -> None:
         self.model = model
-        self.exact, self.shares = exact, shares
+        self.forward, self.shares = forward, shares
         self.kv = KVMemory(model, kv_positions)
         self._states: dict[str, Any] = {}
+
+    @property
+    def exact(self) -> bool:
+        return self.forward is None
+
+    @property
+    def attention(self) -> str:
+        """Which kernel attends: exact, or a device's."""
+        return "exact" if self.forward is None else self.forward.kernel.name
+
+    @property
+    def capture(self) -> str:
+        """How steps of few tokens run: none, as they are issued."""
+        return "none" if self.forward is None else self.forward.capture
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:
@@ -102,11 +121,16 @@ class Decoder:
 
     def reserve(self, request: Request) -> bool:
         """Take K/V memory for the request's rows, to its end; False where too little is free."""
-        if CACHES[request.params.cache].keeps:
+        if self.holds_memory(request.params):
             length = row_positions(request.length, self.exact)
             prefix = prefix_of(request) if self.shares else NO_PREFIX
             return self.kv.reserve(dict.fromkeys(row_names(request), length), prefix)
         return True
+
+    def holds_memory(self, params: DecodingParams) -> bool:
+        """Whether such a request's rows have K/V memory. The device path reads all keys from there, also
+        those that no later pass reads."""
+        return CACHES[params.cache].keeps or not self.exact
 
     def longest_row(self, num_rows: int) -> int:
         """Positions of the longest rows of which the whole K/V memory holds so many."""
@@ -123,21 +147,32 @@ class Decoder:
         """Every request's pass and slots."""
         plans = [(r, r.plan) for r in requests]
         return [
-            Work(r, plan, tuple(map(self.kv.slot, row_names(r))) if plan.row_pass.keep else ())
-            for r, plan in plans
+            Work(r, p, tuple(map(self.kv.slot, row_names(r))) if p.row_pass.keep or not self.exact else ())
+            for r, p in plans
         ]
 
     def _logits(self, batch: Batch) -> Tensor:
         """float32 [m padded, V] at the open positions of the current blocks, and nowhere else."""
-        cache = self.kv.tensors if any(s.slot is not None for s in batch.segments) else None
-        attend = packed_attention(batch.segments, cache, self.exact, self.model.device, self.model.dtype)
-        logits = self.model.head(self.model.hidden(batch.ids, batch.positions, attend, batch.logit_rows))
+        logits = (self._exact_logits if self.forward is None else self._device_logits)(batch)
         if (guidance := batch.guidance) is None:
             return logits
         blind, logits = logits[guidance.blind], logits[guidance.rows]
         guided = logits[guidance.guided]
         logits[guidance.guided] = blind + (guidance.scale.unsqueeze(1) + 1) * (guided - blind)
         return logits
+
+    def _exact_logits(self, batch: Batch) -> Tensor:
+        device = self.model.device
+        cache = self.kv.tensors if any(s.slot is not None for s in batch.segments) else None
+        attend = packed_attention(batch.segments, cache, device, self.model.dtype)
+        ids, positions, rows = (
+            torch.from_numpy(x).to(device) for x in (batch.ids, batch.positions, batch.logit_rows)
+        )
+        return self.model.head(self.model.hidden(ids, positions, attend, rows))
+
+    def _device_logits(self, batch: Batch) -> Tensor:
+        assert self.forward is not None
+        return self.forward(batch.ids, batch.positions, batch.logit_rows, batch.segments, self.kv.tensors)
 
     def _observe(self, batch: Batch, logits: Tensor) -> Observations:
         """Show each row's logits to its rule, where that looks at them; what it returns takes their place.

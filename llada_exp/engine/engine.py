@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from llada_exp.caches import CACHES
 from llada_exp.engine.attention import pool_positions
 from llada_exp.engine.budget import step_positions
 from llada_exp.engine.commits import Commit
@@ -22,11 +21,13 @@ from llada_exp.engine.decoder import Decoder
 from llada_exp.engine.effective import effective
 from llada_exp.engine.errors import explained, is_out_of_memory
 from llada_exp.engine.finish import ends_of, finished, visible_length
+from llada_exp.engine.forward import forward_of
 from llada_exp.engine.halves import in_halves
 from llada_exp.engine.layout import Layout
+from llada_exp.engine.needs import need_of
 from llada_exp.engine.prompt_ids import checked_ids
 from llada_exp.engine.request import FindStop, Request
-from llada_exp.engine.scheduler import Need, Phase, Scheduler
+from llada_exp.engine.scheduler import Scheduler
 from llada_exp.engine.sharing import complete, proceed
 from llada_exp.fields import ContextLengthError
 from llada_exp.models.base import Model
@@ -50,6 +51,8 @@ class EngineCore:
                   nothing beyond themselves.
     scheduling: continuous, or lockstep (a baseline to measure against).
     exact: keep a request's bits independent of its company; None = on the CPU, where it is cheap.
+    attention: kernel where not `exact`: sdpa, flex, varlen; None = varlen where it is there, else sdpa.
+    capture: steps of few tokens there: none, cuda_graph, inductor, trace; None = cuda_graph on CUDA.
 
     Raises ValueError naming the argument.
     """
@@ -65,6 +68,8 @@ class EngineCore:
         share_prefixes: bool = True,
         scheduling: str = "continuous",
         exact: bool | None = None,
+        attention: str | None = None,
+        capture: str | None = None,
     ) -> None:
         longest = model.shape.max_length
         if max_length is not None and not 1 <= max_length <= longest:
@@ -74,9 +79,9 @@ class EngineCore:
         budget = step_positions(max_positions, model.device)
         self._prompt_positions = budget
         self.scheduler = Scheduler(batch_size, budget, scheduling)
-        exact = model.device.type == "cpu" if exact is None else exact
-        pool = pool_positions(kv_positions, batch_size, self.max_length, exact)
-        self.decoder = Decoder(model, pool, exact, share_prefixes)
+        forward = forward_of(model, batch_size, exact, attention, capture)
+        pool = pool_positions(kv_positions, batch_size, self.max_length, forward is None)
+        self.decoder = Decoder(model, pool, forward, share_prefixes)
         self._requests: dict[str, Request] = {}
         self._names = itertools.count()
         self._counters: Counter[str] = Counter()
@@ -206,8 +211,8 @@ class EngineCore:
 
     def _longest_row(self, params: DecodingParams) -> int:
         """Positions of the longest row of such a request: the K/V memory, too, may set it."""
-        keeps, most = CACHES[params.cache].keeps, self.decoder.longest_row(params.num_rows)
-        return min(self.max_length, most) if keeps else self.max_length
+        most = self.decoder.longest_row(params.num_rows)
+        return min(self.max_length, most) if self.decoder.holds_memory(params) else self.max_length
 
     def _layout(self, prompt_length: int, params: DecodingParams) -> Layout:
         """Raises ValueError where the row is too long."""
@@ -234,7 +239,7 @@ class EngineCore:
         now = time.monotonic()
         self.scheduler.admit(lambda request_id: self.decoder.reserve(self._requests[request_id]))
         running = [self._requests[request_id] for request_id in self.scheduler.running]
-        needs = {r.request_id: _need(r) for r in running if proceed(self.decoder.kv, r)}
+        needs = {r.request_id: need_of(r) for r in running if proceed(self.decoder.kv, r)}
         chosen = [self._requests[request_id] for request_id in self.scheduler.choose(needs)]
         for request in chosen:
             request.started = now if request.started is None else request.started
@@ -253,7 +258,7 @@ class EngineCore:
 
     def _lower_budget(self, requests: Sequence[Request]) -> None:
         """These did not fit together. (A request that fits in no company says nothing of the budget.)"""
-        self.scheduler.lower_budget(sum(_need(r).positions for r in requests) - 1)
+        self.scheduler.lower_budget(sum(need_of(r).positions for r in requests) - 1)
 
     def _pass(self, requests: Sequence[Request]) -> list[Commit | Exception]:
         try:
@@ -267,7 +272,7 @@ class EngineCore:
 
     def _apply(self, request: Request, commit: Commit) -> list[Progress]:
         """What was decided; where the text grew or the request is done, what is new."""
-        request.num_positions += _need(request).positions
+        request.num_positions += need_of(request).positions
         request.commit(commit)
         complete(self.decoder.kv, request)
         done = request.ending or finished(request)
@@ -289,12 +294,3 @@ class EngineCore:
         self._requests.pop(request.request_id, None)
         self.scheduler.remove(request.request_id)
         self.decoder.forget(request)
-
-
-def _need(request: Request) -> Need:
-    """What the request's next pass costs."""
-    row_pass = request.plan.row_pass
-    first = request.block_step == 0 and request.layout.visibility.sees_suffix
-    is_long = row_pass.stores and row_pass.num_positions > request.layout.block_length
-    phase = Phase.REFRESH if row_pass.whole or first or is_long else Phase.BLOCK
-    return Need(phase, row_pass.num_positions * request.params.num_rows)

@@ -5,6 +5,7 @@ Arithmetic on shapes; an upper estimate of what a step holds at once. Knows no d
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from llada_exp.engine.attention import pool_positions, row_positions
+from llada_exp.engine.forward import CAPTURED
 from llada_exp.models.base import FULL, ModelShape, Visibility
 from llada_exp.rules import RULES
 from llada_exp.types import DecodingParams
@@ -75,10 +77,13 @@ class MemoryPlan:
         return replace(self, batch_size=rows, kv_positions=rows * self.mean_positions)
 
     def _cached_positions(self, rows: int) -> int:
-        """Of K/V that a layer of a step reads: of rows that differ in length up to twice what they hold, for
-        those read together are padded to the longest (engine/attention.py)."""
+        """Of K/V that a layer of a step reads. Rows that are read together are padded to the longest: exactly
+        by less than a bucket (engine/attention.py), else in two calls (engine/kernels/sdpa.py). Cut at length
+        T, the n rows of one take at most n T, and the at most pool / T of the other the longest each."""
         pool = pool_positions(self.kv_positions, rows, self.max_length, self.exact)
-        return min(rows * self.max_length, 2 * pool)
+        if self.exact:
+            return min(rows * self.max_length, 2 * pool)
+        return min(rows * self.max_length, math.ceil(2 * math.sqrt(rows * pool * self.max_length)))
 
     def step_bytes(self, rows: int) -> int:
         """What the largest step of so many rows holds at once: hidden states, the MLP, logits, masks."""
@@ -106,7 +111,9 @@ class MemoryPlan:
             # the widest of the rows' masks is made from (engine/attention.py).
             lines = positions + rows * block_length
             masks = lines * self.max_length * item + self.max_length**2
-        return positions * (width * item + rotary) + repeated + gathered + logits + state + masks
+        # Of the largest captured step (engine/forward.py), computed and copied.
+        captured = 0 if self.exact else 2 * CAPTURED[-1] * shape.vocab_size * 4
+        return positions * (width * item + rotary) + repeated + gathered + logits + state + masks + captured
 
     @property
     def activations(self) -> int:

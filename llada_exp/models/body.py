@@ -9,7 +9,7 @@ models/base.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from llada_exp.models import family
 from llada_exp.models.base import FULL, Attend, ModelShape, SpecialIds, Visibility
 from llada_exp.models.packed import PackedModel
-from llada_exp.models.parts import FusedQKV, GatedMLP, RMSNorm, Rotary, linear_of, rope_tables, tied_head
+from llada_exp.models.parts import (
+    FusedQKV,
+    GatedMLP,
+    HeadNorms,
+    RMSNorm,
+    Rotary,
+    linear_of,
+    rope_tables,
+    tied_head,
+)
 from llada_exp.models.yarn import Yarn
 
 
@@ -238,9 +247,10 @@ class _PackedLayer:
         projections = [getattr(attention, name) for name in body.names.qkv]
         self._n_heads = body.n_heads
         self._qkv = FusedQKV(projections, body.n_heads, body.n_kv_heads, release)
-        self._norms: tuple[Callable[[Tensor], Tensor], ...] = (
-            tuple(getattr(attention, name) for name in body.names.qk_norms) if body.qk_norm else ()
-        )
+        self._norms: HeadNorms | None = None
+        if body.qk_norm:
+            norms = [getattr(attention, name) for name in body.names.qk_norms]
+            self._norms = HeadNorms(norms, (body.n_heads, body.n_kv_heads))
         self._out = linear_of(getattr(attention, body.names.out), release)
         self._mlp: PackedMLP = layer.mlp.packed(release)  # type: ignore[operator]
 
@@ -249,9 +259,8 @@ class _PackedLayer:
     ) -> Tensor:
         """`models.packed.Layer`."""
         qk, v = self._qkv(self._input_norm(x))
-        if self._norms:
-            q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]
-            qk = torch.cat([norm(part) for norm, part in zip(self._norms, (q, k), strict=True)], dim=1)
+        if self._norms is not None:
+            qk = self._norms(qk)
         cos, sin, *scales = at
         qk = Rotary.turn(qk, (cos, sin))
         q, k = qk[:, : self._n_heads], qk[:, self._n_heads :]

@@ -10,6 +10,7 @@ Letters: M rows (callers pad them, see engine/batch.py), i inputs, o outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -22,22 +23,42 @@ class Linear(Protocol):
 
     def __call__(self, x: Tensor) -> Tensor: ...
 
-    def silu(self, x: Tensor) -> Tensor:
-        """silu(x W')."""
-        ...
-
-    def times(self, x: Tensor, other: Tensor) -> Tensor:
-        """x W' * other; other [M, o] may be overwritten."""
-        ...
-
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
         """x W' + other; other [M, o]."""
         ...
 
 
+Gated = Callable[[Tensor], Tensor]
+"""x [M, i] -> silu(x G') * (x U'), [M, o], of two weights G, U [o, i]."""
+
+
 def linear(weight: Tensor) -> Linear:
     """weight [o, i] -> its products. The weight itself is not needed afterwards."""
     return _OneDnn(weight) if _onednn_knows(weight) else _Plain(weight)
+
+
+def gated(gate: Tensor, up: Tensor) -> Gated:
+    """gate, up [o, i] -> their product. The weights themselves are not needed afterwards."""
+    return _gated_onednn(gate, up) if _onednn_knows(gate) else _gated_plain(gate, up)
+
+
+def _gated_onednn(gate: Tensor, up: Tensor) -> Gated:
+    """Each elementwise operation runs inside a product."""
+    gate, up = (torch.ops.mkldnn._reorder_linear_weight(weight) for weight in (gate, up))
+    unary = torch.ops.mkldnn._linear_pointwise.default
+    binary = torch.ops.mkldnn._linear_pointwise.binary
+    return lambda x: binary(x, unary(x, gate, None, "swish", [], ""), up, None, "mul")
+
+
+def _gated_plain(gate: Tensor, up: Tensor) -> Gated:
+    """One product: a device launches one kernel less, and reads x once."""
+    weight = torch.cat((gate, up))
+
+    def product(x: Tensor) -> Tensor:
+        gate, up = F.linear(x, weight).chunk(2, dim=-1)
+        return F.silu(gate).mul_(up)
+
+    return product
 
 
 def _onednn_knows(weight: Tensor) -> bool:
@@ -55,14 +76,8 @@ class _Plain:
     def __call__(self, x: Tensor) -> Tensor:
         return F.linear(x, self._weight)
 
-    def silu(self, x: Tensor) -> Tensor:
-        return F.silu(F.linear(x, self._weight), inplace=True)
-
-    def times(self, x: Tensor, other: Tensor) -> Tensor:
-        return other.mul_(F.linear(x, self._weight))
-
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
-        return F.linear(x, self._weight).add_(other)
+        return torch.addmm(other, x, self._weight.t())  # added inside the product
 
 
 class _OneDnn:
@@ -75,12 +90,6 @@ class _OneDnn:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._unary(x, self._weight, None, "none", [], "")
-
-    def silu(self, x: Tensor) -> Tensor:
-        return self._unary(x, self._weight, None, "swish", [], "")
-
-    def times(self, x: Tensor, other: Tensor) -> Tensor:
-        return self._binary(x, other, self._weight, None, "mul")
 
     def plus(self, x: Tensor, other: Tensor) -> Tensor:
         return self._binary(x, other, self._weight, None, "add")

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llada_exp.models.linear import Linear, linear
+from llada_exp.models.linear import Gated, Linear, gated, linear
 from llada_exp.models.yarn import Yarn
 
 
@@ -35,6 +35,21 @@ class WideRMSNorm(RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class HeadNorms:
+    """The norms of queries and of keys, each over D, as one for q and k together: no copy to join them."""
+
+    def __init__(self, norms: Sequence[RMSNorm], num_heads: Sequence[int]) -> None:
+        """norms: of queries and keys, of one kind; num_heads: H and K."""
+        weights = [n.weight.detach().expand(count, -1) for n, count in zip(norms, num_heads, strict=True)]
+        self._weight, self._eps = torch.cat(weights), norms[0].eps
+        self._is_wide = isinstance(norms[0], WideRMSNorm)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [M, H + K, D]; the bits of each norm alone."""
+        wide = x.float() if self._is_wide else x
+        return (F.rms_norm(wide, self._weight.shape[1:], None, self._eps) * self._weight).to(x.dtype)
 
 
 def rope_tables(
@@ -114,11 +129,16 @@ class GatedMLP:
     """down(silu(gate(x)) * up(x))."""
 
     def __init__(self, gate: nn.Linear, up: nn.Linear, down: nn.Linear, release: bool) -> None:
-        self._gate, self._up, self._down = (linear_of(part, release) for part in (gate, up, down))
+        assert gate.bias is None
+        assert up.bias is None
+        self._gated: Gated = gated(gate.weight.detach(), up.weight.detach())
+        if release:
+            let_go(gate, up)
+        self._down: Linear = linear_of(down, release)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         """x, residual [M, d] -> the layer's output added to `residual`."""
-        return self._down.plus(self._up.times(x, self._gate.silu(x)), residual)
+        return self._down.plus(self._gated(x), residual)
 
 
 def tied_head(embedding: Tensor) -> Callable[[Tensor], Tensor]:

@@ -2,7 +2,8 @@
 
 import json
 
-from tests.clients.conftest import WEIGHTS, environment, run
+from tests.clients.conftest import WEIGHTS, run
+from tests.clients.environments import environment
 
 
 def test_aiperf(tiny, tmp_path):

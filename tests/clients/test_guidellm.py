@@ -2,7 +2,8 @@
 
 import json
 
-from tests.clients.conftest import environment, run
+from tests.clients.conftest import run
+from tests.clients.environments import environment
 
 
 def test_guidellm(tiny, tmp_path):

@@ -2,7 +2,8 @@
 
 import json
 
-from tests.clients.conftest import HERE, environment, run
+from tests.clients.conftest import HERE, run
+from tests.clients.environments import environment
 
 
 def test_litellm(tiny):

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tests.clients.conftest import HERE, WEIGHTS, environment, run
+from tests.clients.conftest import HERE, WEIGHTS, run
+from tests.clients.environments import environment
 
 TASK = """\
 task: sums

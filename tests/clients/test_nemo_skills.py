@@ -4,7 +4,8 @@ import json
 
 import httpx
 
-from tests.clients.conftest import HERE, environment, run
+from tests.clients.conftest import HERE, run
+from tests.clients.environments import environment
 from tests.evals.nemo.fakes import endpoint
 from tests.evals.nemo.test_contract import EXTRA, FIELDS, LINES, TEXT, VLLM
 

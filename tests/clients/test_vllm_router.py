@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from llada_exp.jobs import running_server
-from tests.clients.conftest import environment
+from tests.clients.environments import environment
 from tests.server.conftest import ROOT
 
 NUM_REQUESTS, AT_ONCE, KILL_AFTER = 300, 16, 100

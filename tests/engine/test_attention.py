@@ -1,4 +1,4 @@
-"""Attention over packed rows: exact and grouped forms agree, padding is never seen."""
+"""Exact attention over packed rows: what one query after the other gives; padding is never seen."""
 
 from dataclasses import replace
 
@@ -8,12 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llada_exp.engine import EngineCore
 from llada_exp.engine.attention import BUCKET, packed_attention
 from llada_exp.engine.batch import Segment
 from llada_exp.engine.kv import Slot
-from llada_exp.types import DecodingParams
-from tests.toys import BOS, toy_model
 
 H, D, T = 2, 8, 24  # T: longest row; the slots hold a bucket
 
@@ -33,7 +30,7 @@ def random(*shape):
 
 @settings(max_examples=50, deadline=None)
 @given(st.data(), st.integers(1, 5), st.permutations(range(5)))
-def test_grouped_equals_exact(data, rows, slots):
+def test_every_query_sees_its_keys(data, rows, slots):
     """Widths, lengths and slots as they come: also slots that are not the first ones."""
     segments, start = [], 0
     for row in range(rows):
@@ -52,12 +49,7 @@ def test_grouped_equals_exact(data, rows, slots):
     heads = data.draw(st.sampled_from([1, 2]))
     q, k, v = random(start + 3, H, D), random(start + 3, heads, D) + 1, random(start + 3, heads, D) + 2
     kept = (random(1, 5 * 2 * BUCKET, heads, D), random(1, 5 * 2 * BUCKET, heads, D) + 1)
-    copies = tuple(x.clone() for x in kept)
-    exact = packed_attention(segments, kept, True, q.device, q.dtype)(0, q, k, v)
-    grouped = packed_attention(segments, copies, False, q.device, q.dtype)(0, q, k, v)
-    torch.testing.assert_close(grouped, exact, rtol=1e-5, atol=1e-6)
-    assert torch.equal(kept[0], copies[0])
-    assert torch.equal(kept[1], copies[1])
+    exact = packed_attention(segments, kept, q.device, q.dtype)(0, q, k, v)
     assert not exact[start:].any(), "padding comes out zero"
     for segment in segments:
         torch.testing.assert_close(
@@ -79,22 +71,6 @@ def plain(segment, q, kept):
     return torch.stack(rows)
 
 
-def test_a_grouped_engine_gives_the_answers_of_an_exact_one():
-    model = toy_model()
-    jobs = [([BOS, *range(1, 4 + 5 * i)], 8 * (1 + i % 3)) for i in range(6)]
-    answers = []
-    for exact in (True, False):
-        engine = EngineCore(model, batch_size=4, exact=exact)
-        for i, (prompt, tokens) in enumerate(jobs):
-            own = DecodingParams(max_tokens=tokens, block_length=8, cache="dual", ignore_eos=True)
-            engine.add_request(prompt, own, request_id=str(i))
-        outputs = {}
-        while engine.has_work():
-            outputs.update({p.request_id: p.output.token_ids for p in engine.step() if p.output})
-        answers.append(outputs)
-    assert answers[0] == answers[1]
-
-
 SIZES = [(8, 8, 64, 32), (4, 4, 32, 32), (2, 2, 16, 8), (4, 2, 12, 8), (8, 2, 128, 32)]
 
 
@@ -113,11 +89,11 @@ def test_joined_rows_are_bit_equal_alone(heads, kv_heads, width, block):
         Segment(i * block, (i + 1) * block, first=n - block, keys=n, whole=False, slot=slot_of(i, 384))
         for i, n in enumerate(lengths)
     ]
-    together = packed_attention(segments, kept, True, q.device, q.dtype)(0, q, k, v)
+    together = packed_attention(segments, kept, q.device, q.dtype)(0, q, k, v)
     for segment in segments:
-        alone = packed_attention([segment], kept, True, q.device, q.dtype)(0, q, k, v)
+        alone = packed_attention([segment], kept, q.device, q.dtype)(0, q, k, v)
         rows = slice(segment.start, segment.stop)
         assert torch.equal(alone[rows], together[rows])
         gathered = [replace(s, slot=apart(s.slot)) if s is segment else s for s in segments]
-        mixed = packed_attention(gathered, kept, True, q.device, q.dtype)(0, q, k, v)
+        mixed = packed_attention(gathered, kept, q.device, q.dtype)(0, q, k, v)
         assert torch.equal(mixed, together)

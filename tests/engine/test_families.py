@@ -107,9 +107,10 @@ def bits(output):
 def test_a_mixed_batch_is_bit_equal_to_each_alone_and_exact_by_the_oracle(name, data):
     model = MODELS[name]
     jobs = data.draw(st.lists(st.tuples(prompts, params(name)), min_size=1, max_size=5))
-    together = run(model, jobs, rows=data.draw(st.integers(1, 7)), budget=data.draw(st.integers(20, 300)))
+    budget = data.draw(st.integers(20, 300))  # it also says in how many passes a prompt is stored
+    together = run(model, jobs, rows=data.draw(st.integers(1, 7)), budget=budget)
     for (prompt, own), output in zip(jobs, together, strict=True):
-        assert bits(run(model, [(prompt, own)])[0]) == bits(output)
+        assert bits(run(model, [(prompt, own)], budget=budget)[0]) == bits(output)
         if undefined(own) is None:
             checked = check(model, prompt, own, output, str)
             assert checked.difference is None, (prompt, own)

@@ -17,7 +17,7 @@ from tests.engine.test_engine import MODEL, PROMPT, one
 from tests.engine.test_revising import TEST_RULES, test_rules  # noqa: F401
 from tests.toys import EOS, EOT, MASK, NUM_EMITTABLE, toy_block_causal, toy_shifted
 
-QUICK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 ASK = DecodingParams(max_tokens=20, block_length=8, ignore_eos=True, logprobs=4, trace=True)
 FIELDS = [
     *({"rule": rule, "cache": cache} for rule in RULES for cache in CACHES),

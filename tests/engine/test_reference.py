@@ -71,12 +71,15 @@ def test_logits_equal_the_reference(name):
         assert (logits - expected[entry["logits"]]).abs().max() < 1e-3, entry
 
 
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "device_path"])
 @every_reference
-def test_ids_and_forward_passes_equal_the_reference(name):
+def test_ids_and_forward_passes_equal_the_reference(name, exact):
+    """A third of them on the device path, which tests/engine/test_forward.py holds to the exact one."""
     loaded, expected, told = load(name)
     cases = [case for case in told["cases"] if case["cache"] in CACHES]
     assert any("cfg_scale" in case for case in cases) or name in ("llada-random-b", "dream-random")
-    engine = EngineCore(loaded.model, batch_size=16)
+    cases = cases if exact else cases[::3]
+    engine = EngineCore(loaded.model, batch_size=16, exact=exact)
     for case in cases:
         own = params(case)
         stop = StopStrings(loaded.tokenizer, own.stop) if own.stop else None
@@ -144,10 +147,11 @@ def test_ids_and_passes_of_block_by_block_families_equal_the_reference(name, cac
         mine = [case for case in cases if case.get("causal_context") == causal]
         mine = mine[::3] if cache == "none" else mine
         outputs = run_all(engine, expected, mine, cache)
-        if cache == "prefix":
-            shared = run_all(EngineCore(loaded.model, batch_size=16), expected, mine[::3], cache)
-            for key, output in shared.items():
-                assert (output.token_ids, output.nfe) == (outputs[key].token_ids, outputs[key].nfe)
+        if cache == "prefix":  # beside it, with shared blocks and on the device path
+            for exact in (True, False):
+                other = EngineCore(loaded.model, batch_size=16, exact=exact)
+                for key, output in run_all(other, expected, mine[::3], cache).items():
+                    assert (output.token_ids, output.nfe) == (outputs[key].token_ids, outputs[key].nfe)
         for case in mine[:3]:
             alone = run_all(engine, expected, [case], cache)[case["case"]]
             assert same(alone) == same(outputs[case["case"]])

@@ -19,7 +19,7 @@ from tests.engine.test_engine import PROMPT, always, one
 from tests.toys import EOS, MASK, toy_model, toy_shifted
 
 MODELS = [toy_model(), toy_shifted()]
-QUICK = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=7, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def thrash(candidates, rows):

@@ -13,6 +13,7 @@ from llada_exp.bench.engine import num_flops
 from llada_exp.bench.models import SHAPES
 from llada_exp.checkpoints import load_model, read_model_config
 from llada_exp.engine.memory import MemoryPlan, table
+from llada_exp.models.parts import HeadNorms, RMSNorm, WideRMSNorm
 from llada_exp.models.registry import family_of, read_architecture
 from llada_exp.types import DecodingParams
 from tests.engine.test_reference import REFERENCE
@@ -165,3 +166,16 @@ def test_the_plan_says_how_many_parameters_a_token_passes():
     assert round(published.num_parameters / 1e9) == 7
     embedding = published.vocab_size * published.d_model
     assert round((published.num_active_parameters - embedding) / 1e9, 1) == 1.4  # as its card counts
+
+
+@pytest.mark.parametrize("norm", [RMSNorm, WideRMSNorm])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_norms_of_heads_together_have_the_bits_of_each_alone(norm, dtype):
+    """Prevents another order of casting and scaling, which bfloat16 answers hang on."""
+    random = torch.Generator().manual_seed(0)
+    norms = [norm(16, 1e-6).to(dtype) for _ in range(2)]
+    for each in norms:
+        each.weight.data = torch.randn(16, generator=random).to(dtype)
+    x = torch.randn(32, 6, 16, generator=random).to(dtype)
+    alone = torch.cat([norms[0](x[:, :4]), norms[1](x[:, 4:])], dim=1)
+    assert torch.equal(HeadNorms(norms, (4, 2))(x), alone)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from llada_exp.models import linear as linear_module
 from llada_exp.models.attention import row_attention
-from llada_exp.models.linear import linear
+from llada_exp.models.linear import gated, linear
 from llada_exp.models.llada import packed
 from llada_exp.models.parts import FusedQKV, linear_of
 from tests.toys import SPECIAL, toy_model, toy_module
@@ -47,18 +48,21 @@ def test_release_holds_the_weights_once():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_linears_fused_forms_are_their_parts(dtype):
+@pytest.mark.parametrize("plain", [False, True], ids=["host", "plain"])
+def test_linears_fused_forms_are_their_parts(dtype, plain, monkeypatch):
     """Prevents a layout or a fused operation that another dtype or host computes otherwise."""
+    if plain:  # as on a GPU
+        monkeypatch.setattr(linear_module, "_onednn_knows", lambda weight: False)
     g = torch.Generator().manual_seed(1)
-    weight, x, other = (torch.randn(s, generator=g).to(dtype) for s in ((48, 32), (16, 32), (16, 48)))
-    product = torch.nn.functional.linear(x.float(), weight.float())
+    sizes = ((48, 32), (48, 32), (16, 32), (16, 48))
+    weight, up, x, other = (torch.randn(s, generator=g).to(dtype) for s in sizes)
+    product, second = (torch.nn.functional.linear(x.float(), w.float()) for w in (weight, up))
     layer = linear(weight)
     tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype is torch.float32 else {"rtol": 0.02, "atol": 0.1}
     for got, expected in (
         (layer(x), product),
-        (layer.silu(x), torch.nn.functional.silu(product)),
         (layer.plus(x, other), product + other.float()),
-        (layer.times(x, other.clone()), product * other.float()),
+        (gated(weight, up)(x), torch.nn.functional.silu(product) * second),
     ):
         assert got.dtype == dtype
         torch.testing.assert_close(got.float(), expected, **tolerance)

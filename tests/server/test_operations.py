@@ -151,6 +151,7 @@ def test_info_tells_versions_model_and_configuration(http, server):
     about = info["workers"]["0"]
     assert about["device"] == "cpu"
     assert about["num_parameters"] > 10_000
+    assert (about["attention"], about["capture"]) == ("exact", "none")
     assert about["block_length"] == 32
     assert about["caches"] == ["none", "prefix", "dual"]
     assert info["decoding"]["block_length"] == 16, "what the configuration names"

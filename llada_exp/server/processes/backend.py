@@ -35,15 +35,10 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         name=model.name,
         **model.settings,
     )
-    engine = EngineCore(
-        loaded.model,
-        batch_size=settings.batch_size,
-        max_positions=settings.engine.max_positions,
-        max_length=settings.engine.max_length,
-        kv_positions=settings.engine.kv_positions,
-        share_prefixes=settings.engine.share_prefixes,
-        exact=settings.engine.exact,
-    )
+    try:
+        engine = EngineCore(loaded.model, batch_size=settings.batch_size, **vars(settings.engine))
+    except ValueError as error:
+        raise ValueError(f"engine.{error}") from None
     try:  # a preset that this model rules out would refuse every request that names nothing
         engine.effective(settings.decoding)
     except ValueError as error:
@@ -57,6 +52,8 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         "dtype": str(plan.dtype).removeprefix("torch."),
         "num_parameters": plan.shape.num_parameters,
         "num_active_parameters": plan.shape.num_active_parameters,
+        "attention": engine.decoder.attention,
+        "capture": engine.decoder.capture,
         "max_length": engine.max_length,
         "max_positions": engine.scheduler.max_positions,
         "max_prompt_bytes": loaded.tokenizer.max_bytes(engine.max_length),

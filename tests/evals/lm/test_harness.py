@@ -49,14 +49,7 @@ def test_a_generation_task(remote, tmp_path, request):
     assert all(a.nfe and a.finish_reason == "stop" for a in found)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([f"benchmark={CHOICE}:4"], "lm-eval's tasks say it themselves (repeats)"),
-        (["harness=lm_eval", "benchmark=arc_eezy"], "lm-eval has no such task: did you mean"),
-    ],
-)
-def test_mistakes_are_named(arguments, words, tmp_path):
-    done = evals(*arguments, "tracking=disabled", cwd=tmp_path)
+def test_a_mistake_is_named(tmp_path):
+    done = evals(f"benchmark={CHOICE}:4", "tracking=disabled", cwd=tmp_path)
     assert done.returncode != 0
-    assert words in done.stderr
+    assert "lm-eval's tasks say it themselves (repeats)" in done.stderr

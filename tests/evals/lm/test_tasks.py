@@ -174,6 +174,15 @@ def test_errors_name_the_key(tmp_path, options, words):
         run_lm_eval(**{"model": MODEL, "folder": tmp_path, **options})
 
 
+def test_a_name_that_lm_eval_has_not_is_told_its_nearest(tmp_path, monkeypatch):
+    """lm-eval's own tasks are looked through; here one folder of them: all take 17 s of CPU to read."""
+    from lm_eval.tasks import manager
+
+    monkeypatch.setattr(manager, "__file__", str(Path(manager.__file__).parent / "arc" / "manager.py"))
+    with pytest.raises(ValueError, match="'arc_eezy'; lm-eval has no such task: did you mean arc_easy"):
+        run_lm_eval(["arc_eezy"], model=MODEL, folder=tmp_path)
+
+
 def test_a_file_that_is_no_task_is_named(tmp_path):
     for text in ("a: [", "other: 1", "- 1"):
         (tmp_path / "bad.yaml").write_text(text)
