@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 
 STEP_POSITIONS, STEP_POSITIONS_ON_CPU = 8192, 2048
-"""On a CPU tensors of tens of MiB are mapped anew for every operation, and each of their pages is a fault:
-at 31M parameters sixteen whole rows in one step cost ten times the faults of as many in two, and gain
-nothing, for a CPU is busy long before (docs/data/engine_speed.txt)."""
+"""On a CPU a step of 8192 positions cost eight times the page faults of four of 2048 at 31M parameters, and
+gained nothing, for a CPU is busy long before (docs/data/engine_speed.txt)."""
 
 
 def step_positions(max_positions: int | None, device: torch.device) -> int:
