@@ -85,7 +85,8 @@ class Policy:
 
     next_pass: what a row's next pass forwards, by its cursor alone. The current block is always among it, and
                every key that it sees outside was kept by an earlier pass.
-    keeps:     whether any of its passes keeps K/V: if not, its rows need no memory for them.
+    keeps:     whether any of its passes keeps K/V: if not, its rows need no memory for them on the exact
+               path. (A device's path reads all keys from that memory, and writes those of every pass there.)
     exact_for: kinds of `models.base.Visibility` for which answers are those of `none`. A model whose blocks
                see nothing beyond themselves takes such policies only.
     """

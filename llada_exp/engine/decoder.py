@@ -116,14 +116,16 @@ class Decoder:
         distributions = Distributions.of(batch, logits)
         candidates = self._candidates(batch, logits, observations)
         commits = to_host(batch, candidates, self._select(batch, candidates), self.model.dtype)
-        self._states.update(observations.states)
-        return distributions.score(batch.requests, commits, self.model.special)
+        scored = distributions.score(batch.requests, commits, self.model.special)
+        self._states.update(observations.states)  # last: what raises before is run again
+        return scored
 
     def reserve(self, request: Request) -> bool:
         """Take K/V memory for the request's rows, to its end; False where too little is free."""
         if self.holds_memory(request.params):
             length = row_positions(request.length, self.exact)
-            prefix = prefix_of(request) if self.shares else NO_PREFIX
+            keeps = CACHES[request.params.cache].keeps  # else it computes all of its row in every pass
+            prefix = prefix_of(request) if self.shares and keeps else NO_PREFIX
             return self.kv.reserve(dict.fromkeys(row_names(request), length), prefix)
         return True
 
@@ -172,6 +174,8 @@ class Decoder:
 
     def _device_logits(self, batch: Batch) -> Tensor:
         assert self.forward is not None
+        if self.forward.kernel.reads_pool:
+            self.kv.wipe()
         return self.forward(batch.ids, batch.positions, batch.logit_rows, batch.segments, self.kv.tensors)
 
     def _observe(self, batch: Batch, logits: Tensor) -> Observations:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from llada_exp.engine.batch import Segment
+from llada_exp.engine.graphs import CapturedStep, CUDAGraphs, Step
 from llada_exp.engine.kernels import FixedSizes, Kernel, kernel_of
 from llada_exp.engine.kernels.sdpa import SDPA
 from llada_exp.engine.kv import KV
@@ -52,12 +53,6 @@ class StepShape:
         return {name: part.view(shape) for (name, shape), part in zip(self.arrays, parts, strict=True)}
 
 
-Step = Callable[[Tensor], Tensor]
-"""A step's array int64 -> logits float32 [R, V]."""
-CapturedStep = Callable[[Tensor, int], Tensor]
-"""The same of a padded step, and how many of its rows of logits are asked for."""
-
-
 class Forward:
     """num_rows: of a step at most. capture: of `CAPTURES`; None: cuda_graph on CUDA, else none.
 
@@ -73,14 +68,14 @@ class Forward:
         self.model, self.kernel, self.capture = model, kernel, capture
         self._num_rows = num_rows
         self._otherwise = SDPA()
-        self._captured: dict[tuple[str, StepShape], CapturedStep | None] = {}
-        self._graphs = torch.cuda.graph_pool_handle() if capture == "cuda_graph" else None
-        self._logits: Tensor | None = None
+        self._captured: dict[tuple[str, StepShape], CapturedStep] = {}
+        self._graphs: CUDAGraphs | None = None
+        self._gave_up = False
 
     @property
     def num_captured(self) -> int:
         """Shapes that were captured so far."""
-        return sum(step is not None for step in self._captured.values())
+        return len(self._captured)
 
     def __call__(
         self,
@@ -155,20 +150,27 @@ class Forward:
         """The captured step of this shape; None where it cannot be captured."""
         key = kernel.name, shape
         if key not in self._captured:
-            if len(self._captured) >= MOST_SHAPES:
+            if self._gave_up or len(self._captured) >= MOST_SHAPES:
                 return None
             try:
                 step = self._step(kernel, shape, pools)
-                captured = self._graph(step, flat) if self.capture == "cuda_graph" else self._compiled(step)
-                captured(flat, 1)  # compiled here; what it writes the step writes again
-                self._captured[key] = captured
+                self._captured[key] = self._captured_step(step, flat)
             except Exception as error:
                 if self.capture == "trace":
                     raise
-                (num_tokens,) = dict(shape.arrays)["ids"]
-                logger.warning("steps of %d tokens are not captured, but issued: %s", num_tokens, error)
-                self._captured[key] = None
+                self._gave_up = True  # the next would fail as this one did, and cost as much
+                logger.warning("no more steps are captured, but issued one operation by another: %s", error)
+                return None
         return self._captured[key]
+
+    def _captured_step(self, step: Step, flat: Tensor) -> CapturedStep:
+        if self.capture == "cuda_graph":
+            if self._graphs is None:
+                self._graphs = CUDAGraphs(self.model.device, CAPTURED[-1], self.model.shape.vocab_size)
+            return self._graphs.capture(step, flat)
+        compiled = self._compiled(step)
+        compiled(flat, 1)  # compiled here; what it writes the step writes again
+        return compiled
 
     def _compiled(self, step: Step) -> CapturedStep:
         backend = "eager" if self.capture == "trace" else "inductor"
@@ -181,34 +183,6 @@ class Forward:
 
         return call
 
-    def _graph(self, step: Step, flat: Tensor) -> CapturedStep:
-        """A CUDA graph over a buffer of its own. All write their logits to one place, or each would hold a
-        vocabulary's width for good; the next run overwrites them, so they are copied."""
-        buffer = flat.to(self.model.device)
-        if self._logits is None:
-            size = CAPTURED[-1], self.model.shape.vocab_size
-            self._logits = torch.empty(size, dtype=torch.float32, device=buffer.device)
-        logits = self._logits
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):  # workspaces and compiled kernels come into being
-                step(buffer)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # Another thread of the process may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._graphs, capture_error_mode="thread_local"):
-            computed = step(buffer)
-            logits[: len(computed)].copy_(computed)
-            del computed
-
-        def replay(flat: Tensor, num_logits: int) -> Tensor:
-            buffer.copy_(flat)
-            graph.replay()
-            return logits[:num_logits].clone()
-
-        return replay
-
 
 def forward_of(
     model: Model, num_rows: int, exact: bool | None, attention: str | None, capture: str | None
@@ -219,4 +193,4 @@ def forward_of(
             if value is not None:
                 raise ValueError(f"{name} is {value!r}, which needs exact=false; expected null where exact")
         return None
-    return Forward(model, kernel_of(attention, model.device, model.dtype), num_rows, capture)
+    return Forward(model, kernel_of(attention, model), num_rows, capture)

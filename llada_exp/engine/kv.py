@@ -162,15 +162,23 @@ class KVMemory:
         """Of a row that has reserved, for a pass. Before its first one what other rows left in its pages is
         wiped: their NaN would pass its masks."""
         row = self._rows[name]
-        stale = [] if row.is_clean else [page for page in row.pages if page in self.pool.stale]
+        if not row.is_clean:
+            self._wipe([page for page in row.pages if page in self.pool.stale])
+        row.is_clean = True
+        return row.slot
+
+    def wipe(self) -> None:
+        """Wipe all pages that a row before left something in, whoever gets them: for a pass that multiplies
+        with other places than its rows' own."""
+        self._wipe(sorted(self.pool.stale))
+
+    def _wipe(self, stale: list[int]) -> None:
         if stale:
             places = Slot.of(stale)
             target = places.target(slice(0, places.num_positions), self._device)
             for tensor in self.tensors:
                 tensor[:, target] = 0
             self.pool.stale.difference_update(stale)
-        row.is_clean = True
-        return row.slot
 
     def release(self, name: Hashable) -> None:
         """Let go of the row's pages, if it has any."""

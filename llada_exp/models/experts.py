@@ -50,14 +50,19 @@ class Experts:
         """x [M, d]; chosen int64 [M, k], weights [M, k]: each token's experts and their shares. Returns
         [M, d] in x's dtype: the weighted sum in the order of the experts' numbers, in float32
         where the weights are, else in x's dtype."""
+        if not len(x):  # a step that only stores, in the last layer
+            return x
         count = chosen.shape[1]
         chosen, order = chosen.sort(dim=1)
         weights = weights.gather(1, order)
         flat = chosen.flatten()
         places = flat.argsort(stable=True)  # [M k], by expert, then by token
         rows = x.index_select(0, places // count)
-        sizes = torch.bincount(flat, minlength=self._num)
-        passed = self._products(rows, sizes) if self._grouped else self._each(rows, sizes.tolist())
+        if self._grouped:
+            numbers = torch.arange(self._num, device=flat.device)
+            passed = self._products(rows, torch.searchsorted(flat[places], numbers, right=True))
+        else:
+            passed = self._each(rows, torch.bincount(flat, minlength=self._num).tolist())
         by_token = torch.empty_like(passed).index_copy_(0, places, passed).view(len(x), count, -1)
         total = by_token[:, 0] * weights[:, :1]
         for number in range(1, count):
@@ -75,8 +80,9 @@ class Experts:
             start += size
         return passed
 
-    def _products(self, rows: Tensor, sizes: Tensor) -> Tensor:
-        """All at once; as `_each`."""
-        ends = sizes.cumsum(0).to(torch.int32)
+    def _products(self, rows: Tensor, ends: Tensor) -> Tensor:
+        """All at once; as `_each`. ends: int64 [E], where each expert's rows end: looked up in the sorted
+        choices, for a count of them (bincount) waits for the device, and cannot be captured."""
+        ends = ends.to(torch.int32)
         gate, up = torch._grouped_mm(rows, self._gate_up, offs=ends).chunk(2, dim=-1)
         return torch._grouped_mm(F.silu(gate) * up, self._down, offs=ends)

@@ -1,5 +1,7 @@
 """A row whose pass fails does so alone, whatever it fails of: its mates' answers stay what they are."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from llada_exp.engine import EngineCore
 from llada_exp.engine import errors as errors_module
 from llada_exp.engine.errors import DeviceLostError, DoesNotFitError, NotFiniteError, check_device
 from llada_exp.engine.likelihood import Likelihood
+from llada_exp.engine.logprobs import Distributions
 from llada_exp.engine.scheduler import GROW_AFTER, Scheduler
 from llada_exp.types import DecodingParams
 from tests.engine.test_engine import MODEL, PROMPT, always, one
@@ -95,6 +98,24 @@ def test_without_a_listener_a_failure_is_raised_and_nothing_has_changed(monkeypa
     assert [outputs[n].token_ids for n in names] == [
         one(BAD, p).token_ids for p in (PROMPT, [*PROMPT, GUILTY])
     ]
+
+
+def test_a_step_that_raises_after_its_rules_have_looked_is_run_again_as_if_they_had_not(monkeypatch):
+    """Prevents a state (credit, history) that has seen the same logits twice."""
+    engine, names = EngineCore(MODEL, batch_size=10), []
+    expected = [one(params).token_ids for params in MATES]
+    real, fails = Distributions.score, itertools.cycle([True, False, False])
+
+    def score(self, requests, *rest):
+        if len(requests) > 1 and next(fails):
+            raise RuntimeError("no memory for log-probabilities")
+        return real(self, requests, *rest)
+
+    monkeypatch.setattr(Distributions, "score", score)
+    names = [engine.add_request(PROMPT, params) for params in MATES]
+    outputs, failures = drained(engine)
+    assert not failures
+    assert [outputs[name] for name in names] == expected
 
 
 def test_what_raises_after_the_pass_fails_alone_too():

@@ -66,6 +66,21 @@ def test_rows_at_even_distances_are_read_without_a_copy_and_others_with_the_same
     assert torch.equal(beyond[31:], layer[kv.slot("e").start + 31].expand(59, -1, -1)), "its own last one"
 
 
+def test_all_that_rows_left_is_wiped_for_a_kernel_that_multiplies_with_other_places():
+    """Prevents a NaN of a row that failed in the answers of those that come after it."""
+    kv = KVMemory(MODEL, 4 * PAGE)
+    assert kv.reserve({"fails": 20, "goes on": 20})
+    for name, value in (("fails", torch.nan), ("goes on", 1.0)):
+        start = kv.slot(name).start
+        for tensor in kv.tensors:
+            tensor[:, start : start + 20] = value
+    kv.release("fails")
+    kv.wipe()
+    keys, values = kv.tensors
+    assert keys.isfinite().all()
+    assert values.sum() == 20 * values[:, 0].numel(), "what a row holds is left"
+
+
 def test_nothing_is_allocated_before_a_row_is_cached():
     # cache=none alone must not cost the K/V of a whole batch.
     kv = KVMemory(MODEL, 5 * PAGE)

@@ -179,3 +179,13 @@ def test_the_unit_that_was_held_last_is_evicted_last_and_tails_go_first():
     assert index.proceed("d", 0) == PAGE, "its head is left"
     assert index.take("e", NO_PREFIX, 5) is None, "more than there is"
     assert index.num_idle_pages == 1
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_request_that_keeps_nothing_shares_nothing(exact):
+    """Prevents a row of the device path, which has pages all the same, from writing into those of others."""
+    engine = EngineCore(MODELS["block_causal"], batch_size=4, exact=exact)
+    for _ in range(2):
+        engine.add_request(prompt(40, [1]), replace(PARAMS, cache="none"))
+    drained(engine, {})
+    assert engine.stats()["num_prefix_blocks"] == 0

@@ -36,9 +36,11 @@ class KernelInputs:
 
 
 class Kernel(Protocol):
-    """name: in `engine.attention` and /info."""
+    """name: in `engine.attention` and /info. reads_pool: whether it multiplies with places of the pool that
+    are not its rows' own, whose NaN would pass its mask."""
 
     name: str
+    reads_pool: bool
 
     def fits(self, rows: PooledRows, fixed: FixedSizes | None) -> bool:
         """Whether the kernel can attend over these rows (in such sizes)."""

@@ -2,7 +2,8 @@
 block of queries reads the blocks of keys that its rows have pages in.
 
 Which key a query sees is asked of a table of the pool's pages: at which position of the query's row a page
-begins, if it has it. Pages that rows share are in the table of each.
+begins, if it has it. Pages that rows share are in the table of each. Keys that a mask hides are multiplied
+all the same: a row whose numbers are not finite takes with it those in its blocks of queries, in that step.
 
 Letters: those of engine/kernels/base.py; P pages of the pool.
 """
@@ -24,12 +25,13 @@ from llada_exp.engine.pooled import PooledRows, padded
 
 BLOCK = 128
 """Queries and keys of a block; its kernels know no smaller ones."""
+MOST_COMPILED = 64
 NOWHERE = 2**40
 """Where a page begins that a row has not: beyond every limit."""
 
 
 class Flex:
-    name = "flex"
+    name, reads_pool = "flex", True
 
     def fits(self, rows: PooledRows, fixed: FixedSizes | None) -> bool:
         return True
@@ -74,7 +76,13 @@ class Flex:
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[..., Any]:
     """Uncompiled it computes all scores: on a device that would be the whole pool's."""
-    return torch.compile(flex_attention, dynamic=True)
+    compiled = torch.compile(flex_attention, dynamic=True, fullgraph=True)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch._dynamo.config.patch(recompile_limit=MOST_COMPILED):  # sizes of one are compiled apart
+            return compiled(*args, **kwargs)
+
+    return call
 
 
 def _blocks(row_of: np.ndarray, table: np.ndarray, num_key_blocks: int) -> tuple[np.ndarray, np.ndarray]:

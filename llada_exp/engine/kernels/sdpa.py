@@ -51,7 +51,7 @@ class _Sizes:
 
 
 class SDPA:
-    name = "sdpa"
+    name, reads_pool = "sdpa", False
 
     def fits(self, rows: PooledRows, fixed: FixedSizes | None) -> bool:
         if fixed is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ DTYPES = (torch.bfloat16, torch.float16)
 
 
 class VarLen:
-    name = "varlen"
+    name, reads_pool = "varlen", False
 
     def fits(self, rows: PooledRows, fixed: FixedSizes | None) -> bool:
         """Rows whose pages are one run: the kernel's own pages are larger than the pool's."""
@@ -64,9 +65,11 @@ class VarLen:
         return attend
 
 
-def is_available(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch has it for this device and dtype."""
-    if device.type != "cuda" or dtype not in DTYPES:
+def is_available(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Whether this torch has it for this device, dtype and width of heads."""
+    if device.type != "cuda" or dtype not in DTYPES or head_dim > 256 or head_dim % 8:
+        return False
+    if torch.cuda.get_device_capability(device) < (8, 0):
         return False
     try:
         call, _ = _operator()
@@ -75,6 +78,7 @@ def is_available(device: torch.device, dtype: torch.dtype) -> bool:
     return "seqused_k" in inspect.signature(call).parameters
 
 
+@lru_cache(maxsize=1)
 def _operator() -> tuple[Callable[..., Any], dict[str, int]]:
     """torch's call and the switch that this torch knows. Raises ImportError where it has none."""
     from torch.nn.attention.varlen import varlen_attn

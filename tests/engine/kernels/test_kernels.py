@@ -16,6 +16,7 @@ from llada_exp.engine.kernels.varlen import VarLen
 from llada_exp.engine.kv import Slot
 from llada_exp.engine.pages import PAGE
 from llada_exp.engine.pooled import PooledRows
+from tests.toys import toy_model
 
 H, D, PAGES = 4, 8, 40
 
@@ -145,7 +146,7 @@ def test_blocks_beside_a_whole_row_are_attended_apart():
 
 def test_a_kernel_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="attention is 'fast'; expected one of sdpa, flex, varlen"):
-        kernel_of("fast", torch.device("cpu"), torch.float32)
-    with pytest.raises(ValueError, match="needs a CUDA device, bfloat16 or float16"):
-        kernel_of("varlen", torch.device("cpu"), torch.bfloat16)
-    assert kernel_of(None, torch.device("cpu"), torch.float32).name == "sdpa"
+        kernel_of("fast", toy_model())
+    with pytest.raises(ValueError, match="needs CUDA of compute capability"):
+        kernel_of("varlen", toy_model())
+    assert kernel_of(None, toy_model()).name == "sdpa"
