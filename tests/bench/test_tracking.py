@@ -14,6 +14,7 @@ from llada_exp.bench.rows import PointFolder
 from llada_exp.bench.tracking import content
 from llada_exp.runs import tracking
 from llada_exp.runs.settings import Tracking
+from tests import wandb_log
 from tests.bench.conftest import bench
 
 ONLINE = Tracking("online", "project", None, False)
@@ -37,11 +38,6 @@ def finished(folder):
     return point.finish(row), [LoadResult([record], 0.5, [0.1])]
 
 
-def written(folder):
-    """All that W&B keeps, as bytes."""
-    return b"".join(p.read_bytes() for p in folder.glob("wandb/offline-run-*/**/*") if p.is_file())
-
-
 def track(folder, log_text=False, mode="offline"):
     row, results = finished(folder)
     logged = partial(content, folder, row, results, log_text)
@@ -56,7 +52,7 @@ def test_an_offline_run_holds_the_row_and_no_text_and_no_secret(tmp_path, monkey
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     folder = tmp_path / "sweep" / "000_a"
     track(folder)
-    kept = written(folder)
+    kept = wandb_log.content(folder, b"histogram/e2el_ms")
     for word in (b"a-sweep", b"000_a", b"median_e2el_ms", b"histogram/e2el_ms", b"requests", b"bench"):
         assert word in kept, word
     assert b"SECRET" not in kept
@@ -68,7 +64,7 @@ def test_an_offline_run_holds_the_row_and_no_text_and_no_secret(tmp_path, monkey
 
 def test_text_is_logged_where_it_is_asked_for(tmp_path):
     track(tmp_path / "p", log_text=True)
-    assert b"SECRET QUESTION" in written(tmp_path / "p")
+    assert b"SECRET QUESTION" in wandb_log.content(tmp_path / "p", b"SECRET QUESTION")
 
 
 def test_wandb_would_sync_the_offline_run(tmp_path):
@@ -119,7 +115,7 @@ def test_a_network_that_fails_is_a_warning_and_the_run_is_written_offline(
     assert "W&B does not answer" in capsys.readouterr().err
     track(tmp_path / "p", mode="online")
     assert "upload later: wandb sync" in capsys.readouterr().err
-    assert b"a-sweep" in written(tmp_path / "p")
+    assert b"a-sweep" in wandb_log.content(tmp_path / "p", b"a-sweep")
 
 
 def test_a_host_that_takes_the_call_and_says_nothing_is_given_up(no_key, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 """W&B mirrors an evaluation: scores and verdicts; texts only where they are asked for."""
 
 import json
-import time
 from functools import partial
 
 from llada_exp.evals import answers
@@ -10,6 +9,7 @@ from llada_exp.evals.tracking import content as logged
 from llada_exp.runs.settings import Tracking
 from llada_exp.runs.tracking import mirror
 from tests.evals.samples import answer
+from tests.wandb_log import content
 
 
 def tracked(folder, log_text=False, **row):
@@ -21,29 +21,7 @@ def tracked(folder, log_text=False, **row):
     (folder / "row.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     mirror(Tracking("offline", "project", None, log_text), folder, rows[0], "eval", {"seed": 0},
            partial(logged, folder, rows, log_text))  # fmt: skip
-    until = time.monotonic() + 20  # W&B's own process writes the log, and may be behind on a busy machine
-    while b"/accuracy" not in (kept := content(folder)) and time.monotonic() < until:
-        time.sleep(0.1)
-    return kept
-
-
-def content(folder):
-    files = [p for p in folder.glob("wandb/offline-run-*/**/*") if p.is_file()]
-    return b"".join(records(p) if p.suffix == ".wandb" else p.read_bytes() for p in files)
-
-
-def records(path):
-    """The records of an offline run, without the headers that cut them: blocks of 32 KiB, each part of a
-    record with a header of 7 bytes (LevelDB's log)."""
-    data, at, found = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        size = int.from_bytes(data[at + 4 : at + 6], "little")
-        found += data[at + 7 : at + 7 + size]
-        at += 7 + size
-    return found
+    return content(folder, b"/accuracy")
 
 
 def test_scores_are_there_and_texts_are_not(tmp_path):

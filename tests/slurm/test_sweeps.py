@@ -10,6 +10,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from llada_exp.bench.schema import ROW
 from tests.slurm.conftest import ROOT, until
+from tests.wandb_log import records
 
 pytestmark = pytest.mark.slurm
 WEIGHTS = ROOT / "llada_exp" / "tiny" / "weights"
@@ -40,21 +41,9 @@ def wandb_groups(folder):
 
 
 def run_group(path):
-    """Of the first run record: the file is a LevelDB log (blocks of 32 KiB, record headers of 7 bytes)."""
-    data, at, record = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:
-            at += 32768 - at % 32768
-            continue
-        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        record += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # whole, or its last part
-            found = Record.FromString(record)
-            if found.HasField("run"):
-                return found.run.run_group
-            record = b""
-    raise AssertionError(f"{path} holds no run")
+    """Of the first run record."""
+    runs = (found for found in map(Record.FromString, records(path)) if found.HasField("run"))
+    return next(runs).run.run_group
 
 
 @pytest.mark.timeout(900)
