@@ -109,13 +109,13 @@ class Learner:
     def _part(self, batch: TrainingBatch) -> tuple[tuple[Tensor, ...], str, float, float, int]:
         """Gradients, kind, loss, share of right results and tokens of one batch."""
         torch.set_num_threads(1)  # of this thread
+        torch.set_flush_denormal(True)  # likewise: arithmetic on them is many times slower
         n_rows, length = batch.ids.shape
         positions = torch.arange(length).repeat(n_rows)
-        hidden = self.model.hidden(batch.ids.view(-1), positions, row_attention(n_rows, length))
-        weights = batch.weights.view(-1)
-        is_weighted = weights > 0
-        weights, targets = weights[is_weighted], batch.targets.view(-1)[is_weighted]
-        logits = self.model.head(hidden[is_weighted])
+        places = batch.weights.view(-1).nonzero().squeeze(1)
+        weights, targets = batch.weights.view(-1)[places], batch.targets.view(-1)[places]
+        attend = row_attention(n_rows, length)
+        logits = self.model.head(self.model.hidden(batch.ids.view(-1), positions, attend, places))
         loss = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
         grads = torch.autograd.grad(loss, list(self.params.values()))
         heavy = weights >= weights.max()
