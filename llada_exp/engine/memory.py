@@ -111,8 +111,10 @@ class MemoryPlan:
             # the widest of the rows' masks is made from (engine/attention.py).
             lines = positions + rows * block_length
             masks = lines * self.max_length * item + self.max_length**2
-        # Of the largest captured step (engine/forward.py), computed and copied.
-        captured = 0 if self.exact else 2 * CAPTURED[-1] * shape.vocab_size * 4
+        # Captured steps (engine/forward.py) share memory of their own: what the largest computes, and its
+        # logits twice, for they are copied.
+        token = width * item + rotary + 2 * shape.vocab_size * 4
+        captured = 0 if self.exact else CAPTURED[-1] * token
         return positions * (width * item + rotary) + repeated + gathered + logits + state + masks + captured
 
     @property
