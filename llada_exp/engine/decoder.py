@@ -86,7 +86,13 @@ class Decoder:
     @property
     def capture(self) -> str:
         """How steps of few tokens run: none, as they are issued."""
-        return "none" if self.forward is None else self.forward.capture
+        return "none" if self.forward is None else self.forward.in_effect
+
+    @torch.inference_mode()
+    def prepare(self, max_length: int) -> None:
+        """Capture what can be captured before the first request. max_length: of a row."""
+        if self.forward is not None:
+            self.forward.prepare(self.kv, max_length)
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> StepResult:

@@ -87,6 +87,10 @@ class EngineCore:
         self._counters: Counter[str] = Counter()
         self._batch_sizes: Counter[int] = Counter()
 
+    def prepare(self) -> None:
+        """Before the first request: capture steps on a device, which else the first requests wait for."""
+        self.decoder.prepare(self.max_length)
+
     def add_request(
         self,
         prompt_ids: Sequence[int],

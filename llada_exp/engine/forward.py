@@ -2,8 +2,9 @@
 
 What a step needs of the host is one array of integers, so it takes one transfer. A step of few tokens is
 bound by its host, not by its device: those are padded to one of a few shapes (`CAPTURED`) and, by `capture`,
-run as a CUDA graph or through torch.compile; each shape is captured when it first comes. A step of many
-tokens, or one that cannot be captured, is issued as it is. Knows no request and no rule.
+run as a CUDA graph or through torch.compile; each shape is captured when it first comes, or ahead of traffic
+(`prepare`). A step of many tokens, or one that cannot be captured, is issued as it is. Knows no request and
+no rule.
 
 Letters: M packed tokens, R rows of logits, V vocabulary.
 """
@@ -23,7 +24,7 @@ from llada_exp.engine.batch import Segment
 from llada_exp.engine.graphs import CapturedStep, CUDAGraphs, Step
 from llada_exp.engine.kernels import FixedSizes, Kernel, kernel_of
 from llada_exp.engine.kernels.sdpa import SDPA
-from llada_exp.engine.kv import KV
+from llada_exp.engine.kv import KV, KVMemory
 from llada_exp.engine.pooled import PooledRows, padded
 from llada_exp.models.base import Model
 
@@ -32,6 +33,8 @@ CAPTURES = ("none", "cuda_graph", "inductor", "trace")
 CAPTURED = (32, 64, 128, 256, 512)
 """M of captured steps. A published profile of an 8B on an H100 (TeDiServe's): 11.7 ms at 64 tokens, 16.5 at
 512, 29.0 at 1024; beyond, padding to few shapes would cost more than launches do."""
+PREPARED_WIDTH = 32
+"""Tokens of a row of the steps that are captured ahead of traffic: of a usual block."""
 MOST_SHAPES = 64
 """Captured at most: torch.compile gives up after a few by default."""
 
@@ -77,6 +80,30 @@ class Forward:
     def num_captured(self) -> int:
         """Shapes that were captured so far."""
         return len(self._captured)
+
+    @property
+    def in_effect(self) -> str:
+        """Of `CAPTURES`, how steps of few tokens run: none also where the first capture failed."""
+        return "none" if self._gave_up and not self._captured else self.capture
+
+    def prepare(self, kv: KVMemory, max_length: int) -> None:
+        """Capture a step of each size, of rows in a block of theirs, or the first requests wait for that.
+
+        kv: of which no row holds pages. max_length: of a row.
+        """
+        for size in CAPTURED if self.capture != "none" else ():
+            count = min(self._num_rows, size // PREPARED_WIDTH)
+            width = min(size // count, max_length)
+            if not kv.reserve(dict.fromkeys(range(count), width)):
+                return
+            segments = [
+                Segment(row * width, (row + 1) * width, keys=width, slot=kv.slot(row)) for row in range(count)
+            ]
+            num_tokens = count * width
+            positions = np.tile(np.arange(width), count)
+            self(np.zeros_like(positions), positions, np.arange(num_tokens), segments, kv.tensors)
+            for row in range(count):
+                kv.release(row)
 
     def __call__(
         self,

@@ -83,6 +83,36 @@ def test_a_step_that_cannot_be_captured_is_issued_as_it_is(model, caplog):
     assert caplog.text.count("no compiler") == 1, "said once, and not tried again"
 
 
+@pytest.mark.parametrize(("batch_size", "max_length"), [(8, 128), (1, 20), (16, 512)])
+def test_what_is_captured_ahead_of_traffic_serves_it(model, batch_size, max_length):
+    """Prevents first requests that wait for captures, pages that stay reserved, and what was computed for
+    no request in an answer."""
+    jobs = (
+        mixed_jobs(2, np.random.default_rng(1))
+        if max_length > 100
+        else [([BOS, 1], DecodingParams(max_tokens=8))]
+    )
+    sizes = {"batch_size": batch_size, "max_length": max_length}
+    engine = EngineCore(model, **sizes, exact=False, capture="trace")
+    engine.prepare()
+    num_captured = engine.decoder.forward.num_captured
+    assert num_captured
+    assert len(engine.decoder.kv) == 0
+    assert answers(engine, jobs) == answers(EngineCore(model, **sizes), jobs)
+    if batch_size == 8:
+        block = [([BOS, 1, 2], DecodingParams(max_tokens=29, cache="dual", ignore_eos=True))]
+        before = engine.decoder.forward.num_captured
+        answers(engine, block)
+        assert engine.decoder.forward.num_captured == before
+
+
+def test_a_first_capture_that_fails_is_not_named_as_in_effect(model, caplog):
+    engine = EngineCore(model, batch_size=4, exact=False, capture="inductor")
+    with mock.patch.object(Forward, "_compiled", side_effect=RuntimeError("no compiler")):
+        engine.prepare()
+    assert (engine.decoder.capture, caplog.text.count("no compiler")) == ("none", 1)
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [

@@ -43,6 +43,7 @@ def load_backend(settings: ServeSettings, device: str) -> Backend:
         engine.effective(settings.decoding)
     except ValueError as error:
         raise ValueError(f"decoding.{error}") from None
+    engine.prepare()
     visibility = loaded.model.visibility
     about = {
         "family": loaded.family,
