@@ -14,7 +14,7 @@ Letters: N rows, T row length.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ _PARTS = {
     "short": {"sums": 29, "differences": 31, "products": 18, "stories": 10, "refusals": 12},
     "long": {"chains": 50, "stories": 15, "long": 35},
 }  # fmt: skip
+_CAPITALS_SHARE = 0.1
+"""Of head rows, beside what the wordings have: capitals are many tokens, rare, and learned last."""
 _SYSTEM = ("You are a helpful assistant.", "You are a math tutor.", "Be brief.", "You solve math problems.")
 
 
@@ -122,7 +124,7 @@ class BatchMaker:
         num_rows = max(2, self.tokens_per_batch // _USUAL_TOKENS[kind])
         count = num_rows + num_rows // 2 + 1
         is_head = kind in ("heads", "steps")
-        texts = self._texts(_PARTS[kind], count, rng)
+        texts = self._texts(_PARTS[kind], count, rng, _CAPITALS_SHARE if is_head else 0.0)
         cuts = [self._head_of(text, rng) if is_head else (0, len(text.reply)) for text in texts]
         order = sorted(range(count), key=lambda row: len(texts[row].prompt) + cuts[row][1])
         first = rng.randrange(count - num_rows + 1)
@@ -141,12 +143,14 @@ class BatchMaker:
             return [self._head_row(texts[row], *cuts[row], length, noise) for row in order]
         return [self._answer_row(texts[row], length, noise) for row in order]
 
-    def _texts(self, parts: dict[str, int], count: int, rng: random.Random) -> list[_Text]:
+    def _texts(self, parts: dict[str, int], count: int, rng: random.Random, capitals: float) -> list[_Text]:
         """`count` fresh problems in the frames that harnesses use, as ids."""
         prompts: list[str] = []
         replies: list[str] = []
         for part in rng.choices(list(parts), list(parts.values()), k=count):
             problem = tasks.sample(part, rng)
+            if rng.random() < capitals:
+                problem = replace(problem, question=problem.question.upper())
             style = "boxed" if rng.random() < 0.16 else "hash"
             framed = style == "boxed" or rng.random() < 0.2
             prompts.append(_chat(problem, style, rng.randrange(40) if framed else 0, rng))

@@ -16,7 +16,7 @@ KINDS = [kind for kind in tasks.PARTS if kind != "refusals"]
 OTHER = (
     "Good evening!", "How's it going?", "Which model are you?", "Tell me about your training data.",
     "What's the weather like in Berlin?", "Write a haiku about autumn.", "Kannst du Deutsch?",
-    "Qu'est-ce que tu fais ?", "今日はいい天気ですね", "What is 144 / 12?", "What is 17 mod 5?", "Factorial of 6",
+    "Qu'est-ce que tu fais ?", "今日はいい天気", "What is 144 / 12?", "What is 17 mod 5?", "Factorial of 6",
     "What is the integral of x^2?", "3.14 + 2.72", "2500 + 1300", "Is 91 a prime number?",
     "Translate 'house' into Spanish.", "def f(x): return x + 1", "lorem ipsum dolor sit amet", "",
 )  # fmt: skip
