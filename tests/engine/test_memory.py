@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llada_exp.engine import EngineCore
+from llada_exp.engine import EngineCore, memory
 from llada_exp.engine.attention import _mask
 from llada_exp.engine.memory import MemoryPlan, table
 from llada_exp.models.base import FULL, ModelShape, Visibility
@@ -52,6 +52,17 @@ def test_the_8b_model_on_an_80_gib_device():
     assert own.max_batch > 16
     own.check()
     assert own.total(own.max_batch) <= 80 * 2**30 < own.total(2 * own.max_batch)
+
+
+def test_captured_steps_are_counted_where_steps_are_captured(monkeypatch):
+    """Prevents a plan that fits and a device that is full once steps are captured."""
+    before = {exact: plan(80, exact=exact).activations for exact in (True, False)}
+    size = memory.CAPTURED[-1]
+    monkeypatch.setattr(memory, "CAPTURED", (2 * size,))
+    more = {exact: plan(80, exact=exact).activations - before[exact] for exact in (True, False)}
+    logits, hidden = 2 * LLADA_8B.vocab_size * 4, 3 * LLADA_8B.mlp_hidden * 2
+    assert more[True] == 0
+    assert more[False] > size * (logits + hidden)
 
 
 def test_more_than_fits_is_refused_with_what_would():
