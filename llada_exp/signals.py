@@ -9,14 +9,17 @@ Standard library only. Knows signals and process ids.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import select
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 ENDING = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT,
@@ -86,12 +89,14 @@ def _is_free(number: int) -> bool:
 
 @contextlib.contextmanager
 def deferred(then: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """A signal that would end the block comes at its end instead; then: called as each comes. Of no effect
-    outside of the main thread."""
+    """A signal that would end the block comes at its end instead; then: called as each comes. The IMPATIENT
+    Ctrl-C ends the process here, too. Of no effect outside of the main thread."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         came.append(number)
+        if came.count(signal.SIGINT) >= IMPATIENT:
+            os._exit(128 + number)
         then()
 
     try:
@@ -100,6 +105,32 @@ def deferred(then: Callable[[], object] = lambda: None) -> Iterator[None]:
     finally:
         if came:
             signal.raise_signal(came[0])
+
+
+def run_in_loop(work: Coroutine[Any, Any, Result]) -> Result:
+    """`asyncio.run`, which a signal ends by cancelling `work`; the signal comes when the loop is closed.
+
+    Raised within a callback it would be an exception of that task and of all that wait for it, and asyncio
+    prints those that nobody asks for. Outside of the main thread it is `asyncio.run`.
+    """
+    running: list[asyncio.Task[Any]] = []
+    ended: list[bool] = []
+
+    def end() -> None:
+        ended.append(True)
+        for task in running:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it is at its end
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    async def whole() -> Result:
+        task = asyncio.ensure_future(work)
+        running.append(task)
+        if ended:
+            task.cancel()
+        return await task
+
+    with deferred(end):
+        return asyncio.run(whole())
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "runs": {"clients", "signals", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
              "validation"},
     "bench": {"cli", "programs", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings",
-              "decoding", "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
+              "signals", "decoding", "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
               "validation"},
     "validation.py": {"types", "decoding_keys"},
     "settings.py": {"types", "decoding_keys", "help", "validation"},
@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "check.py": {"clients", "programs", "tables"},  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "programs", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding",
-              "help", "settings", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
+              "help", "settings", "signals", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
               "tables", "validation"},
     "animation": {"bench", "clients", "jsonl", "programs", "types"},
     "gate": {"programs", "clients", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl",

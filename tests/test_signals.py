@@ -1,6 +1,7 @@
 """Every signal that means "end" ends a process in order, and what it started with it."""
 
 import asyncio
+import gc
 import os
 import pickle
 import signal
@@ -12,7 +13,7 @@ import time
 
 import pytest
 
-from llada_exp.signals import ENDING, EndedBySignal, Starter, deferred, terminable, with_starter
+from llada_exp.signals import ENDING, EndedBySignal, Starter, deferred, run_in_loop, terminable, with_starter
 from tests.server.conftest import ROOT
 
 
@@ -67,6 +68,70 @@ def test_a_signal_ends_an_event_loop():
 
     with pytest.raises(EndedBySignal), terminable():
         asyncio.run(work())
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_in_a_tasks_own_code_ends_a_loop_without_a_traceback_of_asyncios(number, caplog):
+    """Prevents "Task exception was never retrieved" and its traceback below the one line for people."""
+    num_begun, num_whole, ends = 0, 0, []
+
+    async def client():
+        nonlocal num_begun, num_whole
+        try:
+            while True:
+                await asyncio.sleep(0)
+                num_begun += 1
+                signal.raise_signal(number)  # between two lines of the task, as while a row is written
+                num_whole += 1
+        finally:
+            ends.append("put away")
+
+    async def work():
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(client())
+
+    with pytest.raises(EndedBySignal) as end, terminable():
+        run_in_loop(work())
+    assert end.value.signal == number
+    assert len(ends) == 3
+    assert num_whole == num_begun
+    gc.collect()
+    assert not caplog.records
+
+
+def test_a_loop_that_no_signal_ends_gives_its_result_and_its_error():
+    async def work(fails):
+        await asyncio.sleep(0)
+        if fails:
+            raise ValueError("so")
+        return 7
+
+    assert run_in_loop(work(False)) == 7
+    with pytest.raises(ValueError, match="so"):
+        run_in_loop(work(True))
+
+
+def test_three_ctrl_c_end_a_loop_that_does_not_yield():
+    process = python(
+        """
+        import signal, time
+        from llada_exp.signals import run_in_loop, terminable
+
+        async def work():
+            for _ in range(600):
+                time.sleep(0.1)
+                print("on", flush=True)
+
+        with terminable():
+            run_in_loop(work())
+        """
+    )
+    assert process.stdout.readline()
+    for _ in range(3):
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 128 + signal.SIGINT
 
 
 def test_what_is_ignored_stays_ignored_as_nohup_wants_it():

@@ -30,6 +30,7 @@ from llada_exp.clients.reply import (
 )
 from llada_exp.clients.session import new_session
 from llada_exp.scoring import Scorer, decide_response
+from llada_exp.signals import run_in_loop
 
 TICK_S = 0.01
 BROKEN_S = 0.2
@@ -95,7 +96,7 @@ def run_load(
 
     A request that fails is a record that says so; only Ctrl-C and the like end the load early.
     """
-    return asyncio.run(_Run(url, load, request, seed, done, gone).all(prompts))
+    return run_in_loop(_Run(url, load, request, seed, done, gone).all(prompts))
 
 
 class _Run:

@@ -21,6 +21,7 @@ from llada_exp.evals.evaluation import EvalSettings
 from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, read_answer
 from llada_exp.evals.target import Target
 from llada_exp.scoring import Scorer, extract
+from llada_exp.signals import run_in_loop
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def ask(
 
         if todo:
             pool, stop = target.pool(settings), EarlyStop(settings.request)
-            asyncio.run(ask_all(pool, todo, settings.concurrency, request, done, stop))
+            run_in_loop(ask_all(pool, todo, settings.concurrency, request, done, stop))
     ordered = [answered[q.key] for q in questions]
     answers.write(path, ordered)
     return ordered, num_before

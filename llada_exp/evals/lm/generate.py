@@ -6,7 +6,6 @@ they come to is said by `llada_exp.decoding`, here or in the server. Does not im
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ from llada_exp.decoding import describe, resolve
 from llada_exp.evals.lm.fit import PromptQuestion
 from llada_exp.evals.request_loop import CHAT, COMPLETION, EarlyStop, ask_all, read_answer
 from llada_exp.offline import Engine
+from llada_exp.signals import run_in_loop
 from llada_exp.types import DECLARATIONS, REQUEST_FIELDS, DecodingParams, RequestOutput
 from llada_exp.validation import nearest
 
@@ -195,7 +195,7 @@ class OverHttp:
         """A request that fails is a reply with an error. Raises ServersGone where no server answers any
         more, Refused where none will."""
         if asks:
-            asyncio.run(self._all(asks, report))
+            run_in_loop(self._all(asks, report))
 
     async def _all(self, asks: Sequence[Ask], report: Report) -> None:
         async def done(item: tuple[int, Ask], body: Mapping[str, Any], response: PoolResponse) -> None:
