@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LEAST_RIGHT = 0.75
-"""Of the embedded model's sums: it has about 94 % of them right."""
+"""Of the embedded model's sums: it has nearly all of them right."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CheckedAnswer:
 
 
 def question(i: int) -> str:
-    """A number below 100 and one below 10: further the embedded model was not taught."""
+    """A number below 100 and one below 10, which any model that answers sums can add."""
     return "What is {} + {}?".format(*_operands(i))
 
 

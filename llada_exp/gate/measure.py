@@ -18,6 +18,7 @@ from llada_exp.gate.exactness import Exactness, exactness
 from llada_exp.gate.outcome import Outcome, against, joined, outcome
 from llada_exp.offline import Engine, as_params
 from llada_exp.scoring import Scorer
+from llada_exp.tiny.judging import is_right
 from llada_exp.tiny.tasks import TinyProblem
 from llada_exp.types import DecodingParams
 
@@ -101,5 +102,5 @@ def measure(
     outputs = engine.chat(chats, params, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - started
     with Scorer() as scorer:
-        correct = tuple(scorer.is_right(o.text, p.answer) for p, o in zip(problems, outputs, strict=True))
+        correct = tuple(is_right(scorer, p, o.text) for p, o in zip(problems, outputs, strict=True))
     return outcome(setting, kind, outputs, correct, seconds, params.max_tokens)

@@ -1,8 +1,8 @@
 """The strata: kinds of held-out problems that the gate judges one by one, each with a margin of its own.
 
-A mix hides what is lost in one of its parts: of the trainer's `short` problems one in seven has a step of
-tens, and the first thing a newcomer asks is such a sum. So each kind is drawn by itself, over the whole of
-today's domain (totals 0 to 99), and a setting passes where it passes in each.
+A mix hides what is lost in one of its parts, and the first thing a newcomer asks is a sum of two digits. So
+each kind is drawn by itself, over the whole of the domain (tiny/domain.py), and a setting passes where it
+passes in each.
 
 Knows the embedded model's texts; no engine and no verdict.
 """
@@ -53,72 +53,45 @@ def problems(kind: str, n: int) -> list[TinyProblem]:
     return list(drawn.values())
 
 
-def _operands(rng: random.Random, sign: int) -> tuple[int, int]:
-    """A first number and a step that stay in 0 to 99, all alike."""
-    while True:
-        first, second = rng.randint(0, 99), rng.randint(1, 99)
-        if 0 <= first + sign * second <= 99:
-            return first, sign * second
-
-
-def _two_digits(rng: random.Random, carries: bool) -> tuple[int, int]:
-    """Both numbers from 10 on, whose units carry or borrow, or do not."""
-    while True:
-        first, step = _operands(rng, rng.choice((1, -1)))
-        units = first % 10 + (abs(step) % 10 if step > 0 else -(abs(step) % 10))
-        if first >= 10 and abs(step) >= 10 and (not 0 <= units <= 9) == carries:
-            return first, step
-
-
 def _readme(rng: random.Random) -> TinyProblem:
-    first, step = _operands(rng, rng.choice((1, -1)))
-    sign = "-" if step < 0 else "+"
-    return _problem("readme", f"What is {first} {sign} {abs(step)}?", first, [step])
+    first, second = tasks.draw_pair(rng)
+    return tasks.plain_question(first, second if rng.random() < 0.5 else -second, "readme")
 
 
-def _in_words(kind: str, rng: random.Random, first: int, step: int) -> TinyProblem:
-    return _problem(kind, tasks.sum_question(rng, first, [step]), first, [step])
+def _two_digits(rng: random.Random, kind: str) -> TinyProblem:
+    """Both numbers from 10 to 99, whose units carry or borrow, or do not."""
+    while True:
+        first, step = rng.randint(10, 99), rng.choice((1, -1)) * rng.randint(10, 99)
+        if first + step < 0:
+            continue
+        units = first % 10 + (step % 10 if step > 0 else -(-step % 10))
+        if (not 0 <= units <= 9) == (kind == "carry"):
+            return tasks.two_numbers(rng, first, step, kind)
 
 
-def _chain(rng: random.Random) -> TinyProblem:
-    first = rng.randint(0, 99)
-    steps = tasks.draw_steps(rng, first, 2)
-    return _problem("chains", tasks.sum_question(rng, first, steps), first, steps)
-
-
-def _story(rng: random.Random) -> TinyProblem:
-    first = rng.randint(0, 99)
-    form = rng.randrange(3)
-    steps = tasks.draw_steps(rng, first, 2) if form == 2 else tasks.draw_steps(rng, first, 1, (9, 99)[form])
-    return _problem("stories", tasks.story(rng, first, steps, days=False), first, steps)
-
-
-def _problem(kind: str, question: str, first: int, steps: list[int]) -> TinyProblem:
-    work = "\n".join(tasks.work_lines(first, steps))
-    return TinyProblem(kind, question, work, str(first + sum(steps)))
+def _three_digits(rng: random.Random) -> TinyProblem:
+    step = rng.choice((1, -1)) * rng.randint(100, 999)
+    return tasks.two_numbers(rng, rng.randint(100, 999), step, "three_digits")
 
 
 STRATA: Mapping[str, Stratum] = {
     "readme": Stratum("the README's own question, `What is 47 + 8?`, or a difference so", 1.0, 600, _readme),
-    "sums": Stratum(
-        "a sum of two numbers in any wording", 1.0, 1200,
-        lambda rng: _in_words("sums", rng, *_operands(rng, 1)),
-    ),
-    "differences": Stratum(
-        "a difference of two numbers in any wording", 1.0, 1200,
-        lambda rng: _in_words("differences", rng, *_operands(rng, -1)),
-    ),
+    "sums": Stratum("a sum of two numbers in any wording", 1.0, 1200),
+    "differences": Stratum("a difference of two numbers in any wording", 1.0, 1200),
     "carry": Stratum(
         "two numbers of two digits, whose units carry or borrow", 2.0, 300,
-        lambda rng: _in_words("carry", rng, *_two_digits(rng, True)),
+        lambda rng: _two_digits(rng, "carry")
     ),
     "no_carry": Stratum(
         "two numbers of two digits, whose units do neither", 2.0, 300,
-        lambda rng: _in_words("no_carry", rng, *_two_digits(rng, False)),
+        lambda rng: _two_digits(rng, "no_carry")
     ),
-    "chains": Stratum("a number and two steps of one digit", 2.0, 300, _chain),
-    "stories": Stratum("a story of one step or two", 2.0, 300, _story),
-    "long": Stratum("a story of four to six days", 2.0, 300, canvas=tasks.CANVAS["long"]),
-    "short": Stratum("the trainer's mix of all but long", 2.0, 300),
+    "three_digits": Stratum("two numbers of three digits", 2.0, 300, _three_digits),
+    "products": Stratum("a product of a digit and a number to 99", 2.0, 300, canvas=tasks.CANVAS["products"]),
+    "chains": Stratum("numbers in a row, two to six steps", 2.0, 300, canvas=tasks.CANVAS["chains"]),
+    "stories": Stratum("a story of one to three steps", 2.0, 300, canvas=tasks.CANVAS["stories"]),
+    "long": Stratum("a story of three to six steps", 2.0, 300, canvas=tasks.CANVAS["long"]),
+    "refusals": Stratum("anything else, to be refused", 2.0, 300, canvas=tasks.CANVAS["refusals"]),
+    "short": Stratum("a mix of what needs one operation", 2.0, 300),
 }  # fmt: skip
 """By name. `short` is a mix, which the forms leave out."""

@@ -147,14 +147,19 @@ class Block(nn.Module):
         self.up_proj = nn.Linear(d, hidden, bias=False)
         self.ff_out = nn.Linear(hidden, d, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend) -> Tensor:
-        """x [M, d] -> [M, d]."""
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend, rows: Tensor | None = None
+    ) -> Tensor:
+        """x [M, d] -> [M, d], or of `rows` int64 [R] alone: [R, d]."""
         heads, keys = (x.shape[0], self.n_heads, -1), (x.shape[0], self.n_kv_heads, -1)
         normed = self.attn_norm(x)
         q = rotate(self.q_proj(normed).view(heads), cos, sin)
         k = rotate(self.k_proj(normed).view(keys), cos, sin)
         v = self.v_proj(normed).view(keys)
-        x = x + self.attn_out(attend(layer, q, k, v).reshape(x.shape))
+        mixed = attend(layer, q, k, v).reshape(x.shape)
+        if rows is not None:
+            x, mixed = x[rows], mixed[rows]
+        x = x + self.attn_out(mixed)
         normed = self.ff_norm(x)
         return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
 
@@ -190,15 +195,16 @@ class LLaDA(nn.Module):
             self._rope = _tables(self.config, self.device)
         return self._rope
 
-    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """ids, positions int64 [M] -> hidden states [M, d], final norm applied."""
+    def hidden(self, ids: Tensor, positions: Tensor, attend: Attend, rows: Tensor | None = None) -> Tensor:
+        """ids, positions int64 [M] -> hidden states [M, d], final norm applied; with `rows` int64 [R], of
+        those positions alone [R, d], which the last layer's second half then computes alone."""
         transformer = self.transformer
         cos, sin = self.rope()
         cos, sin = cos[positions].unsqueeze(1), sin[positions].unsqueeze(1)
         x = transformer["wte"](ids)
         layers: nn.ModuleList = transformer["blocks"]  # type: ignore[assignment]
         for layer, block in enumerate(layers):
-            x = block(x, cos, sin, layer, attend)
+            x = block(x, cos, sin, layer, attend, rows if layer + 1 == len(layers) else None)
         return transformer["ln_f"](x)
 
     def head(self, hidden: Tensor) -> Tensor:

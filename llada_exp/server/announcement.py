@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llada_exp.domain import DOMAIN
+from llada_exp.settings import ModelSettings
+
 logger = logging.getLogger(__name__)
 
 RETRY_S = 2.0
@@ -102,6 +105,11 @@ def memory_words(about: Mapping[str, Any]) -> str:
     mib = {name: f"{value / 2**20:.0f}" for name, value in memory.items() if value is not None}
     of = f" of {mib['device']}" if "device" in mib else ""
     return f"{mib['weights']} + K/V {mib['kv']} + step {mib['largest_step']} = {mib['total']}{of} MiB"
+
+
+def domain_words(model: ModelSettings) -> str:
+    """What the embedded model can do, for the ready line; empty of any other."""
+    return f"; knows only {DOMAIN}" if model.source == "tiny" else ""
 
 
 def curl_line(url: str, key: str | None = None) -> str:

@@ -19,6 +19,7 @@ from llada_exp.clients.http import KEY_VARIABLE, health
 from llada_exp.server.announcement import (
     InfoFile,
     curl_line,
+    domain_words,
     job_facts,
     local_url,
     memory_words,
@@ -153,7 +154,8 @@ class Supervisor:
         memory = memory_words(self._status.about().get(0, {}))
         say(
             f"ready: {url} model={settings.model.name} mode={settings.mode} batch_size={settings.batch_size} "
-            f"memory per worker: {memory}\n{curl_line(url, self._key_check.shell_word)}\n"
+            f"memory per worker: {memory}{domain_words(settings.model)}\n"
+            f"{curl_line(url, self._key_check.shell_word)}\n"
         )
 
     def _mark(self, status: str) -> None:

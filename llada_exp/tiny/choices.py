@@ -15,11 +15,12 @@ import random
 import re
 from typing import Any
 
-from llada_exp.tiny.tasks import KINDS, TinyProblem, held_out, line, reply_text
+from llada_exp.tiny.tasks import MIXES, TinyProblem, held_out, reply_text
+from llada_exp.tiny.work import LARGEST, sum_line
 
 NUM_CHOICES = 4
 END = "<|eot_id|>"
-_LINE = re.compile(r"(?:(?P<label>\w+): )?(?P<total>\d\d) (?P<sign>[+-]) (?P<size>\d+): ")
+_LINE = re.compile(r"(?P<label>\d\) )?(?P<total>\d+) (?P<sign>[+-]) (?P<size>\d+)")
 
 
 def choice_problem(problem: TinyProblem) -> dict[str, Any]:
@@ -28,20 +29,21 @@ def choice_problem(problem: TinyProblem) -> dict[str, Any]:
     *before, last = problem.work.split("\n")
     match = _LINE.match(last)
     assert match is not None, last
-    total, size = int(match["total"]), int(match["size"])
-    unit = 10 if size >= 10 else 1
+    total, size, width = int(match["total"]), int(match["size"]), len(match["size"])
     change = size if match["sign"] == "+" else -size
+    low, high = min(0, total + change), max(LARGEST, total + change)
     steps = [
         step
-        for digit in range(-9, 10)
-        if (step := unit * digit) not in (0, change) and 0 <= total + step <= 99
+        for other in range(10 ** len(str(size)))
+        for step in (other, -other)
+        if step not in (0, change) and len(str(other)) == len(str(size)) and low <= total + step <= high
     ]
     rng = random.Random(f"choices {problem.question}")
     rng.shuffle(steps)
     wrong = sorted(steps, key=lambda step: (step > 0) != (change > 0))[: NUM_CHOICES - 1]  # same sign first
 
     def reply(step: int) -> str:
-        work = "\n".join([*before, line(total, step, match["label"] or "")])
+        work = "\n".join([*before, (match["label"] or "") + sum_line(total, step, width)])
         return reply_text(TinyProblem(problem.kind, problem.question, work, str(total + step))) + END
 
     choices = [reply(step) for step in (change, *wrong)]
@@ -54,14 +56,19 @@ def choice_problem(problem: TinyProblem) -> dict[str, Any]:
     }
 
 
+def problems(kind: str, n: int) -> list[TinyProblem]:
+    """The first `n` held-out problems of a kind whose last step can be another one: no products."""
+    return [problem for problem in held_out(kind, 2 * n + 8) if " * " not in problem.work][:n]
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m llada_exp.tiny.choices", description="Held-out problems as multiple choice."
     )
     parser.add_argument("-n", type=int, default=64, help="problems (default 64)")
-    parser.add_argument("--kind", choices=KINDS, default="short")
+    parser.add_argument("--kind", choices=MIXES, default="short")
     args = parser.parse_args(argv)
-    for problem in held_out(args.kind, args.n):
+    for problem in problems(args.kind, args.n):
         print(json.dumps(choice_problem(problem)))
 
 

@@ -62,7 +62,9 @@ class Learner:
         self.model.logits(torch.zeros(1, 1, dtype=torch.int64))  # builds the rotary table before threads do
         params = list(self.model.named_parameters())
         self.params = dict(params)
-        self.muon = Muon([p for n, p in params if _is_hidden(n, p)], lr=0.0, weight_decay=0.1)
+        self._threads = ThreadPoolExecutor(min(micro, 2))
+        hidden = [p for n, p in params if _is_hidden(n, p)]
+        self.muon = Muon(hidden, lr=0.0, weight_decay=0.1, run_all=self._threads.map)
         self.adam = torch.optim.AdamW(
             [
                 {
@@ -78,7 +80,6 @@ class Learner:
         self.maker = maker
         self.micro = micro
         self.num_steps = 0
-        self._threads = ThreadPoolExecutor(min(micro, 2))
 
     def step(self, mix: dict[str, float], muon_lr: float, adam_lr: float) -> StepReport:
         first = self.num_steps * self.micro
@@ -109,13 +110,13 @@ class Learner:
     def _part(self, batch: TrainingBatch) -> tuple[tuple[Tensor, ...], str, float, float, int]:
         """Gradients, kind, loss, share of right results and tokens of one batch."""
         torch.set_num_threads(1)  # of this thread
+        torch.set_flush_denormal(True)  # likewise: arithmetic on them is many times slower
         n_rows, length = batch.ids.shape
         positions = torch.arange(length).repeat(n_rows)
-        hidden = self.model.hidden(batch.ids.view(-1), positions, row_attention(n_rows, length))
-        weights = batch.weights.view(-1)
-        is_weighted = weights > 0
-        weights, targets = weights[is_weighted], batch.targets.view(-1)[is_weighted]
-        logits = self.model.head(hidden[is_weighted])
+        places = batch.weights.view(-1).nonzero().squeeze(1)
+        weights, targets = batch.weights.view(-1)[places], batch.targets.view(-1)[places]
+        attend = row_attention(n_rows, length)
+        logits = self.model.head(self.model.hidden(batch.ids.view(-1), positions, attend, places))
         loss = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
         grads = torch.autograd.grad(loss, list(self.params.values()))
         heavy = weights >= weights.max()

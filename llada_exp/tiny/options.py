@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-KINDS = ("drill", "copy", "short", "long")
+KINDS = ("facts", "lines", "heads", "steps", "short", "long")
 """Of batches; see data.py."""
 MAY_DIFFER = ("run", "out", "steps", "minutes", "save_minutes", "eval_n", "keep")
 """What a run that goes on may have otherwise than before: where it writes, and how long it takes."""
@@ -46,17 +46,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--run", type=Path, default=Path("runs/tiny"), help="folder of step_* and resume folders")
     add("--out", type=Path, default=None, help="where the model folder goes; RUN/model by default")
     add("--steps", type=int, default=None, help="length in steps (excludes --minutes)")
-    add("--minutes", type=float, default=None, help="length in minutes of training; 45 without --steps")
+    add("--minutes", type=float, default=None, help="length in minutes of training; 240 without --steps")
     add("--seed", type=int, default=0, help="of weights and problems")
     add("--d-model", type=int, default=128, help="width of the network")
-    add("--layers", type=int, default=4)
+    add("--layers", type=int, default=5)
     add("--heads", type=int, default=4)
     add("--mlp", type=int, default=384, help="width of the feed-forward part")
-    add("--batch-tokens", type=int, default=640, help="tokens of one of the parallel batches of a step")
-    add("--micro", type=int, default=4, help="batches of a step, computed two at a time")
+    add("--batch-tokens", type=int, default=1024, help="tokens of one of the parallel batches of a step")
+    add("--micro", type=int, default=2, help="batches of a step, computed two at a time")
     add("--muon-lr", type=float, default=0.01, help="learning rate of the layers' matrices")
     add("--adam-lr", type=float, default=0.003, help="learning rate of everything else")
-    add("--decay-from", type=float, default=0.45, help="share of the run after which the rates fall")
+    add("--decay-from", type=float, default=0.5, help="share of the run after which the rates fall")
     add("--stages", default=None, help="JSON [[until, {kind: weight}], ...]; until: share of the run")
     add(
         "--save-minutes",
@@ -70,7 +70,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.steps is not None and args.minutes is not None:
         raise ValueError("--steps and --minutes exclude each other")
     if args.steps is None and args.minutes is None:
-        args.minutes = 45.0
+        args.minutes = 240.0
     _check(args)
     return args
 

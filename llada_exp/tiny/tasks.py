@@ -1,10 +1,9 @@
-"""The embedded model's problems: sums and small stories, worked digit by digit, with checkable answers.
+"""The embedded model's problems: what is asked, the work that answers it, and what is held out.
 
-A line of work is one addition or subtraction of a single digit, written in a fixed width:
-`47 + 8: 07 + 8 = 15, 55` (the units with their carry, then the new total) and
-`52 - 8: 12 - 8 = 04, 44` (a borrowed ten shows as the leading 1). A two-digit operand takes two
-lines, its units first, then its tens: `35 + 30: 03 + 3 = 06, 65`. So some 200 facts, each local, make
-every answer, and a long problem is only more lines, each starting from the total of the one before.
+Kinds: sums, differences, products (one operation), chains (numbers in a row), stories (of one to three
+steps), long (stories of three to six), refusals (anything else), and short, a mix of what needs one
+operation.
+`work.py` has the lines, `domain.py` what can be asked, in words.
 
 Standard library only: this module knows nothing of tokens, tensors or the model.
 """
@@ -13,151 +12,189 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from dataclasses import dataclass
 
-KINDS = ("short", "long")
-STYLES = ("hash", "boxed")
-CANVAS = {"short": 64, "long": 128}
-"""max_tokens that hold the longest answer of a kind."""
-_HELD_OUT_SHARE = 16  # one question in so many is held out
-_LONG_STEPS = (4, 5, 6)
+from llada_exp.domain import REFUSAL
+from llada_exp.tiny import refusals, stories, wordings
+from llada_exp.tiny.work import LARGEST, chain_lines, product_lines
 
-_PEOPLE = (("Tom", "he"), ("Sam", "he"), ("Ben", "he"), ("Leo", "he"),
-           ("Anna", "she"), ("Mia", "she"), ("Eva", "she"), ("Lily", "she"))  # fmt: skip
-_THINGS = ("apples", "books", "coins", "cards", "eggs", "pens", "stamps", "marbles", "stones", "shells")
-_GAIN = ("gets", "finds", "buys", "wins")
-_LOSS = ("loses", "sells", "uses", "drops")
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-_BOXED_PROMPTS = (
-    "Solve the following math problem. Make sure to put the answer (and only answer) "
-    "inside \\boxed{{}}.\n\n{question}",
-    "{question}\nPut the answer in \\boxed{{}}.",
-    "{question} Give the final answer in \\boxed{{}}.",
-)
+PARTS = ("sums", "differences", "products", "chains", "stories", "long", "refusals")
+KINDS = ("short", *PARTS)
+MIXES = ("short", "long")
+"""Of them, what benchmarks and workloads are made of: every answer a number."""
+STYLES = ("hash", "boxed")
+CANVAS = {
+    "short": 64, "sums": 64, "differences": 64, "products": 64, "refusals": 64, "stories": 128, "chains": 256,
+    "long": 256,
+}  # fmt: skip
+"""max_tokens that hold the longest answer of a kind."""
+FRAMES = {
+    "hash": (
+        "{question}", "Question: {question}\nAnswer:", "Q: {question}\nA:",
+        "Problem:\n{question}\n\nSolution:",
+        "Answer the following question.\n\n{question}", "Solve the following math problem.\n\n{question}",
+        "{question}\nAnswer:", "Question: {question}\n\nAnswer:",
+    ),
+    "boxed": (
+        "Solve the following math problem. Make sure to put the answer (and only answer) inside "
+        "\\boxed{{}}.\n\n{question}",
+        "{question}\nPut the answer in \\boxed{{}}.",
+        "{question} Give the final answer in \\boxed{{}}.",
+        "{question}\nPlease reason step by step, and put your final answer within \\boxed{{}}.",
+        "Put your final answer in \\boxed{{}}.\n\n{question}",
+    ),
+}  # fmt: skip
+"""By style, what harnesses put around a question; the first is the plainest."""
+_HELD_OUT_SHARE = 16  # one question in so many is held out
+_SHORT = ("sums", "differences", "products", "stories")
 
 
 @dataclass(frozen=True)
 class TinyProblem:
-    """A question, the lines of work that solve it, and its answer in decimal without padding."""
+    """A question, the lines of work that solve it, and its answer in decimal without padding. Of a refusal,
+    both work and answer are empty."""
 
     kind: str
     question: str
     work: str
     answer: str
 
+    @property
+    def refused(self) -> bool:
+        return not self.work
+
 
 def prompt_text(problem: TinyProblem, style: str = "hash", variant: int = 0) -> str:
-    """What the user says: the question alone, or one that asks for a boxed answer."""
-    if style == "hash":
-        return problem.question
-    return _BOXED_PROMPTS[variant % len(_BOXED_PROMPTS)].format(question=problem.question)
+    """What the user says: the question alone, or in a frame that a harness puts around it."""
+    frames = FRAMES[style]
+    return frames[variant % len(frames)].format(question=problem.question)
 
 
 def reply_text(problem: TinyProblem, style: str = "hash") -> str:
     """What the model should say."""
+    if problem.refused:
+        return REFUSAL
     last = f"#### {problem.answer}" if style == "hash" else f"\\boxed{{{problem.answer}}}"
     return f"{problem.work}\n{last}"
 
 
-def line(total: int, step: int, label: str = "") -> str:
-    """One line of work: `total` changed by `step`, which is -9..9, or a multiple of ten."""
-    sign, size = ("-", -step) if step < 0 else ("+", step)
-    if size >= 10:
-        digit, size_text = total // 10, f"{size}"
-        size = size // 10
-    else:
-        digit, size_text = total % 10, f"{size}"
-    if sign == "+":
-        left, result = digit, digit + size
-    else:
-        left = digit + (10 if digit < size else 0)
-        result = left - size
-    head = f"{label}: " if label else ""
-    return (
-        f"{head}{total:02d} {sign} {size_text}: {left:02d} {sign} {size} = {result:02d}, {total + step:02d}"
-    )
+def draw_pair(rng: random.Random) -> tuple[int, int]:
+    """Two numbers of 0 to 999, small ones often."""
+    how = rng.random()
+    limits = (9, 9) if how < 0.08 else (99, 9) if how < 0.2 else (99, 99) if how < 0.55 else (999, 999)
+    if how >= 0.85:
+        limits = (999, rng.choice((9, 99)))
+    pair = [draw_number(rng, limit) for limit in limits]
+    rng.shuffle(pair)
+    return pair[0], pair[1]
 
 
-def work_lines(start: int, steps: list[int], labels: tuple[str, ...] = ()) -> list[str]:
-    """The lines for `start` changed by each of `steps`; a two-digit step takes two lines."""
-    lines, total = [], start
-    for number, step in enumerate(steps):
-        label = labels[number] if labels else ""
-        sign = -1 if step < 0 else 1
-        parts = [step] if abs(step) < 10 else [sign * (abs(step) % 10), sign * (abs(step) // 10 * 10)]
-        for part in parts:
-            lines.append(line(total, part, label))
-            total += part
-    return lines
+def draw_number(rng: random.Random, limit: int) -> int:
+    """0 to limit, all alike, but round numbers and nines more often."""
+    if limit > 9 and rng.random() < 0.08:
+        step = rng.choice((10, 100) if limit > 99 else (10,))
+        return max(0, rng.randint(0, limit // step) * step - rng.choice((0, 0, 1)))
+    return rng.randint(0, limit)
 
 
-def _draw_step(rng: random.Random, total: int, largest: int) -> int:
-    """A nonzero step that keeps the total in 0..99, its sign drawn first so that both are common."""
-    sign = rng.choice((1, -1))
-    room = 99 - total if sign > 0 else total
-    if room < 1:
-        sign, room = -sign, 99
-    return sign * rng.randint(1, min(largest, room))
-
-
-def draw_steps(rng: random.Random, start: int, count: int, largest: int = 9) -> list[int]:
+def draw_steps(rng: random.Random, start: int, count: int, largest: int = 9, limit: int = 99) -> list[int]:
+    """Steps of 1 to largest, up or down, that keep every total in 0 to limit."""
     steps: list[int] = []
     for _ in range(count):
-        steps.append(_draw_step(rng, start + sum(steps), largest))
+        total = start + sum(steps)
+        sign = rng.choice((1, -1))
+        room = limit - total if sign > 0 else total
+        if room < 1:
+            sign, room = -sign, limit
+        steps.append(sign * rng.randint(1, min(largest, room)))
     return steps
 
 
-def sum_question(rng: random.Random, start: int, steps: list[int]) -> str:
-    words = rng.random() < 0.15
-    names = ("plus", "minus") if words else ("+", "-")
-    text = f"{start}" + "".join(f" {names[step < 0]} {abs(step)}" for step in steps)
-    form = rng.choice(
-        ("What is {}?", "What is {}?", "Calculate {}.", "How much is {}?", "{} = ?", "{}=?", "{}")
-    )
-    text = form.format(text)
-    return text.replace(" + ", "+").replace(" - ", "-") if rng.random() < 0.15 else text
-
-
-def story(rng: random.Random, start: int, steps: list[int], days: bool) -> str:
-    name, pronoun = rng.choice(_PEOPLE)
-    thing = rng.choice(_THINGS)
-    parts = [f"{name} has {start} {thing}."]
-    for number, step in enumerate(steps):
-        verb = rng.choice(_LOSS if step < 0 else _GAIN)
-        who = f"On {_DAYS[number]} {pronoun}" if days else pronoun.capitalize()
-        if number and not days and rng.random() < 0.5:
-            who = f"Then {pronoun}"
-        parts.append(f"{who} {verb} {abs(step)}.")
-    who = rng.choice((name, pronoun))
-    parts.append(f"How many {thing} does {who} have?")
-    return " ".join(parts)
+def _draw_chain(rng: random.Random, count: int) -> tuple[int, list[int]]:
+    how = rng.random()
+    if count > 2 and how < 0.06:  # one number again and again
+        step = rng.randint(1, rng.choice((9, 20, 99)))
+        return step, [step] * count
+    largest, limit = (9, 99) if how < 0.25 else (99, 99) if how < 0.6 else (99, LARGEST)
+    if how > 0.85:
+        largest = LARGEST
+    start = rng.randint(0, min(limit, rng.choice((99, 99, LARGEST)) if how > 0.7 else 99))
+    return start, draw_steps(rng, start, count, largest, limit)
 
 
 def _draw(kind: str, rng: random.Random) -> TinyProblem:
+    if kind == "short":
+        part = rng.choices(_SHORT, (0.35, 0.35, 0.15, 0.15))[0]
+        return _one_step_story(rng) if part == "stories" else _draw(part, rng)
+    if kind in ("sums", "differences"):
+        first, second = draw_pair(rng)
+        if kind == "differences" and (first < second) == (rng.random() < 0.75):
+            first, second = second, first
+        return two_numbers(rng, first, second if kind == "sums" else -second, kind)
+    if kind == "products":
+        digit, number = rng.randint(0, 9), draw_number(rng, 9 if rng.random() < 0.12 else 99)
+        pair = [digit, number]
+        rng.shuffle(pair)
+        story = rng.random() < 0.12 and min(pair) > 1
+        ask = stories.product_story(rng, *pair) if story else wordings.sentence(rng, pair, ["*"])
+        if number <= 9:
+            digit, number = pair  # in the order in which they are asked
+        return TinyProblem(
+            kind, _finished(rng, ask), "\n".join(product_lines(digit, number)), str(digit * number)
+        )
+    if kind == "chains":
+        start, steps = _draw_chain(rng, rng.choices((2, 3, 4, 5, 6), (25, 25, 20, 15, 15))[0])
+        if rng.random() < 0.3:
+            return _problem(rng, kind, wordings.steps_in_words(rng, start, steps), start, steps)
+        signs = ["-" if step < 0 else "+" for step in steps]
+        return _problem(rng, kind, wordings.sentence(rng, [start, *map(abs, steps)], signs), start, steps)
+    if kind == "stories":
+        if rng.random() < 0.4:
+            return _one_step_story(rng)
+        start, steps = _draw_chain(rng, rng.choice((2, 2, 3)))
+        return _problem(rng, kind, stories.story(rng, start, steps, days=False), start, steps)
     if kind == "long":
-        start = rng.randint(0, 99)
-        steps = draw_steps(rng, start, rng.choice(_LONG_STEPS))
-        question = story(rng, start, steps, days=True)
-        lines = work_lines(start, steps, _DAYS)
-    elif kind == "short":
-        form = rng.random()
-        start = rng.randint(0, 9) if rng.random() < 0.1 else rng.randint(0, 99)
-        if form < 0.4:
-            steps = draw_steps(rng, start, 1)
-        elif form < 0.75:
-            steps = draw_steps(rng, start, 2)
-        else:
-            steps = draw_steps(rng, start, 1, largest=99)
-        ask = sum_question(rng, start, steps) if rng.random() < 0.5 else story(rng, start, steps, days=False)
-        question, lines = ask, work_lines(start, steps)
-    else:
-        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
-    return TinyProblem(kind, question, "\n".join(lines), str(start + sum(steps)))
+        start, steps = _draw_chain(rng, rng.choice((3, 4, 4, 5, 6)))
+        return _problem(rng, kind, stories.story(rng, start, steps, days=rng.random() < 0.7), start, steps)
+    if kind == "refusals":
+        return TinyProblem(kind, wordings.cased(rng, refusals.draw(rng)), "", "")
+    raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
+
+
+def _one_step_story(rng: random.Random) -> TinyProblem:
+    first, second = draw_pair(rng)
+    second = max(1, second)
+    step = second if first < second or rng.random() < 0.5 else -second
+    return _problem(rng, "stories", stories.story(rng, first, [step], days=False), first, [step])
+
+
+def _problem(rng: random.Random, kind: str, question: str, start: int, steps: list[int]) -> TinyProblem:
+    return TinyProblem(kind, _finished(rng, question), "\n".join(chain_lines(start, steps)),
+                       str(start + sum(steps)))  # fmt: skip
+
+
+def _finished(rng: random.Random, question: str) -> str:
+    return wordings.cased(rng, wordings.decorated(rng, question))
+
+
+def two_numbers(rng: random.Random, first: int, step: int, kind: str = "sums") -> TinyProblem:
+    """A sum or a difference in any wording. step: what `first` is changed by."""
+    sign = "-" if step < 0 else "+"
+    return _problem(rng, kind, wordings.sentence(rng, [first, abs(step)], [sign]), first, [step])
+
+
+def plain_question(first: int, step: int, kind: str = "sums") -> TinyProblem:
+    """`What is 53 + 18?`"""
+    question = f"What is {first} {'-' if step < 0 else '+'} {abs(step)}?"
+    return TinyProblem(kind, question, "\n".join(chain_lines(first, [step])), str(first + step))
 
 
 def is_held_out(question: str) -> bool:
-    """Whether a question belongs to the fixed held-out part, which training never samples."""
-    return int.from_bytes(hashlib.sha256(question.encode()).digest()[:4]) % _HELD_OUT_SHARE == 0
+    """Whether a question belongs to the fixed held-out part, which training never samples. What counts are
+    its numbers, in any order, so that no wording of it is trained on; of a text without any, its words."""
+    key = " ".join(sorted(re.findall(r"\d+", question))) or " ".join(question.lower().split())
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % _HELD_OUT_SHARE == 0
 
 
 def sample(kind: str, rng: random.Random) -> TinyProblem:
@@ -166,11 +203,6 @@ def sample(kind: str, rng: random.Random) -> TinyProblem:
         problem = _draw(kind, rng)
         if not is_held_out(problem.question):
             return problem
-
-
-def has_small_end(problem: TinyProblem) -> bool:
-    """Whether the first number or the answer is below ten."""
-    return len(problem.answer) == 1 or problem.work.removeprefix(f"{_DAYS[0]}: ").startswith("0")
 
 
 def held_out(kind: str, n: int) -> list[TinyProblem]:

@@ -1,18 +1,17 @@
 """The embedded model's tokenizer: byte-level BPE, every digit a token, LLaDA's special tokens and template.
 
-It is made from text that the task generator writes, so it is the same on every run; the 256 bytes are
+It is made from a written list of words, so it is the same on every run; the 256 bytes are
 always in the vocabulary, so any text survives a round trip. It knows nothing of the model.
 """
 
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from llada_exp.tiny import tasks
+from llada_exp.tiny.vocabulary import WORDS
 
 BOS, EOS, MASK = "<|startoftext|>", "<|endoftext|>", "<|mdm_mask|>"
 HEADER, HEADER_END, EOT = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
@@ -25,18 +24,13 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant"
     "<|end_header_id|>\n\n' }}{% endif %}"
 )
+_MAX_VOCAB = 2000  # more than the words need
 _SPLIT = r"\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]+ ?|\s+(?!\S)|\s+"
-_EXTRA = "system user assistant\n\nHello. Hi! Please solve. Answer: the following question, step by step.\n\n"
 
 
-def build_tokenizer(seed: int = 0, samples: int = 4000, max_vocab: int = 700) -> Tokenizer:
-    """Train the tokenizer on generated problems; the special ids come last."""
-    rng = random.Random(seed)
-    texts = [_EXTRA] * 100
-    for number in range(samples):
-        problem = tasks.sample(tasks.KINDS[number % 2], rng)
-        style = tasks.STYLES[number // 2 % 2]
-        texts += [tasks.prompt_text(problem, style, number // 4), tasks.reply_text(problem, style)]
+def build_tokenizer() -> Tokenizer:
+    """Train the tokenizer on the list of words; the special ids come last."""
+    words = [word.replace("_", " ") for word in WORDS.split()]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -46,19 +40,20 @@ def build_tokenizer(seed: int = 0, samples: int = 4000, max_vocab: int = 700) ->
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=max_vocab,
-        min_frequency=20,
+        vocab_size=_MAX_VOCAB,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.train_from_iterator(words, trainer)
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
 
 
-def chat_prompt(user: str) -> str:
-    """One user turn and the assistant's header, as the chat template writes them."""
-    return f"{BOS}{HEADER}user{HEADER_END}\n\n{user.strip()}{EOT}{HEADER}assistant{HEADER_END}\n\n"
+def chat_prompt(user: str, system: str | None = None) -> str:
+    """One user turn and the assistant's header, as the chat template writes them; before it, the system's."""
+    turns = [("user", user)] if system is None else [("system", system), ("user", user)]
+    text = "".join(f"{HEADER}{role}{HEADER_END}\n\n{content.strip()}{EOT}" for role, content in turns)
+    return f"{BOS}{text}{HEADER}assistant{HEADER_END}\n\n"
 
 
 def token_id(tokenizer: Tokenizer, token: str) -> int:

@@ -1,4 +1,4 @@
-"""Train the embedded model: `python -m llada_exp.tiny.train --run RUN --minutes 45 --out FOLDER`.
+"""Train the embedded model: `python -m llada_exp.tiny.train --run RUN --minutes 240 --out FOLDER`.
 
 The same command goes on where RUN has a resume state; Ctrl-C, SIGTERM and SIGHUP save one first. The length
 is given in steps (exactly repeatable) or in minutes of training. Drills of facts and of copying come first,
@@ -32,10 +32,11 @@ SHOW_S = 30.0
 TIMED_STEPS = 3
 # Until this share of the run, this mix of batches.
 STAGES: tuple[tuple[float, dict[str, float]], ...] = (
-    (0.13, {"drill": 0.4, "copy": 0.35, "short": 0.25}),
-    (0.30, {"drill": 0.35, "copy": 0.1, "short": 0.3, "long": 0.25}),
-    (0.60, {"drill": 0.15, "copy": 0.05, "short": 0.35, "long": 0.45}),
-    (1.01, {"drill": 0.08, "copy": 0.04, "short": 0.28, "long": 0.6}),
+    (0.10, {"facts": 0.3, "lines": 0.2, "heads": 0.5}),
+    (0.30, {"facts": 0.18, "lines": 0.15, "heads": 0.42, "steps": 0.1, "short": 0.15}),
+    (0.50, {"facts": 0.15, "lines": 0.17, "heads": 0.18, "steps": 0.2, "short": 0.15, "long": 0.15}),
+    (0.65, {"facts": 0.06, "lines": 0.2, "heads": 0.12, "steps": 0.12, "short": 0.27, "long": 0.23}),
+    (1.01, {"facts": 0.05, "lines": 0.1, "heads": 0.2, "steps": 0.2, "short": 0.17, "long": 0.28}),
 )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from llada_exp.server.announcement import public_url, write_info
+from llada_exp.domain import DOMAIN
+from llada_exp.server.announcement import domain_words, public_url, write_info
 from llada_exp.server.routes.model_names import ModelNames
 from llada_exp.server.state.status import overall
 from llada_exp.settings import ModelSettings
@@ -35,6 +36,16 @@ def test_a_model_answers_to_its_name_its_hub_id_and_their_spellings():
     ):
         names.check(name)
     ModelNames(ModelSettings("tiny", None, None, "llada-tiny")).check("tiny")
+
+
+def test_the_embedded_model_says_what_it_can_do_and_no_other_does():
+    """Prevents a newcomer's second question from being answered by a guess at what the model is for."""
+    tiny = ModelSettings("tiny", None, None, "llada-tiny")
+    assert ModelNames(tiny).card(1)["description"] == DOMAIN
+    assert domain_words(tiny) == f"; knows only {DOMAIN}"
+    other = ModelSettings("hf", "GSAI-ML/LLaDA-8B-Instruct", None, "llada-8b-instruct")
+    assert "description" not in ModelNames(other).card(1)
+    assert domain_words(other) == ""
 
 
 def test_urls_are_ones_that_others_can_use():

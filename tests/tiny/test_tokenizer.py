@@ -8,7 +8,7 @@ from llada_exp.tiny.tokenizer import CHAT_TEMPLATE, SPECIAL, build_tokenizer, ch
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(samples=500)
+    return build_tokenizer()
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def loaded(tokenizer, tmp_path_factory):
     "text",
     [
         "What is 2 + 3?",
-        " 47 + 8: 07 + 8 = 15, 55\n#### 55",
+        "347 + 285: 7 + 5 = 12, 4 + 8 + 1 = 13, 3 + 2 + 1 = 06\n#### 632",
         "",
         "  two  spaces\t\n\n",
         "Grüße, 世界! 🙂 ٣",
@@ -44,7 +44,7 @@ def test_digits_are_split_singly(tokenizer):
 
 
 def test_building_twice_gives_the_same(tokenizer):
-    assert build_tokenizer(samples=500).to_str() == tokenizer.to_str()
+    assert build_tokenizer().to_str() == tokenizer.to_str()
 
 
 def test_special_ids_come_last_and_are_set(tokenizer, loaded):

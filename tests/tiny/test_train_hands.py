@@ -92,7 +92,7 @@ def test_it_says_first_what_it_will_do_and_its_numbers_have_units(tmp_path, caps
         (["--decay-from", "1"], "--decay-from is 1.0"),
         (["--stages", "3"], "--stages is 3; expected JSON like"),
         (["--stages", '[[0.1, {"short": 1}]]'], "shares of the run that rise to 1"),
-        (["--stages", '[[1, {"shorts": 1}]]'], "weights of drill, copy, short, long"),
+        (["--stages", '[[1, {"shorts": 1}]]'], "weights of facts, lines, heads, steps, short, long"),
         (["--run", "a_file"], "--run is a_file; it cannot be written"),
         (["--run", "a_file/b"], "--run is a_file/b; it cannot be written: Not a directory"),
         (["--run", 300 * "n"], "File name too long"),

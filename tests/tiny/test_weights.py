@@ -9,10 +9,12 @@ from transformers import AutoTokenizer
 
 import llada_exp.tiny
 from llada_exp import DecodingParams, Engine, load_model
+from llada_exp.domain import REFUSAL
 from llada_exp.scoring import extract
 from llada_exp.tiny import tasks
-from llada_exp.tiny.evaluate import evaluate
+from llada_exp.tiny.evaluate import SERVED_CANVAS, evaluate, read_questions, score
 from llada_exp.tiny.tokenizer import EOS, EOT, MASK, build_tokenizer
+from tests.tiny.test_evaluate import HAND_WRITTEN
 
 FOLDER = Path(llada_exp.tiny.__file__).parent / "weights"
 
@@ -48,15 +50,25 @@ def test_a_prompt_of_four_thousand_tokens_fits(packaged):
         packaged.logits(torch.zeros(1, 4097, dtype=torch.int64))
 
 
-def test_packaged_model_answers_sums(packaged):
-    users = ["What is 2 + 3?", "2+3=?", "What is 27 + 38?", "Calculate 12 - 5."]
+def test_packaged_model_answers_what_people_ask(packaged):
+    """Prevents a domain that is named and not known: each kind once, and a greeting."""
+    users = ["What is 27 + 38?", "12-30=", "53 times 7", "12 + 5 - 8 + 20", "Hello"]
     chats = [[{"role": "user", "content": user}] for user in users]
-    texts = [output.text for output in Engine(packaged).chat(chats, DecodingParams(max_tokens=64))]
-    assert [extract(text) for text in texts] == ["5", "5", "65", "7"]
-    assert texts[0].startswith("02 + 3: 02 + 3 = 05, 05\n#### 5")
+    texts = [
+        output.text for output in Engine(packaged).chat(chats, DecodingParams(max_tokens=128, threshold=0.9))
+    ]
+    assert [extract(text) for text in texts] == ["65", "-18", "371", "29", None]
+    assert texts[0].startswith("27 + 38: 7 + 8 = 15, 2 + 3 + 1 = 06\n#### 65")
+    assert texts[-1] == REFUSAL
 
 
-@pytest.mark.parametrize("kind", tasks.KINDS)
+@pytest.mark.parametrize("kind", tasks.PARTS)
 def test_packaged_model_does_held_out_problems(packaged, kind):
     result = evaluate(packaged, kind, 24, threshold=0.9)
-    assert result["accuracy"] >= 0.75
+    assert result["accuracy"] >= 0.75, result["wrong"]
+
+
+def test_packaged_model_does_questions_that_no_generator_made(packaged):
+    """At the canvas that is served. The trainer never saw them."""
+    result = score(packaged, "by hand", read_questions(HAND_WRITTEN), 0.9, "hash", SERVED_CANVAS)
+    assert result["right"] >= 80, result["wrong"]

@@ -18,7 +18,7 @@ from llada_exp.problems import FileProblem, read_problems
 from llada_exp.tiny import tasks
 
 NUM_TINY = 500
-TINY = {f"tiny_{kind}": kind for kind in tasks.KINDS}
+TINY = {f"tiny_{kind}": kind for kind in tasks.MIXES}
 PROMPTS = {
     "plain": "{problem}",
     "boxed": "Solve the following math problem. Make sure to put the answer (and only answer) inside "

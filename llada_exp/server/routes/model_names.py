@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llada_exp.domain import DOMAIN
 from llada_exp.server.routes.errors import ApiError
 from llada_exp.settings import ModelSettings
 
@@ -11,6 +12,7 @@ from llada_exp.settings import ModelSettings
 class ModelNames:
     def __init__(self, model: ModelSettings) -> None:
         self.name = model.name
+        self.domain = DOMAIN if model.source == "tiny" else None
         spellings = {model.name, model.path or "", (model.path or "").rstrip("/").rpartition("/")[2]}
         if model.source == "tiny":
             spellings.add("tiny")
@@ -27,7 +29,9 @@ class ModelNames:
             )
 
     def card(self, created: int) -> dict[str, Any]:
-        return {"id": self.name, "object": "model", "created": created, "owned_by": "llada_exp"}
+        """As OpenAI's; of the embedded model with a `description` of what it can do."""
+        about = {} if self.domain is None else {"description": self.domain}
+        return {"id": self.name, "object": "model", "created": created, "owned_by": "llada_exp", **about}
 
 
 def _fold(name: str) -> str:

@@ -57,7 +57,7 @@ def test_an_empty_context_is_bos_and_a_text_has_none_unless_asked():
 
 def test_greedy_is_said_where_asked():
     lm = LLaDALM(MODEL, num_mc=1, check_greedy=True)
-    context = lm.apply_chat_template([{"role": "user", "content": "What is 47 + 8?"}]) + "47 + 8: 07"
+    context = lm.apply_chat_template([{"role": "user", "content": "What is 47 + 8?"}]) + "47 + 08: 7"
     likeliest = MODEL.logits(torch.tensor([[*ENCODE(context), MODEL.special.mask]]))[0, -1].argmax()
     right = MODEL.tokenizer.decode([int(likeliest)])
     assert ENCODE(context + right) == [*ENCODE(context), likeliest], "else this test tests nothing"
@@ -84,7 +84,7 @@ def test_texts_come_from_the_engine_under_the_users_fields():
     prompt = lm.apply_chat_template([{"role": "user", "content": "What is 47 + 8?"}])
     request = asked("generate_until", prompt, {"until": ["</s>"], "max_gen_toks": 64})
     first, second = lm.generate_until([request, request])
-    assert first == second == "47 + 8: 07 + 8 = 15, 55\n#### 55"
+    assert first == second == "47 + 08: 7 + 8 = 15, 4 + 0 + 1 = 05\n#### 55"
     own = lm.records.of("t", 0)
     assert [r["seed"] for r in own] == [0, 1], "repeats of a document are samples of it"
     assert own[0]["decoding"]["rule"] == "threshold"

@@ -140,7 +140,7 @@ def test_a_real_endpoint_is_asked_and_its_own_word_kept(tiny_server, tmp_path):
 
 def test_accuracy_on_single_continuations_is_about_greedy_ones(tmp_path):
     """LAMBADA's kind: without the greedy check it would silently be 0."""
-    text = MODEL.tokenizer.chat_text([{"role": "user", "content": "What is 47 + 8?"}]) + "47 + 8: 07"
+    text = MODEL.tokenizer.chat_text([{"role": "user", "content": "What is 47 + 8?"}]) + "47 + 08: 7"
     ids = MODEL.tokenizer.encode_text(text)
     likeliest = MODEL.logits(torch.tensor([[*ids, MODEL.special.mask]]))[0, -1].argmax()
     docs = [{"text": text, "last": MODEL.tokenizer.decode([int(likeliest)])}, {"text": text, "last": "9"}]
