@@ -97,7 +97,7 @@ def phrase(rng: random.Random, sign: str) -> str:
     return f"{rng.choice(_IF)} {verb}, {rng.choice(_THEN)}"
 
 
-SAID_BY = ("My teacher", "My book", "The exercise", "My sister", "A friend", "The task", "The board",
+SPEAKERS = ("My teacher", "My book", "The exercise", "My sister", "A friend", "The task", "The board",
            "My son",
            "The sheet", "Question one", "The paper", "Somebody", "She", "He", "It")  # fmt: skip
 _SAYS = (
@@ -119,4 +119,4 @@ _THEN_ASKS = ("", "", " What is it?", " How much is it?", " What is that?", " He
 def reported(rng: random.Random) -> str:
     """`My sister asks {}. What is it?`, with a place for an expression."""
     mark = rng.choice((" {}", " {}", ": {}", " for {}"))
-    return f"{rng.choice(SAID_BY)} {rng.choice(_SAYS)}{mark}.{rng.choice(_THEN_ASKS)}"
+    return f"{rng.choice(SPEAKERS)} {rng.choice(_SAYS)}{mark}.{rng.choice(_THEN_ASKS)}"
