@@ -68,7 +68,7 @@ def test_an_engine_answers_and_says_what_it_cost():
     long = "x " * 200
     generator = InProcess(model, encode, batch_size=4, max_length=128)
     generator.answer([Ask(text, fields), Ask(long + text, fields)], replies.__setitem__)
-    assert replies[0].response.endswith("55\n"), "cut at the stop string"
+    assert replies[0].response.endswith("05\n"), "cut at the stop string"
     assert replies[0].finish_reason == "stop"
     assert replies[0].decoding["threshold"] == 0.9
     assert (replies[0].nfe, replies[0].num_cut) == (pytest.approx(3, abs=3), 0)
