@@ -52,7 +52,10 @@ def test_each_is_what_it_is_called():
     assert {len(p.work.splitlines()) for p in DRAWN["long"]} == {3, 4, 5, 6}
     assert all(" * " in p.work for p in DRAWN["products"])
     assert all(p.refused for p in DRAWN["refusals"])
-    assert all(re.search("how m|what (is|does)|and now", p.question.lower()) for p in (*DRAWN["stories"], *DRAWN["long"]))
+    assert all(
+        re.search("how m|what (is|does)|and now", p.question.lower())
+        for p in (*DRAWN["stories"], *DRAWN["long"])
+    )
 
 
 def test_a_kind_that_there_is_not_and_more_problems_than_there_are_are_refused(monkeypatch):
