@@ -20,7 +20,7 @@ from llada_exp.tiny.work import LARGEST, sum_line
 
 NUM_CHOICES = 4
 END = "<|eot_id|>"
-_LINE = re.compile(r"(?P<label>\d\) )?(?P<total>\d+) (?P<sign>[+-]) (?P<size>\d+)")
+_LINE = re.compile(r"(?P<label>\d/\d\) )?(?P<total>\d+) (?P<sign>[+-]) (?P<size>\d+)")
 
 
 def choice_problem(problem: TinyProblem) -> dict[str, Any]:

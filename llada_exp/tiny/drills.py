@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from llada_exp.tiny.tasks import draw_number, draw_pair
 from llada_exp.tiny.tokenizer import EOT
 from llada_exp.tiny.weighing import END, HEAD, weigh_line
-from llada_exp.tiny.work import add_column, product_lines, subtract_column, sum_line
+from llada_exp.tiny.work import LARGEST, add_column, product_lines, subtract_column, sum_line
 
 _LATER = 0.25  # of columns behind the first hidden one
 
@@ -95,7 +95,7 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
     """A line, hidden from its first token after the operands, from some column, or only in its results; or
     whole, and what follows is hidden."""
     after, width = "", 2
-    if rng.random() < 0.12:
+    if rng.random() < 0.2:
         digit, number = rng.randint(0, 9), rng.randint(0, 99)
         facts, line = product_lines(digit, number)
         total, width = digit * number, 3
@@ -106,6 +106,8 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
         sign = rng.choice((1, -1))
         if sign < 0 and first < second and rng.random() < 0.7:
             first, second = second, first
+        if rng.random() < 0.2:  # a result of few digits, or just above a hundred
+            first, second = _near_a_bound(rng, sign)
         width = 3 if rng.random() < 0.2 else 2
         line, total = sum_line(first, sign * second, width), first + sign * second
         width = max(width, len(str(first)), len(str(second)))
@@ -115,21 +117,21 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
     starts = [head + sum(len(c) + 2 for c in columns[:place]) for place in range(len(columns))]
     hidden = [False] * len(line)
     mode = rng.random()
-    if mode < 0.2:
+    if mode < 0.13:
         operands = _operands_end(line)
         hidden[operands:] = [True] * (len(line) - operands)
         weights[starts[0] :] = [_LATER * w for w in weights[starts[0] :]]
-    elif mode < 0.5:
+    elif mode < 0.35:
         number = rng.randrange(len(columns))
         hidden[starts[number] :] = [True] * (len(line) - starts[number])
         if number + 1 < len(columns):
             later = starts[number + 1]
             weights[later:] = [_LATER * w for w in weights[later:]]
-    elif mode < 0.62:  # what is looked up, in every column
+    elif mode < 0.45:  # what is looked up, in every column
         for place in range(head, len(line)):
             hidden[place] = weights[place] >= 3.0
     drill.add_partly(line, hidden, weights)
-    if mode < 0.62:
+    if mode < 0.45:
         drill.add("\n")
     elif after:
         drill.add("\n")
@@ -139,13 +141,25 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
         _add_end(drill, rng, total, width)
 
 
+def _near_a_bound(rng: random.Random, sign: int) -> tuple[int, int]:
+    """Two numbers whose sum or difference begins with zeros, in a line's width, or with a one of carry."""
+    total = rng.randint(0, 9) if rng.random() < 0.5 else rng.choice((10, 100, 100)) + rng.randint(-10, 10)
+    total = max(0, total)
+    if sign > 0:
+        first = rng.randint(0, total)
+        return first, total - first
+    second = rng.randint(0, rng.choice((99, LARGEST - total)))
+    return second + total, second
+
+
 def _add_end(drill: DrillText, rng: random.Random, total: int, width: int) -> None:
     """The next line's head, or the last line: behind a whole line, whose results they would show."""
     how = rng.random()
     if how < 0.45 and 0 <= total <= 999:
         other = draw_number(rng, rng.choice((9, 99, 99, 999)))
         width = max(width, len(str(total)), len(str(other)))
-        drill.add(f"\n{rng.randint(2, 6)}) ")
+        count = rng.randint(2, 6)
+        drill.add(f"\n{rng.randint(2, count)}/{count}) ")
         drill.add(f"{total:0{width}d}", True, HEAD)
         drill.add(f" {rng.choice('+-')} {other:0{width}d}: \n")
     elif how < 0.85:

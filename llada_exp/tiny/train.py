@@ -36,7 +36,7 @@ STAGES: tuple[tuple[float, dict[str, float]], ...] = (
     (0.30, {"facts": 0.18, "lines": 0.15, "heads": 0.42, "steps": 0.1, "short": 0.15}),
     (0.50, {"facts": 0.15, "lines": 0.17, "heads": 0.18, "steps": 0.2, "short": 0.15, "long": 0.15}),
     (0.65, {"facts": 0.06, "lines": 0.2, "heads": 0.12, "steps": 0.12, "short": 0.27, "long": 0.23}),
-    (1.01, {"facts": 0.05, "lines": 0.1, "heads": 0.2, "steps": 0.2, "short": 0.17, "long": 0.28}),
+    (1.01, {"facts": 0.04, "lines": 0.16, "heads": 0.16, "steps": 0.18, "short": 0.16, "long": 0.3}),
 )
 
 

@@ -18,7 +18,7 @@ TEXT, DIGIT, HEAD, DECISION, CARRY, FACT, END = 0.6, 1.5, 2.0, 4.0, 3.0, 4.0, 3.
 _SENTENCE = 0.5  # of the refusal, once it has begun
 _COLUMN = re.compile(r"(?:(\d)|(\d)(\d)) [+-] (\d)(?: [+-] (\d))? = (\d)(\d)?(?!\d)")
 _FACT = re.compile(r"\d \* \d = (\d\d)")
-_HEAD = re.compile(r"(?:\d\) )?(\d+ [+*-] \d\d+(?:: | = -\((?:\d+ - \d+)\): ))")
+_HEAD = re.compile(r"(?:\d/\d\) )?(\d+ [+*-] \d\d+(?:: | = -\((?:\d+ - \d+)\): ))")
 
 
 def weigh(reply: str) -> list[float]:
@@ -31,6 +31,8 @@ def weigh(reply: str) -> list[float]:
         weights += [*weigh_line(line), TEXT]
     weights += [END] * len(last)
     weights[0] = DECISION
+    if reply[1:2] == "/":  # how many lines there will be
+        weights[2] = DECISION
     return weights
 
 

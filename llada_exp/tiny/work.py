@@ -75,12 +75,13 @@ def product_lines(digit: int, number: int) -> list[str]:
 
 
 def chain_lines(start: int, steps: list[int]) -> list[str]:
-    """The lines for `start` changed by each of `steps`; numbered where there are several."""
+    """The lines for `start` changed by each of `steps`; where there are several, each says which of how many
+    it is, so that whether it is the last one can be read off it."""
     if len(steps) == 1:
         return [sum_line(start, steps[0])]
     lines, total, width = [], start, MIN_WIDTH
     for number, step in enumerate(steps, 1):
         width = max(width, len(str(total)), len(str(abs(step))))
-        lines.append(f"{number}) {sum_line(total, step, width)}")
+        lines.append(f"{number}/{len(steps)}) {sum_line(total, step, width)}")
         total += step
     return lines

@@ -32,7 +32,7 @@ def test_answers_are_right_and_within_the_domain(kind):
 
 def operands(problem):
     """Of the work's first line: the first number and what it is changed by."""
-    head = re.match(r"(?:\d\) )?(\d+) ([+-]) (\d+)", problem.work)
+    head = re.match(r"(?:\d/\d\) )?(\d+) ([+-]) (\d+)", problem.work)
     return int(head[1]), int(head[2] + head[3])
 
 

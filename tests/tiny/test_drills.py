@@ -41,7 +41,7 @@ def test_a_next_lines_head_is_never_hidden_beside_the_results_that_it_shows():
         for line, after in itertools.pairwise(lines):
             begin = start + (line.index(EOT) + len(EOT) if EOT in line else 0)
             hidden = any(row.hidden[begin : start + len(line)])
-            tail = EOT in after or re.match(r"\d\) \d+ [+-] \d+: $", after)
+            tail = EOT in after or re.match(r"\d/\d\) \d+ [+-] \d+: $", after)
             if tail and ": " in line:
                 assert not hidden, line
                 seen.add("#" if EOT in after else ")")

@@ -20,7 +20,7 @@ def test_the_work_gives_the_answer_and_is_of_the_questions_numbers(kind):
     rng = random.Random(1)
     for _ in range(200):
         problem = tasks.sample(kind, rng)
-        heads = [re.match(r"(?:\d\) )?(\d+) ([-+*]) (\d+)", line) for line in problem.work.split("\n")]
+        heads = [re.match(r"(?:\d/\d\) )?(\d+) ([-+*]) (\d+)", line) for line in problem.work.split("\n")]
         first = heads[0]
         numbers = sorted(map(int, re.findall(r"\d+", problem.question)))
         if first[2] == "*":

@@ -79,12 +79,12 @@ def test_a_chains_lines_follow_from_each_other_and_never_narrow():
             steps.append(rng.randint(-min(99, total + sum(steps)), 60))
         lines, widths = chain_lines(total, steps), []
         for number, (line, step) in enumerate(zip(lines, steps, strict=True), 1):
-            found = re.match(r"(\d)\) (\d+) ([+-]) (\d+): ", line)
+            found = re.match(r"(\d)/(\d)\) (\d+) ([+-]) (\d+): ", line)
             assert found, line
-            assert (int(found[1]), int(found[2])) == (number, total)
-            assert int(found[3] + found[4]) == step
+            assert (int(found[1]), int(found[2]), int(found[3])) == (number, len(steps), total)
+            assert int(found[4] + found[5]) == step
             total += step
             assert result_of(line) == total
-            widths.append(len(found[4]))
+            widths.append(len(found[5]))
         assert widths == sorted(widths)
     assert chain_lines(1, [2])[0].startswith("01 + 02: "), "one step has no number"
