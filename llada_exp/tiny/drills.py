@@ -81,9 +81,9 @@ def _add_fact(drill: DrillText, rng: random.Random) -> None:
 def _add_comparison(drill: DrillText, rng: random.Random) -> None:
     """The head of a difference: which of its numbers is larger, and the swap where it is the second one."""
     first, second = draw_pair(rng)
-    if rng.random() < 0.3:  # of one leading digit
+    if rng.random() < 0.4:  # of one leading digit
         second = max(0, min(999, first + rng.randint(-12, 12)))
-    line = sum_line(first, -second)
+    line = sum_line(first, -second, minus=True)
     stop = line.rindex(": ") + 2
     operands = _operands_end(line)
     weights = weigh_line(line)[:stop]
@@ -109,7 +109,7 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
         if rng.random() < 0.2:  # a result of few digits, or just above a hundred
             first, second = _near_a_bound(rng, sign)
         width = 3 if rng.random() < 0.2 else 2
-        line, total = sum_line(first, sign * second, width), first + sign * second
+        line, total = sum_line(first, sign * second, width, sign < 0), first + sign * second
         width = max(width, len(str(first)), len(str(second)))
     weights = weigh_line(line)
     head = line.rindex(": ") + 2
@@ -143,8 +143,7 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
 
 def _near_a_bound(rng: random.Random, sign: int) -> tuple[int, int]:
     """Two numbers whose sum or difference begins with zeros, in a line's width, or with a one of carry."""
-    total = rng.randint(0, 9) if rng.random() < 0.5 else rng.choice((10, 100, 100)) + rng.randint(-10, 10)
-    total = max(0, total)
+    total = rng.randint(0, 9) if rng.random() < 0.5 else rng.randint(90, 199)
     if sign > 0:
         first = rng.randint(0, total)
         return first, total - first

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -80,6 +81,14 @@ def write_model(folder: Path, config: LLaDAConfig, tokenizer: Tokenizer, weights
     save_tokenizer(tokenizer, staged)
     write_sums(staged)
     _publish(staged, folder)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """What `write_model` wrote. Raises ValueError where there is none."""
+    try:
+        return load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"--start is {folder}; expected a model folder of this trainer: {error}") from None
 
 
 def write_step(

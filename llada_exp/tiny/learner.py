@@ -133,6 +133,12 @@ class Learner:
                     tensors[f"{owner}/{key}/{name}"] = value
         return tensors
 
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Weights of a model, in place of random ones. Raises ValueError where a name or a shape does not fit."""
+        if sorted(weights) != sorted(self.params):
+            raise ValueError("--start is a model of other parameters; expected one of this trainer's")
+        self.load_state({f"{of}/{name}": w for of in ("param", "average") for name, w in weights.items()}, 0)
+
     def load_state(self, tensors: dict[str, Tensor], num_steps: int) -> None:
         """The reverse of `state`. Raises ValueError where a name or a shape does not fit."""
         for full, value in tensors.items():

@@ -45,6 +45,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--run", type=Path, default=Path("runs/tiny"), help="folder of step_* and resume folders")
     add("--out", type=Path, default=None, help="where the model folder goes; RUN/model by default")
+    add("--start", type=Path, default=None, help="model folder whose weights a new run begins with")
     add("--steps", type=int, default=None, help="length in steps (excludes --minutes)")
     add("--minutes", type=float, default=None, help="length in minutes of training; 240 without --steps")
     add("--seed", type=int, default=0, help="of weights and problems")

@@ -169,9 +169,11 @@ def _one_step_story(rng: random.Random) -> TinyProblem:
     return _problem(rng, "stories", stories.story(rng, first, [step], days=False), first, [step])
 
 
-def _problem(rng: random.Random, kind: str, question: str, start: int, steps: list[int]) -> TinyProblem:
-    return TinyProblem(kind, _finished(rng, question), "\n".join(chain_lines(start, steps)),
-                       str(start + sum(steps)))  # fmt: skip
+def _problem(
+    rng: random.Random, kind: str, question: str, start: int, steps: list[int], minus: bool = False
+) -> TinyProblem:
+    work = "\n".join(chain_lines(start, steps, minus))
+    return TinyProblem(kind, _finished(rng, question), work, str(start + sum(steps)))
 
 
 def _finished(rng: random.Random, question: str) -> str:
@@ -179,9 +181,11 @@ def _finished(rng: random.Random, question: str) -> str:
 
 
 def two_numbers(rng: random.Random, first: int, step: int, kind: str = "sums") -> TinyProblem:
-    """A sum or a difference in any wording. step: what `first` is changed by."""
-    sign = "-" if step < 0 else "+"
-    return _problem(rng, kind, wordings.sentence(rng, [first, abs(step)], [sign]), first, [step])
+    """A sum or a difference in any wording. step: what `first` is changed by; a 0 is taken away in
+    "differences"."""
+    minus = step < 0 or kind == "differences"
+    asked = wordings.sentence(rng, [first, abs(step)], ["-" if minus else "+"])
+    return _problem(rng, kind, asked, first, [step], minus)
 
 
 def plain_question(first: int, step: int, kind: str = "sums") -> TinyProblem:

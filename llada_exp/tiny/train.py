@@ -75,6 +75,8 @@ class Run:
             tensors, info = state
             self.learner.load_state(tensors, info["step"])
             self.seconds, self.num_tokens = info["seconds"], info["tokens"]
+        elif args.start is not None:
+            self.learner.begin_with(folders.read_weights(args.start))
 
     @property
     def progress(self) -> float:
@@ -122,9 +124,9 @@ def plan(run: Run) -> str:
         length, left = f"{args.steps} steps", f"{args.steps - run.learner.num_steps} steps"
     else:
         length, left = f"{args.minutes:g} min of training", f"{args.minutes - run.seconds / 60:.1f} min"
-    began = (
-        "from nothing" if not run.learner.num_steps else f"on from step {run.learner.num_steps}, {left} left"
-    )
+    began = f"from the weights of {args.start}" if args.start else "from nothing"
+    if run.learner.num_steps:
+        began = f"on from step {run.learner.num_steps}, {left} left"
     often = f"every {args.save_minutes:g} min" if args.save_minutes else "after every step"
     return (
         f"training {num / 1e6:.1f} million parameters for {length}, {began}\n"

@@ -19,11 +19,11 @@ LARGEST = 999
 """Of an operand, and of a chain's totals."""
 
 
-def sum_line(left: int, step: int, least_width: int = MIN_WIDTH) -> str:
-    """`left` changed by `step`, both of at most three digits."""
+def sum_line(left: int, step: int, least_width: int = MIN_WIDTH, minus: bool = False) -> str:
+    """`left` changed by `step`, both of at most three digits. minus: a step of 0 is taken away."""
     size = abs(step)
     width = max(least_width, len(str(left)), len(str(size)))
-    if step >= 0:
+    if step > 0 or (step == 0 and not minus):
         return f"{head(left, '+', size, width)}: {', '.join(_add_columns(left, size, width))}"
     if left >= size:
         return f"{head(left, '-', size, width)}: {', '.join(_subtract_columns(left, size, width))}"
@@ -74,11 +74,11 @@ def product_lines(digit: int, number: int) -> list[str]:
     return [f"{digit} * {number:02d}: {facts}", sum_line(digit * tens * 10, digit * units, 3)]
 
 
-def chain_lines(start: int, steps: list[int]) -> list[str]:
+def chain_lines(start: int, steps: list[int], minus: bool = False) -> list[str]:
     """The lines for `start` changed by each of `steps`; where there are several, each says which of how many
-    it is, so that whether it is the last one can be read off it."""
+    it is, so that whether it is the last one can be read off it. minus: a single step of 0 is taken away."""
     if len(steps) == 1:
-        return [sum_line(start, steps[0])]
+        return [sum_line(start, steps[0], minus=minus)]
     lines, total, width = [], start, MIN_WIDTH
     for number, step in enumerate(steps, 1):
         width = max(width, len(str(total)), len(str(abs(step))))
