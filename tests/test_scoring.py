@@ -156,7 +156,7 @@ def by_gate(cases, scorer):
         SimpleNamespace(text=response, token_ids=[1], nfe=1, num_positions=1) for response, _, _ in cases
     ]
     engine = SimpleNamespace(chat=lambda chats, params, progress: outputs)
-    problems = [tasks.TinyProblem("short", "q", "", expected) for _, expected, _ in cases]
+    problems = [tasks.TinyProblem("short", "q", "work", expected) for _, expected, _ in cases]
     return list(gate.measure(engine, "short", problems, "vanilla", DecodingParams()).correct)
 
 

@@ -43,7 +43,8 @@ def choice_problem(problem: TinyProblem) -> dict[str, Any]:
     wrong = sorted(steps, key=lambda step: (step > 0) != (change > 0))[: NUM_CHOICES - 1]  # same sign first
 
     def reply(step: int) -> str:
-        work = "\n".join([*before, (match["label"] or "") + sum_line(total, step, width)])
+        line = sum_line(total, step, width, match["sign"] == "-")
+        work = "\n".join([*before, (match["label"] or "") + line])
         return reply_text(TinyProblem(problem.kind, problem.question, work, str(total + step))) + END
 
     choices = [reply(step) for step in (change, *wrong)]

@@ -134,7 +134,7 @@ class Learner:
         return tensors
 
     def begin_with(self, weights: dict[str, Tensor]) -> None:
-        """Weights of a model, in place of random ones. Raises ValueError where a name or a shape does not fit."""
+        """Weights of a model, in place of random ones. Raises ValueError where names or shapes do not fit."""
         if sorted(weights) != sorted(self.params):
             raise ValueError("--start is a model of other parameters; expected one of this trainer's")
         self.load_state({f"{of}/{name}": w for of in ("param", "average") for name, w in weights.items()}, 0)

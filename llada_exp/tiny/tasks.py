@@ -184,8 +184,8 @@ def two_numbers(rng: random.Random, first: int, step: int, kind: str = "sums") -
     """A sum or a difference in any wording. step: what `first` is changed by; a 0 is taken away in
     "differences"."""
     minus = step < 0 or kind == "differences"
-    asked = wordings.sentence(rng, [first, abs(step)], ["-" if minus else "+"])
-    return _problem(rng, kind, asked, first, [step], minus)
+    question = wordings.sentence(rng, [first, abs(step)], ["-" if minus else "+"])
+    return _problem(rng, kind, question, first, [step], minus)
 
 
 def plain_question(first: int, step: int, kind: str = "sums") -> TinyProblem:

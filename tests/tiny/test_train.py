@@ -65,6 +65,24 @@ def test_resume_of_another_shape_is_refused(finished):
         train.Run(train.parse(["--run", str(finished), "--steps", "9", "--d-model", "16", "--layers", "2"]))
 
 
+def test_a_run_begins_with_the_weights_of_a_model(finished, tmp_path):
+    """Prevents a run whose machine is lost, and whose weights are not, from starting over."""
+    model = finished / "model"
+    run = train.Run(toy(tmp_path / "more", "--steps", "3", "--start", str(model)))
+    assert run.learner.num_steps == 0
+    before = load_file(model / "model.safetensors")
+    assert all(torch.equal(run.learner.params[name], value) for name, value in before.items())
+    assert f"from the weights of {model}" in train.plan(run)
+    run.step()
+    run.save(print)
+    again = train.Run(toy(tmp_path / "more", "--steps", "3", "--start", str(model)))
+    assert again.learner.num_steps == 1, "once it has a state of its own, that counts"
+    with pytest.raises(ValueError, match="--start is .*nothing; expected a model folder"):
+        train.Run(toy(tmp_path / "other", "--steps", "3", "--start", str(tmp_path / "nothing")))
+    with pytest.raises(ValueError, match="does not fit"):
+        train.Run(toy(tmp_path / "wide", "--steps", "3", "--start", str(model), "--d-model", "16"))
+
+
 def test_model_folder_is_complete(finished):
     folder = finished / "model"
     config = LLaDAConfig.from_dict(json.loads((folder / "config.json").read_text()), "toy")
