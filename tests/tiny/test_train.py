@@ -77,7 +77,7 @@ def test_a_run_begins_with_the_weights_of_a_model(finished, tmp_path):
     run.save(print)
     again = train.Run(toy(tmp_path / "more", "--steps", "3", "--start", str(model)))
     assert again.learner.num_steps == 1, "once it has a state of its own, that counts"
-    with pytest.raises(ValueError, match="--start is .*nothing; expected a model folder"):
+    with pytest.raises(ValueError, match=r"--start is .*nothing; expected a model folder"):
         train.Run(toy(tmp_path / "other", "--steps", "3", "--start", str(tmp_path / "nothing")))
     with pytest.raises(ValueError, match="does not fit"):
         train.Run(toy(tmp_path / "wide", "--steps", "3", "--start", str(model), "--d-model", "16"))
