@@ -63,7 +63,7 @@ class Learner:
         params = list(self.model.named_parameters())
         self.params = dict(params)
         self._threads = ThreadPoolExecutor(min(micro, 2))
-        hidden = [p for n, p in params if _is_hidden(n, p)]
+        hidden: list[Tensor] = [p for n, p in params if _is_hidden(n, p)]
         self.muon = Muon(hidden, lr=0.0, weight_decay=0.1, run_all=self._threads.map)
         self.adam = torch.optim.AdamW(
             [

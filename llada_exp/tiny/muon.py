@@ -7,6 +7,7 @@ what it optimises.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -52,11 +53,11 @@ class Muon(torch.optim.Optimizer):
                 if param.grad is not None:
                     shapes[param.shape].append(param)
             parts = [part for same in shapes.values() for part in (same[::2], same[1::2]) if part]
-            for _ in self._run_all(lambda params, group=group: self._move(params, group), parts):
+            for _ in self._run_all(functools.partial(self._move, group), parts):
                 pass
 
     @torch.no_grad()
-    def _move(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def _move(self, group: dict[str, Any], params: list[Tensor]) -> None:
         """Parameters of one shape."""
         updates = []
         for param in params:
