@@ -1,7 +1,7 @@
 """The strata: kinds of held-out problems that the gate judges one by one, each with a margin of its own.
 
 A mix hides what is lost in one of its parts, and the first thing a newcomer asks is a sum of two digits. So
-each kind is drawn by itself, over the whole of the domain (tiny/domain.py), and a setting passes where it
+each kind is drawn by itself, over the whole of the domain (domain.py), and a setting passes where it
 passes in each.
 
 Knows the embedded model's texts; no engine and no verdict.

@@ -104,7 +104,7 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
     else:
         first, second = draw_pair(rng)
         sign = rng.choice((1, -1))
-        if sign < 0 and first < second and rng.random() < 0.7:
+        if sign < 0 and first < second and rng.random() < 0.5:
             first, second = second, first
         if rng.random() < 0.2:  # a result of few digits, or just above a hundred
             first, second = _near_a_bound(rng, sign)

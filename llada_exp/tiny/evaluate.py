@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,21 @@ def evaluate(
     loaded: LoadedModel,
     kind: str,
     n: int,
-    threshold: float | None = None,
+    decoding: Mapping[str, Any] | None = None,
     style: str = "hash",
     canvas: int | None = None,
     framed: bool = False,
 ) -> dict[str, Any]:
-    """Accuracy on the first n held-out problems of a kind, one token a step or by `threshold`. canvas:
+    """Accuracy on the first n held-out problems of a kind. decoding: fields; one token a step without. canvas:
     max_tokens; None: what just holds the kind's answers. framed: in each of the frames that harnesses use."""
-    return score(loaded, kind, tasks.held_out(kind, n), threshold, style, canvas or CANVAS[kind], framed)
+    return score(loaded, kind, tasks.held_out(kind, n), decoding, style, canvas or CANVAS[kind], framed)
 
 
 def score(
     loaded: LoadedModel,
     kind: str,
     problems: Sequence[TinyProblem],
-    threshold: float | None,
+    decoding: Mapping[str, Any] | None,
     style: str,
     canvas: int,
     framed: bool = False,
@@ -59,7 +59,7 @@ def score(
         for number, problem in enumerate(problems)
     ]
     began = time.monotonic()
-    outputs = Engine(loaded, batch_size=16).chat(chats, {"max_tokens": canvas, "threshold": threshold})
+    outputs = Engine(loaded, batch_size=16).chat(chats, {**(decoding or {}), "max_tokens": canvas})
     with Scorer(EXACT) as scorer:  # the answers are whole numbers, and training may lack math-verify
         wrong = [
             (problem.question, output.text)
@@ -69,7 +69,7 @@ def score(
     n = len(problems)
     return {
         "kind": kind,
-        "rule": "one token a step" if threshold is None else f"threshold {threshold:g}",
+        "decoding": decoding or "one token a step",
         "style": style,
         "canvas": canvas,
         "n": n,
@@ -95,6 +95,13 @@ def read_questions(path: Path) -> list[TinyProblem]:
     return problems
 
 
+def _fields(text: str) -> dict[str, Any]:
+    fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise ValueError("no JSON object")
+    return fields
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m llada_exp.tiny.evaluate", description="Accuracy on held-out problems, or on a file's."
@@ -103,7 +110,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("-n", type=int, default=500, help="problems a kind (default 500)")
     parser.add_argument("--kinds", nargs="+", choices=tasks.KINDS, default=list(tasks.PARTS))
     parser.add_argument("--file", type=Path, default=None, help="questions and answers, in place of kinds")
-    parser.add_argument("--threshold", type=float, default=None, help="one token a step without it")
+    parser.add_argument(
+        "--decoding",
+        type=_fields,
+        default=None,
+        help='fields as JSON: {"threshold": 0.9}; without, a token a step',
+    )
     parser.add_argument("--style", choices=tasks.STYLES, default="hash")
     parser.add_argument("--canvas", type=int, default=None, help="max_tokens; what just holds the answers")
     parser.add_argument("--framed", action="store_true", help="in the frames that harnesses use, in turn")
@@ -119,10 +131,10 @@ def main(argv: list[str] | None = None) -> None:
 
     if args.file is not None:
         problems, canvas = read_questions(args.file), args.canvas or SERVED_CANVAS
-        show(score(loaded, args.file.stem, problems, args.threshold, args.style, canvas, args.framed))
+        show(score(loaded, args.file.stem, problems, args.decoding, args.style, canvas, args.framed))
         return
     for kind in args.kinds:
-        show(evaluate(loaded, kind, args.n, args.threshold, args.style, args.canvas, args.framed))
+        show(evaluate(loaded, kind, args.n, args.decoding, args.style, args.canvas, args.framed))
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Run:
             return
         loaded = load_model("hf", self.out)
         for kind in tasks.KINDS:
-            result = evaluate(loaded, kind, args.eval_n, threshold=0.9)
+            result = evaluate(loaded, kind, args.eval_n, {"threshold": 0.9})
             log(
                 f"step {info['step']}, held-out {kind} problems: {result['accuracy']:.1%} of {result['n']}"
                 f" right, {result['nfe']} passes an answer, {result['seconds']} s"
