@@ -38,7 +38,7 @@ def evaluate(
     canvas: int | None = None,
     framed: bool = False,
 ) -> dict[str, Any]:
-    """Accuracy on the first n held-out problems of a kind. decoding: fields; one token a step without. canvas:
+    """On the first n held-out problems of a kind. decoding: fields; without, one token a step. canvas:
     max_tokens; None: what just holds the kind's answers. framed: in each of the frames that harnesses use."""
     return score(loaded, kind, tasks.held_out(kind, n), decoding, style, canvas or CANVAS[kind], framed)
 
