@@ -45,8 +45,8 @@ MAY_IMPORT = {
     "runs": {"clients", "signals", "decoding_keys", "help", "jsonl", "settings", "tables", "types", "jobs",
              "validation"},
     "bench": {"cli", "programs", "clients", "decoding_keys", "scoring", "jsonl", "problems", "settings",
-              "signals", "decoding", "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints", "tables",
-              "validation"},
+              "signals", "decoding", "types", "runs", "jobs", "tiny", "engine", "models", "checkpoints",
+              "tables", "validation"},
     "validation.py": {"types", "decoding_keys"},
     "settings.py": {"types", "decoding_keys", "help", "validation"},
     "signals.py": set(),  # how a process ends
@@ -61,8 +61,8 @@ MAY_IMPORT = {
     "check.py": {"clients", "programs", "tables"},  # a client: over HTTP only
     # the server over HTTP only
     "evals": {"cli", "programs", "clients", "scoring", "jsonl", "problems", "decoding_keys", "decoding",
-              "help", "settings", "signals", "types", "runs", "jobs", "tiny", "offline", "engine", "checkpoints",
-              "tables", "validation"},
+              "help", "settings", "signals", "types", "runs", "jobs", "tiny", "offline", "engine",
+              "checkpoints", "tables", "validation"},
     "animation": {"bench", "clients", "jsonl", "programs", "types"},
     "gate": {"programs", "clients", "signals", "checkpoints", "cli", "decoding", "decoding_keys", "jsonl",
              "offline", "runs", "scoring", "settings", "tables", "tiny", "types", "validation"},
