@@ -88,9 +88,11 @@ def _is_free(number: int) -> bool:
 
 
 @contextlib.contextmanager
-def deferred(then: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """A signal that would end the block comes at its end instead; then: called as each comes. The IMPATIENT
-    Ctrl-C ends the process here, too. Of no effect outside of the main thread."""
+def deferred(
+    then: Callable[[], object] = lambda: None, numbers: Collection[signal.Signals] = ENDING
+) -> Iterator[None]:
+    """A signal that would end the block comes at its end instead; then: called as each comes; numbers: which
+    signals. The IMPATIENT Ctrl-C ends the process here, too. Of no effect outside of the main thread."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -100,7 +102,7 @@ def deferred(then: Callable[[], object] = lambda: None) -> Iterator[None]:
         then()
 
     try:
-        with _handled(note, [n for n in ENDING if signal.getsignal(n) not in (None, signal.SIG_IGN)]):
+        with _handled(note, [n for n in numbers if signal.getsignal(n) not in (None, signal.SIG_IGN)]):
             yield
     finally:
         if came:
@@ -111,26 +113,36 @@ def run_in_loop(work: Coroutine[Any, Any, Result]) -> Result:
     """`asyncio.run`, which a signal ends by cancelling `work`; the signal comes when the loop is closed.
 
     Raised within a callback it would be an exception of that task and of all that wait for it, and asyncio
-    prints those that nobody asks for. Outside of the main thread it is `asyncio.run`.
+    prints those that nobody asks for. A launcher's handler is left alone: it may go on with the work. Outside
+    of the main thread it is `asyncio.run`.
     """
     running: list[asyncio.Task[Any]] = []
-    ended: list[bool] = []
+    has_ended = False
 
     def end() -> None:
-        ended.append(True)
+        nonlocal has_ended
+        has_ended = True
         for task in running:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it is at its end
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def whole() -> Result:
-        task = asyncio.ensure_future(work)
+        task = asyncio.current_task()
+        assert task is not None
         running.append(task)
-        if ended:
+        if has_ended:
             task.cancel()
-        return await task
+        return await work
 
-    with deferred(end):
+    with deferred(end, [number for number in ENDING if _would_end(number)]):
         return asyncio.run(whole())
+
+
+def _would_end(number: int) -> bool:
+    now = signal.getsignal(number)
+    if isinstance(now, _Ending):
+        return not now.has_raised
+    return now in (signal.SIG_DFL, signal.default_int_handler)
 
 
 @contextlib.contextmanager

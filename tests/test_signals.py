@@ -112,6 +112,36 @@ def test_a_loop_that_no_signal_ends_gives_its_result_and_its_error():
         run_in_loop(work(True))
 
 
+def test_a_signal_that_a_launcher_handles_does_not_cancel_a_loops_work():
+    """Prevents an evaluation that ends, and says nothing, for a signal that somebody else answers."""
+    heard = []
+
+    async def work():
+        signal.raise_signal(signal.SIGUSR1)
+        await asyncio.sleep(0.05)
+        return "whole"
+
+    signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))  # put back by as_in_a_shell
+    with terminable():
+        assert run_in_loop(work()) == "whole"
+    assert heard == [signal.SIGUSR1]
+
+
+def test_a_signal_that_comes_before_the_work_begins_ends_it(monkeypatch):
+    async def work():
+        await asyncio.sleep(30)
+
+    started = asyncio.run
+
+    def slowly(coroutine):
+        signal.raise_signal(signal.SIGTERM)
+        return started(coroutine)
+
+    monkeypatch.setattr(asyncio, "run", slowly)
+    with pytest.raises(EndedBySignal), terminable():
+        run_in_loop(work())
+
+
 def test_three_ctrl_c_end_a_loop_that_does_not_yield():
     process = python(
         """
