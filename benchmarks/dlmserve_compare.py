@@ -31,6 +31,7 @@ from benchmarks.random_checkpoint import write
 from llada_exp.clients.http import health
 from llada_exp.jobs import running_server, stop
 from llada_exp.programs import run_program
+from llada_exp.signals import run_in_loop
 
 LAUNCHER = Path(__file__).with_name("dlmserve_launcher.py")
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for name, body in settings(options, folder).items():
                     url = theirs if name == "dlmserve" else ours.url
                     texts = questions(options.clients, repeat)
-                    rate = asyncio.run(run(url, texts, body, options.gen))
+                    rate = run_in_loop(run(url, texts, body, options.gen))
                     if repeat >= 0:
                         rates[name].append(rate)
     print(f"random_31m bfloat16, {options.clients} clients, {options.gen} tokens in {options.steps} steps, "

@@ -25,6 +25,7 @@ from typing import Any
 from benchmarks.client import post
 from llada_exp.jobs import running_server
 from llada_exp.programs import run_program
+from llada_exp.signals import run_in_loop
 from llada_exp.types import DecodingParams
 
 MODELS = ("tiny", "random_31m")
@@ -96,7 +97,7 @@ def measure(options: argparse.Namespace) -> None:
             pipe.send(True)
             seconds, expected = pipe.recv()
             start, cpu = time.perf_counter(), time.process_time()
-            tokens = asyncio.run(through_server(server.url, batch, {"seed": 0, **fixed}))
+            tokens = run_in_loop(through_server(server.url, batch, {"seed": 0, **fixed}))
             wall, cpu = time.perf_counter() - start, time.process_time() - cpu
             assert tokens == expected, f"{tokens} tokens through the server, {expected} by the engine"
             if repeat >= 0:

@@ -29,6 +29,7 @@ from benchmarks.soak_verdict import Soak, judge, show
 from llada_exp.clients.http import environment_key, get_json, health
 from llada_exp.jobs import ServerHandle, running_server
 from llada_exp.programs import run_program
+from llada_exp.signals import run_in_loop
 
 HUNG_S = 180.0
 SAMPLE_S = 0.5
@@ -274,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     overrides = [f"workers={options.workers}", f"batch_size={options.batch_size}", *options.overrides]
     with running_server(overrides) as server:
-        soak = asyncio.run(load(server, options))
+        soak = run_in_loop(load(server, options))
         left = leftovers(server.url)
     show(soak)
     wrong = judge(soak, options) + ([f"left over: {left}"] if left else [])

@@ -6,7 +6,6 @@ python -m benchmarks.startup --repeats 5
 from __future__ import annotations
 
 import argparse
-import asyncio
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from benchmarks.client import post
 from llada_exp.jobs import running_server
 from llada_exp.programs import run_program
+from llada_exp.signals import run_in_loop
 
 
 def once(overrides: Sequence[str]) -> tuple[float, float]:
@@ -22,7 +22,7 @@ def once(overrides: Sequence[str]) -> tuple[float, float]:
     with running_server(overrides) as server:
         ready = time.perf_counter() - start
         body = {"messages": [{"role": "user", "content": "What is 47 + 8?"}], "max_tokens": 16}
-        answer = asyncio.run(post(server.url, body))
+        answer = run_in_loop(post(server.url, body))
         assert answer.status == 200, answer.body
         return ready, time.perf_counter() - start
 
