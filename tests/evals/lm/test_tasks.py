@@ -15,7 +15,6 @@ from llada_exp.evals.lm.records import Records, RequestPlace
 from llada_exp.evals.lm.tasks import require, run_lm_eval
 from llada_exp.scoring import decide_response
 from llada_exp.tiny import choices
-from llada_exp.tiny.tasks import held_out
 from tests.evals.lm.test_generate import FakePool
 
 TASKS = Path(__file__).parents[3] / "conf" / "lm_eval"
@@ -64,7 +63,7 @@ def test_the_right_choice_is_the_likeliest_far_above_chance(chosen):
 
 def test_every_answer_says_what_was_chosen(chosen):
     folder, outcome = chosen
-    problems = held_out("short", 24)
+    problems = choices.problems("short", 24)
     assert [a.question for a in outcome.answers] == [p.question for p in problems]
     for answer, problem in zip(outcome.answers, problems, strict=True):
         assert decide_response(answer.expected, problem.answer)
