@@ -33,11 +33,11 @@ def test_a_faulty_engine_is_not_exact(name, where):
 
 
 def test_commit_everything_is_exactly_what_was_asked_for_and_fails_by_its_quality():
-    """A setting, not a slip: the engine does as it is told, and loses most of what takes two lines."""
+    """A setting, not a slip: the engine does as it is told, and loses what hangs on a decision."""
     make, own = FAULTS["commit_everything"]
     engine = make()
-    exact = measure_exactness(engine, ["products"], {"commit_everything": own}, 1, CANVAS)
-    outcomes = measure_quality(engine, {"products": 24}, [CANVAS], {"commit_everything": own})
+    exact = measure_exactness(engine, ["differences"], {"commit_everything": own}, 1, CANVAS)
+    outcomes = measure_quality(engine, {"differences": 48}, [CANVAS], {"commit_everything": own})
     found = verdict.verdicts(outcomes, exact, Limits())
     assert [v.word for v in found] == [PASS, PASS, FAIL]
     assert "points" in found[-1].why
