@@ -85,7 +85,7 @@ def metric_lines(metrics: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, measures in metrics.items():
         cells = [
-            f"{metric} {m['value']:.4g}" + (f" +- {m['stderr']:.2g}" if m.get("stderr") else "")
+            f"{metric} {m['value']:.4g}" + ("" if m.get("stderr") is None else f" +- {m['stderr']:.2g}")
             for metric, m in measures.items()
             if isinstance(m, Mapping) and "value" in m
         ]

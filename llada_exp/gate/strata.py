@@ -74,6 +74,13 @@ def _three_digits(rng: random.Random) -> TinyProblem:
     return tasks.two_numbers(rng, rng.randint(100, 999), step, "three_digits")
 
 
+def _near(rng: random.Random) -> TinyProblem:
+    """A difference whose numbers are 1 to 9 apart, either way: which is larger hangs on the last digits."""
+    first = rng.randint(0, rng.choice((9, 99, 999)))
+    second = first + rng.choice((1, -1)) * rng.randint(1, 9)
+    return tasks.two_numbers(rng, first, -second, "near") if 1 <= second <= 999 else _near(rng)
+
+
 STRATA: Mapping[str, Stratum] = {
     "readme": Stratum("the README's own question, `What is 47 + 8?`, or a difference so", 1.0, 600, _readme),
     "sums": Stratum("a sum of two numbers in any wording", 1.0, 1200),
@@ -87,6 +94,7 @@ STRATA: Mapping[str, Stratum] = {
         lambda rng: _two_digits(rng, "no_carry")
     ),
     "three_digits": Stratum("two numbers of three digits", 2.0, 300, _three_digits),
+    "near": Stratum("a difference of two numbers that are 1 to 9 apart", 2.0, 300, _near),
     "products": Stratum("a product of a digit and a number to 99", 2.0, 300, canvas=tasks.CANVAS["products"]),
     "chains": Stratum("numbers in a row, two to six steps", 2.0, 300, canvas=tasks.CANVAS["chains"]),
     "stories": Stratum("a story of one to three steps", 2.0, 300, canvas=tasks.CANVAS["stories"]),

@@ -82,7 +82,7 @@ def _add_comparison(drill: DrillText, rng: random.Random) -> None:
     """The head of a difference: which of its numbers is larger, and the swap where it is the second one."""
     first, second = draw_pair(rng)
     if rng.random() < 0.4:  # of one leading digit
-        second = max(0, min(999, first + rng.randint(-12, 12)))
+        second = max(0, min(999, first + rng.choice((-1, 1)) * rng.randint(0, rng.choice((1, 3, 12)))))
     line = sum_line(first, -second, minus=True)
     stop = line.rindex(": ") + 2
     operands = _operands_end(line)

@@ -196,9 +196,9 @@ def plain_question(first: int, step: int, kind: str = "sums") -> TinyProblem:
 
 def is_held_out(question: str) -> bool:
     """Whether a question belongs to the fixed held-out part, which training never samples. What counts are
-    its numbers, in any order, so that no wording of it is trained on. Of a text without any, and of two
-    numbers of one digit, its words: those are few, and a model that never saw `4 - 3` fails what people ask
-    first."""
+    its numbers, in any order, so that no wording of it is trained on. Of a text without any, and of one with
+    two digits at most, its words: those numbers are few, and a model that never saw `4 - 3` fails what people
+    ask first."""
     numbers = sorted(re.findall(r"\d+", question))
     few = len("".join(numbers)) <= 2
     key = " ".join(question.lower().split()) if few else " ".join(numbers)

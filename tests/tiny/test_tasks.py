@@ -67,6 +67,17 @@ def test_held_out_problems_are_fixed_distinct_and_never_sampled(kind):
     assert not any(tasks.is_held_out(tasks.sample(kind, rng).question) for _ in range(1000))
 
 
+def test_small_pairs_are_trained_in_some_wording_and_held_out_in_others():
+    """Prevents `4 - 3`, which a newcomer asks first, from being in no training problem at all."""
+    forms = ("What is {}?", "{}", "{} =", "How much is {}?", "Find {}.", "Solve {}.", "So {}?", "Do {}.")
+    wordings = [form + n * "!" for n in range(4) for form in forms]
+    pairs = [f"{a} - {b}" for a in range(10) for b in range(10)]
+    questions = [wording.format(pair) for pair in pairs for wording in wordings]
+    held = [tasks.is_held_out(question) for question in questions]
+    assert 0 < sum(held) < len(held) / 8
+    assert not any(all(held[at : at + len(wordings)]) for at in range(0, len(held), len(wordings)))
+
+
 def test_a_held_out_sum_is_held_out_in_every_wording():
     """Prevents a test of the wording alone, where the sum itself was trained on."""
     (problem,) = tasks.held_out("sums", 1)

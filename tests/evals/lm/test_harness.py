@@ -27,7 +27,7 @@ def test_a_likelihood_task_on_the_model_itself(tmp_path):
     )  # fmt: skip
     assert told["accuracy"] > 0.45, "chance is a quarter"
     assert told["harness_version"]
-    assert f"tiny_choice: acc {told['accuracy']:.4g}" in done.stdout
+    assert f"tiny_choice: acc {told['accuracy']:.4g} +- " in done.stdout
     scores = json.loads((tmp_path / "outputs" / "evals" / "l" / "scores.json").read_text())
     assert scores["metrics"]["tiny_choice"]["acc"]["value"] == pytest.approx(told["accuracy"])
 
