@@ -59,15 +59,28 @@ def test_whatever_the_description_allows(described):
         operation = result.ok()
 
         @settings(FUZZ, max_examples=80)
-        @given(case=operation.as_strategy())
-        def every(case):
+        @given(case=operation.as_strategy(), plain=st.booleans())
+        def every(case, plain):
             small(case.body)
+            if plain:
+                known(case.body)
             response = case.call(timeout=120)
             called.add((case.method, case.path, response.status_code))
             assert response.status_code < 500, (case.body, response.text)
 
         every()
     assert {("POST", CHAT, 200), ("POST", TEXT, 200), ("GET", "/health", 200)} <= called, called
+
+
+def known(body):
+    """Without what nothing is named, and with a text in each message: nearly every case ends at these first
+    checks otherwise, and which few do not hangs on the modules that Hypothesis takes constants from."""
+    if not isinstance(body, dict):
+        return
+    for name in [name for name in body if not name.isidentifier() or not name.isascii()]:
+        del body[name]
+    if isinstance(body.get("messages"), list):
+        body["messages"] = [{"role": "user", "content": "2 + 3"} for _ in body["messages"]]
 
 
 def small(body):
