@@ -16,7 +16,7 @@ import re
 from typing import Any
 
 from llada_exp.tiny.tasks import MIXES, TinyProblem, held_out, reply_text
-from llada_exp.tiny.work import LARGEST, sum_line
+from llada_exp.tiny.work import LARGEST, SWAPPED, sum_line
 
 NUM_CHOICES = 4
 END = "<|eot_id|>"
@@ -27,6 +27,8 @@ def choice_problem(problem: TinyProblem) -> dict[str, Any]:
     """{question, choices, answer, number}: answer is the right choice's place, number what it comes to. The
     same on every call."""
     *before, last = problem.work.split("\n")
+    if last.startswith(SWAPPED):
+        last = before.pop()
     match = _LINE.match(last)
     assert match is not None, last
     total, size, width = int(match["total"]), int(match["size"]), len(match["size"])

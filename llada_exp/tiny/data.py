@@ -44,8 +44,8 @@ _PARTS = {
     "short": {"sums": 29, "differences": 31, "products": 18, "stories": 10, "refusals": 12},
     "long": {"chains": 50, "stories": 15, "long": 35},
 }  # fmt: skip
-_CAPITALS_SHARE = 0.15
-"""Of head rows, a third as often of answers, beside what the wordings have: capitals are many tokens, rare,
+_CAPITALS_SHARE = 0.2
+"""Of head rows, half as often of answers, beside what the wordings have: capitals are many tokens, rare,
 and learned last."""
 _SYSTEM = ("You are a helpful assistant.", "You are a math tutor.", "Be brief.", "You solve math problems.")
 
@@ -125,7 +125,7 @@ class BatchMaker:
         num_rows = max(2, self.tokens_per_batch // _USUAL_TOKENS[kind])
         count = num_rows + num_rows // 2 + 1
         is_head = kind in ("heads", "steps")
-        texts = self._texts(_PARTS[kind], count, rng, _CAPITALS_SHARE if is_head else _CAPITALS_SHARE / 3)
+        texts = self._texts(_PARTS[kind], count, rng, _CAPITALS_SHARE if is_head else _CAPITALS_SHARE / 2)
         cuts = [self._head_of(text, rng) if is_head else (0, len(text.reply)) for text in texts]
         order = sorted(range(count), key=lambda row: len(texts[row].prompt) + cuts[row][1])
         first = rng.randrange(count - num_rows + 1)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from llada_exp.tiny.tasks import draw_number, draw_pair
+from llada_exp.tiny.tasks import draw_near, draw_number, draw_pair
 from llada_exp.tiny.tokenizer import EOT
-from llada_exp.tiny.weighing import END, HEAD, weigh_line
+from llada_exp.tiny.weighing import DECISION, END, HEAD, weigh_line
 from llada_exp.tiny.work import LARGEST, add_column, product_lines, subtract_column, sum_line
 
 _LATER = 0.25  # of columns behind the first hidden one
@@ -45,8 +45,6 @@ def row(kind: str, rng: random.Random, size: int) -> DrillText:
     while len(drill.text) < size:
         if kind == "facts":
             _add_fact(drill, rng)
-        elif rng.random() < 0.3:
-            _add_comparison(drill, rng)
         else:
             _add_line(drill, rng)
     return drill
@@ -78,24 +76,11 @@ def _add_fact(drill: DrillText, rng: random.Random) -> None:
     drill.add(rng.choice((", ", "\n")))
 
 
-def _add_comparison(drill: DrillText, rng: random.Random) -> None:
-    """The head of a difference: which of its numbers is larger, and the swap where it is the second one."""
-    first, second = draw_pair(rng)
-    if rng.random() < 0.4:  # of one leading digit
-        second = max(0, min(999, first + rng.choice((-1, 1)) * rng.randint(0, rng.choice((1, 3, 12)))))
-    line = sum_line(first, -second, minus=True)
-    stop = line.rindex(": ") + 2
-    operands = _operands_end(line)
-    weights = weigh_line(line)[:stop]
-    drill.add_partly(line[:stop], [place >= operands for place in range(stop)], weights)
-    drill.add("\n")
-
-
 def _add_line(drill: DrillText, rng: random.Random) -> None:
     """A line, hidden from its first token after the operands, from some column, or only in its results; or
     whole, and what follows is hidden."""
-    after, width = "", 2
-    if rng.random() < 0.2:
+    after, width, mode = "", 2, rng.random()
+    if rng.random() < 0.18:
         digit, number = rng.randint(0, 9), rng.randint(0, 99)
         facts, line = product_lines(digit, number)
         total, width = digit * number, 3
@@ -106,17 +91,24 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
         sign = rng.choice((1, -1))
         if sign < 0 and first < second and rng.random() < 0.5:
             first, second = second, first
-        if rng.random() < 0.2:  # a result of few digits, or just above a hundred
-            first, second = _near_a_bound(rng, sign)
+        if rng.random() < 0.4:  # few digits, or just above a hundred: how the end writes it
+            near = sign < 0 and rng.random() < 0.6
+            first, second = draw_near(rng) if near else _near_a_bound(rng, sign)
+            mode = rng.uniform(0.3, 1.0)
         width = 3 if rng.random() < 0.2 else 2
         line, total = sum_line(first, sign * second, width, sign < 0), first + sign * second
         width = max(width, len(str(first)), len(str(second)))
+        if "\n" in line:
+            line, swapped = line.split("\n")
+            if rng.random() < 0.5:
+                after = swapped[: swapped.index(":") + 2]
+            else:
+                line = swapped
     weights = weigh_line(line)
     head = line.rindex(": ") + 2
     columns = line[head:].split(", ")
     starts = [head + sum(len(c) + 2 for c in columns[:place]) for place in range(len(columns))]
     hidden = [False] * len(line)
-    mode = rng.random()
     if mode < 0.13:
         operands = _operands_end(line)
         hidden[operands:] = [True] * (len(line) - operands)
@@ -135,10 +127,10 @@ def _add_line(drill: DrillText, rng: random.Random) -> None:
         drill.add("\n")
     elif after:
         drill.add("\n")
-        drill.add(after, True, HEAD)
+        drill.add_partly(after, [True] * len(after), weigh_line(after))
         drill.add("\n")
     else:
-        _add_end(drill, rng, total, width)
+        _add_end(drill, rng, total, width, " - " in line)
 
 
 def _near_a_bound(rng: random.Random, sign: int) -> tuple[int, int]:
@@ -151,8 +143,9 @@ def _near_a_bound(rng: random.Random, sign: int) -> tuple[int, int]:
     return second + total, second
 
 
-def _add_end(drill: DrillText, rng: random.Random, total: int, width: int) -> None:
-    """The next line's head, or the last line: behind a whole line, whose results they would show."""
+def _add_end(drill: DrillText, rng: random.Random, total: int, width: int, minus: bool) -> None:
+    """The next line's head, or the last line: behind a whole line, whose results they would show. minus:
+    whether the line might have been below zero, and so have had another behind it."""
     how = rng.random()
     if how < 0.45 and 0 <= total <= 999:
         other = draw_number(rng, rng.choice((9, 99, 99, 999)))
@@ -162,7 +155,8 @@ def _add_end(drill: DrillText, rng: random.Random, total: int, width: int) -> No
         drill.add(f"{total:0{width}d}", True, HEAD)
         drill.add(f" {rng.choice('+-')} {other:0{width}d}: \n")
     elif how < 0.85:
-        drill.add("\n#### ")
+        drill.add("\n")
+        drill.add("#### ", minus, DECISION)
         drill.add(f"{total}{EOT}", True, END)
     else:
         drill.add("\n\\boxed")

@@ -25,7 +25,7 @@ MIXES = ("short", "long")
 """Of them, what benchmarks and workloads are made of: every answer a number."""
 STYLES = ("hash", "boxed")
 CANVAS = {
-    "short": 64, "sums": 64, "differences": 64, "products": 64, "refusals": 64, "stories": 128, "chains": 256,
+    "short": 96, "sums": 64, "differences": 96, "products": 64, "refusals": 64, "stories": 128, "chains": 256,
     "long": 256,
 }  # fmt: skip
 """max_tokens that hold the longest answer of a kind."""
@@ -47,6 +47,7 @@ FRAMES = {
 }  # fmt: skip
 """By style, what harnesses put around a question; the first is the plainest."""
 _HELD_OUT_SHARE = 16  # one question in so many is held out
+_NEAR_SHARE = 0.08
 _SHORT = ("sums", "differences", "products", "stories")
 
 
@@ -80,7 +81,10 @@ def reply_text(problem: TinyProblem, style: str = "hash") -> str:
 
 
 def draw_pair(rng: random.Random) -> tuple[int, int]:
-    """Two numbers of 0 to 999, small ones often."""
+    """Two numbers of 0 to 999, small ones often, and more often near one another than by chance: which of
+    those is the larger hangs on the last digit."""
+    if rng.random() < _NEAR_SHARE:
+        return draw_near(rng)
     how = rng.random()
     limits = (9, 9) if how < 0.08 else (99, 9) if how < 0.2 else (99, 99) if how < 0.55 else (999, 999)
     if how >= 0.85:
@@ -88,6 +92,13 @@ def draw_pair(rng: random.Random) -> tuple[int, int]:
     pair = [draw_number(rng, limit) for limit in limits]
     rng.shuffle(pair)
     return pair[0], pair[1]
+
+
+def draw_near(rng: random.Random) -> tuple[int, int]:
+    """Two numbers of 0 to 999 that are 0 to 12 apart, seldom equal."""
+    first = draw_number(rng, rng.choice((9, 99, 999)))
+    apart = rng.choice((-1, 1)) * rng.randint(rng.random() > 0.1, rng.choice((1, 2, 9, 12)))
+    return first, first + apart if 0 <= first + apart <= LARGEST else first - apart
 
 
 def draw_number(rng: random.Random, limit: int) -> int:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from llada_exp.domain import REFUSAL
+from llada_exp.tiny.work import SWAPPED
 
 Chars = Sequence[float]
 """A value for each character of a text."""
@@ -18,7 +19,7 @@ TEXT, DIGIT, HEAD, DECISION, CARRY, FACT, END = 0.6, 1.5, 2.0, 4.0, 3.0, 4.0, 3.
 _SENTENCE = 0.5  # of the refusal, once it has begun
 _COLUMN = re.compile(r"(?:(\d)|(\d)(\d)) [+-] (\d)(?: [+-] (\d))? = (\d)(\d)?(?!\d)")
 _FACT = re.compile(r"\d \* \d = (\d\d)")
-_HEAD = re.compile(r"(?:\d/\d\) )?(\d+ [+*-] \d\d+(?:: | = -\((?:\d+ - \d+)\): ))")
+_HEAD = re.compile(r"(?:\d/\d\) )?(?:-\()?\d+ [+*-] \d\d+\)?: ")
 
 
 def weigh(reply: str) -> list[float]:
@@ -42,10 +43,8 @@ def weigh_line(line: str) -> list[float]:
     if match := _HEAD.match(line):
         weights[match.start() : match.end()] = [HEAD] * (match.end() - match.start())
     start = match.end() if match else 0
-    if match and " - " in match[0]:  # whether it is swapped
-        place = line.index(" - ") + 3
-        place += next(size for size, char in enumerate(line[place:]) if not char.isdigit())
-        weights[place] = DECISION
+    if line.startswith(SWAPPED):
+        weights[: len(SWAPPED)] = [DECISION] * len(SWAPPED)
     for column in _COLUMN.finditer(line, start):
         if column[5]:
             weights[column.start(5)] = CARRY

@@ -2,12 +2,14 @@
 
     347 + 285: 7 + 5 = 12, 4 + 8 + 1 = 13, 3 + 2 + 1 = 06      carry: the result's leading digit
     347 - 285: 07 - 5 = 2, 14 - 8 - 0 = 6, 03 - 2 - 1 = 0      borrow: the leading 1 of what it is taken from
-    12 - 30 = -(30 - 12): 10 - 2 = 8, 03 - 1 - 1 = 1           a negative result: swapped, the sign at the end
+    12 - 30: 02 - 0 = 2, 11 - 3 - 0 = 8                        a borrow in the last column: below zero, so
+    -(30 - 12): 10 - 2 = 8, 03 - 1 - 1 = 1                     swapped, on a line of its own
     7 * 48: 7 * 8 = 56, 7 * 4 = 28                             a product: two facts, then a sum
     280 + 056: 0 + 6 = 06, 8 + 5 + 0 = 13, 2 + 0 + 1 = 03
 
 Both operands have the width of the wider one, two digits at least; in a chain no line is narrower than the
-one before. So every token depends on few others at fixed distances, and some 500 facts make every answer.
+one before. So every token depends on few others at fixed distances, and some 500 facts make every answer;
+which of two numbers is larger is no fact, but read off the columns.
 
 Standard library only: knows neither wordings nor tokens.
 """
@@ -18,17 +20,23 @@ MIN_WIDTH = 2
 LARGEST = 999
 """Of an operand, and of a chain's totals."""
 
+SWAPPED = "-("
+"""Begins the second line of a difference that is below zero."""
+
 
 def sum_line(left: int, step: int, least_width: int = MIN_WIDTH, minus: bool = False) -> str:
-    """`left` changed by `step`, both of at most three digits. minus: a step of 0 is taken away."""
+    """`left` changed by `step`, both of at most three digits; two lines where that is below zero. minus: a
+    step of 0 is taken away."""
     size = abs(step)
     width = max(least_width, len(str(left)), len(str(size)))
     if step > 0 or (step == 0 and not minus):
         return f"{head(left, '+', size, width)}: {', '.join(_add_columns(left, size, width))}"
+    line = f"{head(left, '-', size, width)}: {', '.join(_subtract_columns(left, size, width))}"
     if left >= size:
-        return f"{head(left, '-', size, width)}: {', '.join(_subtract_columns(left, size, width))}"
-    swapped = head(size, "-", left, width)
-    return f"{head(left, '-', size, width)} = -({swapped}): {', '.join(_subtract_columns(size, left, width))}"
+        return line
+    return (
+        f"{line}\n{SWAPPED}{head(size, '-', left, width)}): {', '.join(_subtract_columns(size, left, width))}"
+    )
 
 
 def head(left: int, sign: str, right: int, width: int) -> str:

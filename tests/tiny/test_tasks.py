@@ -11,6 +11,7 @@ from llada_exp.scoring import EXACT, Scorer, decide_response
 from llada_exp.tiny import tasks
 from llada_exp.tiny.judging import is_right
 from llada_exp.tiny.tokenizer import build_tokenizer
+from llada_exp.tiny.work import SWAPPED
 
 ANSWERED = [kind for kind in tasks.KINDS if kind != "refusals"]
 
@@ -20,7 +21,8 @@ def test_the_work_gives_the_answer_and_is_of_the_questions_numbers(kind):
     rng = random.Random(1)
     for _ in range(200):
         problem = tasks.sample(kind, rng)
-        heads = [re.match(r"(?:\d/\d\) )?(\d+) ([-+*]) (\d+)", line) for line in problem.work.split("\n")]
+        lines = [line for line in problem.work.split("\n") if not line.startswith(SWAPPED)]
+        heads = [re.match(r"(?:\d/\d\) )?(\d+) ([-+*]) (\d+)", line) for line in lines]
         first = heads[0]
         numbers = sorted(map(int, re.findall(r"\d+", problem.question)))
         if first[2] == "*":
@@ -96,6 +98,17 @@ def test_answers_fit_their_canvas():
             assert longest + 1 <= tasks.CANVAS[kind], (kind, style)
     widest = tasks.TinyProblem("chains", "", "\n".join(tasks.chain_lines(999, [-100, 100] * 3)), "999")
     assert len(tokenizer.encode(tasks.reply_text(widest, "boxed")).ids) + 1 <= tasks.CANVAS["chains"]
+    widest = tasks.TinyProblem("differences", "", tasks.chain_lines(100, [-999])[0], "-899")
+    assert len(tokenizer.encode(tasks.reply_text(widest, "boxed")).ids) + 1 <= tasks.CANVAS["differences"]
+
+
+def test_near_numbers_are_near_and_in_the_domain():
+    rng = random.Random(4)
+    pairs = [tasks.draw_near(rng) for _ in range(2000)]
+    assert all(min(pair) >= 0 and max(pair) <= 999 and abs(pair[0] - pair[1]) <= 12 for pair in pairs)
+    below = sum(first < second for first, second in pairs) / len(pairs)
+    assert 0.4 < below < 0.6, "else the order tells which is larger"
+    assert sum(abs(first - second) == 1 for first, second in pairs) > 400
 
 
 @pytest.mark.parametrize("style", tasks.STYLES)

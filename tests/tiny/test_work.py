@@ -8,6 +8,7 @@ from llada_exp.tiny.work import chain_lines, product_lines, sum_line
 
 
 def columns_of(line):
+    """Of the last of a sum's lines."""
     return line.rsplit(": ", 1)[1].split(", ")
 
 
@@ -22,7 +23,7 @@ def result_of(line):
     digits = "".join(column[-1] for column in reversed(columns))
     if " + " in columns[-1]:
         digits = columns[-1][-2] + digits
-    return int(digits) * (-1 if " = -(" in line else 1)
+    return int(digits) * (-1 if line.split("\n")[-1].startswith("-(") else 1)
 
 
 def test_every_sum_and_difference_of_the_domain_reads_off_its_columns():
@@ -33,8 +34,20 @@ def test_every_sum_and_difference_of_the_domain_reads_off_its_columns():
     for first, second in pairs:
         for step in (second, -second):
             line = sum_line(first, step)
-            assert all(map(is_true, columns_of(line))), line
+            assert all(is_true(column) for part in line.split("\n") for column in columns_of(part)), line
             assert result_of(line) == first + step, line
+
+
+def test_a_difference_is_swapped_where_its_last_column_borrows_and_nowhere_else():
+    """Prevents a head that hangs on which number is larger: of near ones the model guessed."""
+    for first in range(0, 1000, 3):
+        for second in (*range(max(0, first - 12), min(999, first + 12) + 1), 0, 9, 99, 500, 999):
+            line, *swapped = sum_line(first, -second, minus=True).split("\n")
+            width = max(2, len(str(first)), len(str(second)))
+            assert line.startswith(f"{first:0{width}d} - {second:0{width}d}: ")
+            assert bool(swapped) == (columns_of(line)[-1][0] == "1") == (first < second)
+            if swapped:
+                assert swapped[0].startswith(f"-({second:0{width}d} - {first:0{width}d}): ")
 
 
 def test_carries_and_borrows_go_to_the_next_column():
@@ -57,7 +70,8 @@ def test_columns_of_one_place_are_of_one_length():
 def test_examples_of_the_docstring():
     assert sum_line(347, 285) == "347 + 285: 7 + 5 = 12, 4 + 8 + 1 = 13, 3 + 2 + 1 = 06"
     assert sum_line(347, -285) == "347 - 285: 07 - 5 = 2, 14 - 8 - 0 = 6, 03 - 2 - 1 = 0"
-    assert sum_line(12, -30) == "12 - 30 = -(30 - 12): 10 - 2 = 8, 03 - 1 - 1 = 1"
+    below = "12 - 30: 02 - 0 = 2, 11 - 3 - 0 = 8\n-(30 - 12): 10 - 2 = 8, 03 - 1 - 1 = 1"
+    assert sum_line(12, -30) == below
     facts, line = product_lines(7, 48)
     assert facts == "7 * 48: 7 * 8 = 56, 7 * 4 = 28"
     assert line == "280 + 056: 0 + 6 = 06, 8 + 5 + 0 = 13, 2 + 0 + 1 = 03"
