@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from llada_exp.domain import REFUSAL
+from llada_exp.gate import strata
 from llada_exp.jobs import running_server
 from llada_exp.scoring import EXACT, Scorer
 from llada_exp.tiny import tasks
@@ -48,6 +49,21 @@ def test_the_stated_domain_is_answered(reply):
         wrong = [(problem.question, text) for problem, text in pairs if not is_right(scorer, problem, text)]
     assert len(problems) == NUM
     assert len(wrong) <= NUM * 0.05, wrong
+
+
+def test_small_and_near_numbers_are_told_apart(reply):
+    """Prevents `4 - 3` and `999 - 998` from being guessed, as they were while a mean over all differences was
+    98 %: every sum and difference of two digits as it would be typed first, and near numbers of any size."""
+    small = [
+        tasks.plain_question(a, sign * b) for a in range(1, 10) for b in range(1, 10) for sign in (1, -1)
+    ]
+    problems = [*small, *strata.problems("near", 100)]
+    with ThreadPoolExecutor(16) as pool:
+        texts = list(pool.map(reply, (problem.question for problem in problems)))
+    with Scorer(EXACT) as scorer:
+        pairs = list(zip(problems, texts, strict=True))
+        wrong = [(problem.question, text) for problem, text in pairs if not is_right(scorer, problem, text)]
+    assert len(wrong) <= len(problems) * 0.05, wrong
 
 
 def test_anything_else_is_told_what_can_be_asked(reply):
