@@ -78,14 +78,7 @@ def test_no_program_lists_the_fields_of_decoding():
         assert not taken, f"conf/{app}.yaml has keys of its own that are names of decoding fields"
     exact, fast = (OmegaConf.load(conf_dir() / "decoding" / f"{name}.yaml") for name in ("exact", "fast"))
     assert set(exact) == {"max_tokens"}
-    assert set(fast) - set(exact) == {
-        "rule",
-        "threshold",
-        "cache",
-        "refresh",
-        "refresh_window",
-        "suffix_window",
-    }
+    assert set(fast) - set(exact) == {"rule", "threshold", "cache", "suffix_window"}
 
 
 def test_mode_presets_yield_to_the_command_line():
@@ -97,7 +90,7 @@ def test_decoding_presets_differ_in_rule_and_cache_alone():
     exact, fast = validate(composed("decoding=exact")).decoding, validate(composed()).decoding
     assert (exact.rule, exact.cache, exact.steps) == ("fixed", "none", None)
     changed = {name for name, value in vars(exact).items() if vars(fast)[name] != value}
-    assert changed == {"rule", "threshold", "cache", "refresh", "suffix_window"}
+    assert changed == {"rule", "threshold", "cache", "suffix_window"}
 
 
 def test_the_servers_preset_is_one_that_the_gate_measures():
