@@ -242,14 +242,13 @@ def test_a_schedule_beside_another_rule_is_not_used_and_said_to_be():
 def test_what_is_about_another_refresh_is_not_used_and_said_to_be():
     """Prevents a field that asks for something from passing in silence."""
     named, every_block = {"refresh_window": 5}, DecodingParams(cache="dual")
-    window = replace(every_block, refresh="window")
     decoding = resolve(named, every_block)
     assert decoding.warnings == ["refresh_window is 5 and not used: refresh is 'every_block'"]
     assert decoding.params == every_block
     assert resolve(named | {"refresh": "window"}, every_block).params.refresh_window == 5
     assert resolve({"refresh_interval": 3}, FAST).warnings
-    assert not resolve(named, window).warnings
-    assert resolve(named | {"cache": "none"}, window).warnings == [
+    assert not resolve(named, replace(every_block, refresh="window")).warnings
+    assert resolve(named | {"cache": "none"}, every_block).warnings == [
         "refresh_window is 5 and not used: cache is 'none'"
     ]
     assert not check(named).warnings, "a remote server's preset may refresh so"

@@ -31,10 +31,8 @@ def test_a_live_server_and_its_rows_give_the_same_frames(url, tmp_path):
     assert answer.text.endswith("#### 55")
     assert "".join(cell.token for cell in frames(answer)[-1]) == answer.text, "the end of text has no text"
     assert (answer.question, answer.length, answer.label) == (QUESTION, 40, "rule threshold")
-    assert (
-        answer.setting
-        == "rule=threshold  threshold=0.9  cache=dual  refresh=window  refresh_window=32  suffix_window=32"
-    )
+    named = "rule=threshold  threshold=0.9  cache=dual  refresh=every_block  suffix_window=32"
+    assert answer.setting == named
 
 
 def test_the_command_asks_a_server_twice_and_writes_both_forms(url, tmp_path, capsys):

@@ -60,7 +60,7 @@ def test_the_quick_test_needs_nothing_but_us(tmp_path):
     )  # fmt: skip
     assert row["accuracy"] >= 0.9
     assert row["accuracy_low"] < row["accuracy"]
-    assert (row["rule"], row["cache"], row["max_tokens"]) == ("credit", "dual", 64)
+    assert (row["rule"], row["cache"], row["max_tokens"]) == ("credit", "dual", 96)
     assert row["command"] == "python -m llada_exp.evals quick_test=true"
     found = answers.read(folder / answers.FILE)
     assert len(found) == 10
