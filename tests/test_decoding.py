@@ -247,10 +247,10 @@ def test_what_is_about_another_refresh_is_not_used_and_said_to_be():
     assert decoding.params == every_block
     assert resolve(named | {"refresh": "window"}, every_block).params.refresh_window == 5
     assert resolve({"refresh_interval": 3}, FAST).warnings
-    assert not resolve(named, replace(every_block, refresh="window")).warnings
-    assert resolve(named | {"cache": "none"}, every_block).warnings == [
-        "refresh_window is 5 and not used: cache is 'none'"
-    ]
+    windowed = replace(every_block, refresh="window")
+    assert not resolve(named, windowed).warnings
+    (warning,) = resolve(named | {"cache": "none"}, windowed).warnings
+    assert warning == "refresh_window is 5 and not used: cache is 'none'"
     assert not check(named).warnings, "a remote server's preset may refresh so"
     assert not resolve({"refresh_window": 32}, every_block).warnings, "it is so anyway"
 
