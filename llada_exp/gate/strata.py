@@ -86,20 +86,20 @@ STRATA: Mapping[str, Stratum] = {
     "sums": Stratum("a sum of two numbers in any wording", 1.0, 1200),
     "differences": Stratum("a difference of two numbers in any wording", 1.0, 1200),
     "carry": Stratum(
-        "two numbers of two digits, whose units carry or borrow", 2.0, 300,
+        "two numbers of two digits, whose units carry or borrow", 2.0, 600,
         lambda rng: _two_digits(rng, "carry")
     ),
     "no_carry": Stratum(
-        "two numbers of two digits, whose units do neither", 2.0, 300,
+        "two numbers of two digits, whose units do neither", 2.0, 600,
         lambda rng: _two_digits(rng, "no_carry")
     ),
-    "three_digits": Stratum("two numbers of three digits", 2.0, 300, _three_digits),
-    "near": Stratum("a difference of two numbers that are 1 to 9 apart", 2.0, 300, _near),
-    "products": Stratum("a product of a digit and a number to 99", 2.0, 300, canvas=tasks.CANVAS["products"]),
-    "chains": Stratum("numbers in a row, two to six steps", 2.0, 300, canvas=tasks.CANVAS["chains"]),
-    "stories": Stratum("a story of one to three steps", 2.0, 300, canvas=tasks.CANVAS["stories"]),
-    "long": Stratum("a story of three to six steps", 2.0, 300, canvas=tasks.CANVAS["long"]),
-    "refusals": Stratum("anything else, to be refused", 2.0, 300, canvas=tasks.CANVAS["refusals"]),
-    "short": Stratum("a mix of what needs one operation", 2.0, 300),
+    "three_digits": Stratum("two numbers of three digits", 2.0, 600, _three_digits),
+    "near": Stratum("a difference of two numbers that are 1 to 9 apart", 2.0, 600, _near),
+    "products": Stratum("a product of a digit and a number to 99", 2.0, 600, canvas=tasks.CANVAS["products"]),
+    "chains": Stratum("numbers in a row, two to six steps", 2.0, 600, canvas=tasks.CANVAS["chains"]),
+    "stories": Stratum("a story of one to three steps", 2.0, 600, canvas=tasks.CANVAS["stories"]),
+    "long": Stratum("a story of three to six steps", 2.0, 600, canvas=tasks.CANVAS["long"]),
+    "refusals": Stratum("anything else, to be refused", 2.0, 600, canvas=tasks.CANVAS["refusals"]),
+    "short": Stratum("a mix of what needs one operation", 2.0, 600),
 }  # fmt: skip
 """By name. `short` is a mix, which the forms leave out."""
