@@ -70,7 +70,7 @@ def closed_loop() -> dict[str, dict[str, Any]]:
         "one at a time, no cache": of(1, "none"),
         "one at a time, cache": of(1, "dual"),
         f"batches of {most}, cache": of(most, "dual"),
-        f"batches of {most}, `decoding=fast` (as of that commit)": preset,
+        f"batches of {most}, `decoding=fast`": preset,
     }
 
 
