@@ -273,9 +273,9 @@ def test_a_servers_preset_that_the_model_rules_out_ends_its_start(tmp_path):
     with pytest.raises(
         ValueError, match=r"decoding\.cache is 'dual'; .*none or prefix.*refresh is 'window'.*every_block"
     ):
+        load_backend(composed_settings(*words, "decoding.refresh=window"), "cpu")
+    with pytest.raises(ValueError, match=r"decoding\.cache is 'dual'; .*none or prefix"):
         load_backend(composed_settings(*words), "cpu")
-    backend = load_backend(
-        composed_settings(*words, "decoding.cache=prefix", "decoding.refresh=every_block"), "cpu"
-    )
+    backend = load_backend(composed_settings(*words, "decoding.cache=prefix"), "cpu")
     assert backend.about["block_length"] == 8
     assert backend.about["caches"] == ["none", "prefix"], "what `check` asks it for"
