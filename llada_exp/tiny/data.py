@@ -44,9 +44,8 @@ _PARTS = {
     "short": {"sums": 29, "differences": 31, "products": 18, "stories": 10, "refusals": 12},
     "long": {"chains": 50, "stories": 15, "long": 35},
 }  # fmt: skip
-_CAPITALS_SHARE = 0.2
-"""Of head rows, half as often of answers, beside what the wordings have: capitals are many tokens, rare,
-and learned last."""
+_CAPITALS_SHARE = 0.25
+"""Of rows with a prompt, beside what the wordings have: capitals are many tokens, rare, and learned last."""
 _SYSTEM = ("You are a helpful assistant.", "You are a math tutor.", "Be brief.", "You solve math problems.")
 
 
@@ -125,7 +124,7 @@ class BatchMaker:
         num_rows = max(2, self.tokens_per_batch // _USUAL_TOKENS[kind])
         count = num_rows + num_rows // 2 + 1
         is_head = kind in ("heads", "steps")
-        texts = self._texts(_PARTS[kind], count, rng, _CAPITALS_SHARE if is_head else _CAPITALS_SHARE / 2)
+        texts = self._texts(_PARTS[kind], count, rng)
         cuts = [self._head_of(text, rng) if is_head else (0, len(text.reply)) for text in texts]
         order = sorted(range(count), key=lambda row: len(texts[row].prompt) + cuts[row][1])
         first = rng.randrange(count - num_rows + 1)
@@ -144,13 +143,13 @@ class BatchMaker:
             return [self._head_row(texts[row], *cuts[row], length, noise) for row in order]
         return [self._answer_row(texts[row], length, noise) for row in order]
 
-    def _texts(self, parts: dict[str, int], count: int, rng: random.Random, capitals: float) -> list[_Text]:
+    def _texts(self, parts: dict[str, int], count: int, rng: random.Random) -> list[_Text]:
         """`count` fresh problems in the frames that harnesses use, as ids."""
         prompts: list[str] = []
         replies: list[str] = []
         for part in rng.choices(list(parts), list(parts.values()), k=count):
             problem = tasks.sample(part, rng)
-            if rng.random() < capitals:
+            if rng.random() < _CAPITALS_SHARE:
                 problem = replace(problem, question=problem.question.upper())
             style = "boxed" if rng.random() < 0.16 else "hash"
             framed = style == "boxed" or rng.random() < 0.2
