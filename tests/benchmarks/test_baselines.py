@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import engine_vs_baselines
 from benchmarks.baselines import fast_dllm, llada, lockstep_padded
 from llada_exp.checkpoints.hf import load_hf
 
@@ -41,3 +42,13 @@ def test_the_padded_batch_gives_each_row_its_own_answer():
     assert len({len(p) for p in prompts}) > 1
     together, _ = lockstep_padded(model, prompts, 32, 16, 32)
     assert together == [llada(model, p, 32, 16, 32)[0] for p in prompts]
+
+
+def test_the_comparison_with_them_runs_and_counts_the_network_apart(capsys):
+    # It replaced the engine's decoder by one of a signature that had changed, and nothing ran it.
+    engine_vs_baselines.main(["--model", "tiny", "--steps", "4", "--repeats", "1", "--one-row-prompts", "1"])
+    out = capsys.readouterr().out
+    shares = [line.split()[-1] for line in out.splitlines() if "outside the network" in line]
+    assert len(shares) == 4
+    assert all(0 < float(share.removesuffix("%")) < 100 for share in shares)
+    assert out.count(" = ") == 6
