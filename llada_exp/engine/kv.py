@@ -13,6 +13,7 @@ width.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from llada_exp.models.base import Model
 
 KV = tuple[Tensor, Tensor]
 """K and V of the pool, each [L, S, K, D]."""
+_ALIGNMENT = 64
+"""Bytes, as torch allocates: a product's bits may follow from it."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,18 @@ class KVMemory:
     def tensors(self) -> KV:
         if self._kv is None:
             # Zeros, for what is masked is still multiplied: a chance NaN would pass the mask.
-            keys = torch.zeros(self._size, device=self._device, dtype=self._dtype)
-            self._kv = (keys, torch.zeros_like(keys))
+            self._kv = (self._zeros(), self._zeros())
         return self._kv
+
+    def _zeros(self) -> Tensor:
+        """[L, S, K, D]. torch.zeros writes them on a CPU, which takes the memory of every row that might ever
+        come, and a second for 2 GB; the system hands out pages of zeros when they are touched."""
+        if self._device.type != "cpu":
+            return torch.zeros(self._size, device=self._device, dtype=self._dtype)
+        num_bytes = math.prod(self._size) * self._dtype.itemsize
+        raw = np.zeros(num_bytes + _ALIGNMENT, dtype=np.uint8)
+        start = -raw.ctypes.data % _ALIGNMENT
+        return torch.from_numpy(raw[start : start + num_bytes]).view(self._dtype).view(self._size)
 
     def reserve(self, lengths: dict[Hashable, int], prefix: Prefix = NO_PREFIX) -> bool:
         """Pages for rows of such lengths, by name: for all of them, or where too few are free for none.

@@ -2,6 +2,7 @@
 row is long."""
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, settings
@@ -158,3 +159,18 @@ def test_a_request_longer_than_the_whole_memory_is_refused_and_one_as_long_is_de
         engine.add_request([BOS] * 100, DecodingParams(max_tokens=28, cache="dual", cfg_scale=1.0))
     with pytest.raises(ValueError, match="kv_positions is 63; expected an integer >= 64"):
         EngineCore(MODEL, kv_positions=63)
+
+
+def test_on_a_cpu_the_pool_takes_memory_where_rows_touch_it():
+    # torch.zeros wrote all of it: every row that might come, at its longest, before the first one did.
+    kv, process = KVMemory(MODEL, 1 << 20), psutil.Process()
+    before = process.memory_info().rss
+    keys, values = kv.tensors
+    size = keys.nbytes + values.nbytes
+    assert size > 200e6
+    assert kv.reserve({"row": 1000})
+    for tensor in (keys, values):
+        tensor[:, kv.slot("row").target(slice(0, 1000), CPU)] = 1
+        assert tensor.data_ptr() % 64 == 0
+    assert process.memory_info().rss - before < size / 10
+    assert not keys[:, -1].any()
