@@ -11,11 +11,13 @@ Letters: T row length, d model width, H heads, D head width, B block length, V v
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llada_exp.models.llada import LLaDA
+from llada_exp.models.llada import Block, LLaDA
 from llada_exp.models.parts import rotate
 
 LayerKV = tuple[Tensor, Tensor]
@@ -118,7 +120,8 @@ def forward(
     transformer = model.transformer
     x = transformer["wte"](ids)
     fresh: list[LayerKV] = []
-    for layer, block in enumerate(transformer["blocks"]):  # type: ignore[arg-type]
+    blocks = cast(list[Block], transformer["blocks"])
+    for layer, block in enumerate(blocks):
         heads = (len(ids), block.n_heads, -1)
         normed = block.attn_norm(x)
         q, k, v = (p(normed).view(heads) for p in (block.q_proj, block.k_proj, block.v_proj))
@@ -133,7 +136,8 @@ def forward(
         places = torch.arange(len(k)) if outside else positions
         q = rotate(q, cos[positions].unsqueeze(1), sin[positions].unsqueeze(1))
         k = rotate(k, cos[places].unsqueeze(1), sin[places].unsqueeze(1))  # all of them, every step
-        out = F.scaled_dot_product_attention(*(t.transpose(0, 1).unsqueeze(0) for t in (q, k, v)))
+        q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q, k, v)
         x = x + block.attn_out(out.squeeze(0).transpose(0, 1).reshape(x.shape))
         normed = block.ff_norm(x)
         x = x + block.ff_out(F.silu(block.ff_proj(normed)) * block.up_proj(normed))

@@ -50,7 +50,7 @@ def measure(folder: Path) -> Path:
 def keep(summary: Path) -> list[Row]:
     import pyarrow.parquet as parquet
 
-    rows = [{name: row[name] for name in KEPT} for row in parquet.read_table(summary).to_pylist()]
+    rows: list[Row] = [{name: row[name] for name in KEPT} for row in parquet.read_table(summary).to_pylist()]
     DATA.parent.mkdir(exist_ok=True)
     DATA.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return rows

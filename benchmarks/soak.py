@@ -151,7 +151,7 @@ async def killer(server: ServerHandle, options: argparse.Namespace, soak: Soak) 
             os.kill(await busiest(server.url), signal.SIGKILL)
             soak.kills += 1
             killed = time.monotonic()
-            state = "ready"
+            state: str | None = "ready"
             while state == "ready" and time.monotonic() - killed < 2:
                 state = (await asyncio.to_thread(health, server.url)).get("status")
             while state != "ready":
