@@ -17,7 +17,7 @@ WHOLE = {
         "What is {0} added to {1}?", "What is {0} increased by {1}?", "How much is {0} and {1}?",
         "{0} and {1} added", "{0} and {1} make?", "What is {0} more than {1}?", "{0} and {1} more?",
         "Which number is {1} larger than {0}?", "{0} and then {1} more", "{1} on top of {0}",
-        "Compute the total of {0} and {1}.", "{0} with {1} added",
+        "Compute the total of {0} and {1}.", "{0} with {1} added", "Total of {0} and {1}?",
     ),
     "-": (
         "What is {0} take away {1}?", "{0} take away {1}", "How much is {0} less {1}?", "{0} less {1}",
@@ -25,7 +25,10 @@ WHOLE = {
         "How much is left of {0} after taking {1}?", "What is {1} subtracted from {0}?", "{0} reduced by {1}",
         "The difference of {0} and {1}?", "What is the difference of {0} and {1}?", "{1} from {0}",
         "Find the difference of {0} and {1}.", "{0} without {1}", "Which number is {1} smaller than {0}?",
-        "What remains of {0} minus {1}?",
+        "What remains of {0} minus {1}?", "What is the difference between {0} and {1}?",
+        "What is the difference between {0} and {1}?", "The difference between {0} and {1}?",
+        "Find the difference between {0} and {1}.", "difference between {0}, {1}",
+        "How much more is {0} than {1}?", "By how much is {0} more than {1}?",
     ),
     "*": (
         "What is the product of {0} and {1}?", "The product of {0} and {1}?", "{0} times {1}",

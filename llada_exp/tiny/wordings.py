@@ -10,7 +10,7 @@ import random
 
 from llada_exp.tiny import phrases
 
-SIGNS = {"+": ("+", "+", "+", "plus", "plus"), "-": ("-", "-", "-", "minus", "minus"),
+SIGNS = {"+": ("+", "+", "+", "plus", "plus"), "-": ("-", "-", "-", "−", "minus", "minus"),
          "*": ("*", "*", "x", "×", "times", "times", "times", "multiplied by")}  # fmt: skip
 
 # Around an expression such as `53 + 18`.
@@ -20,7 +20,7 @@ SENTENCES = (
     "Work out {}.", "Find {}.", "Solve {}.", "Solve: {}", "Calculate: {}", "Tell me {}.",
     "Tell me what {} is.", "Can you tell me what {} is?", "Do you know what {} is?", "What does {} equal?",
     "What does {} make?", "How much does {} make?", "What do you get for {}?", "{} equals?",
-    "{} equals what?", "{} is what?", "{} makes?", "Give me the result of {}.",
+    "({})", "{} equals what?", "{} is what?", "{} makes?", "Give me the result of {}.",
     "What is the result of {}?", "What is the value of {}?", "What is the answer to {}?",
     "Can you calculate {}?", "Could you work out {} for me?", "I need {}.", "I want to know {}.",
     "Do the sum {}.", "Find the value of {}.", "What will {} be?", "{}, what is it?", "Determine {}.",

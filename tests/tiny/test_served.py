@@ -69,6 +69,21 @@ def test_small_and_near_numbers_are_told_apart(reply):
     assert len(wrong) <= len(problems) * 0.05, wrong
 
 
+def test_the_difference_between_two_numbers_is_asked_for_and_not_talk(reply):
+    """`What is between 3 and 7?` is not of the domain, and so was the most usual question for a difference
+    told that it is not."""
+    forms = ("What is the difference between {} and {}?", "what is the difference between {} and {}",
+             "What's the difference between {} and {}?", "Difference between {} and {}?")  # fmt: skip
+    pairs = ((88, 19), (45, 12), (300, 120), (9, 4), (530, 8), (71, 68), (999, 1))
+    questions = {form.format(*pair): str(pair[0] - pair[1]) for form in forms for pair in pairs}
+    with ThreadPoolExecutor(16) as pool:
+        texts = dict(zip(questions, pool.map(reply, questions), strict=True))
+    wrong = [(q, texts[q]) for q, answer in questions.items() if not texts[q].endswith(f"#### {answer}")]
+    assert len(wrong) <= 2, wrong
+    for other in ("What is the difference between a cat and a dog?", "What is between 3 and 7?"):
+        assert reply(other).strip() == REFUSAL
+
+
 def test_anything_else_is_told_what_can_be_asked(reply):
     with ThreadPoolExecutor(8) as pool:
         texts = list(pool.map(reply, OTHER))

@@ -26,6 +26,7 @@ def test_everyday_questions_are_among_them():
     assert drawn >= {"What is 53 + 18?", "53+18=", "53 + 18", "Add 53 and 18.", "How much is 53 plus 18?"}
     drawn = {wordings.sentence(rng, [53, 18], ["-"]) for _ in range(6000)}
     assert drawn >= {"Take 18 from 53.", "What is 53 - 18?", "Subtract 18 from 53."}
+    assert drawn >= {"What is the difference between 53 and 18?", "53 − 18"}
 
 
 def test_steps_in_words_and_stories_name_every_number_in_order():
