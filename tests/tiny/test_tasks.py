@@ -41,10 +41,10 @@ def test_signs_of_the_question_are_those_of_the_work(kind):
     for _ in range(300):
         problem = tasks.sample(kind, rng)
         text = problem.question.lower()
-        found = re.search(r"(\d+)((?: *(?:\+|-|\*|x|×|plus|minus|times|multiplied by) *\d+)+)", text)
+        found = re.search(r"(\d+)((?: *(?:\+|-|−|\*|x|×|plus|minus|times|multiplied by) *\d+)+)", text)
         if not found:
             continue
-        text = found[0].replace("plus", "+").replace("minus", "-")
+        text = found[0].replace("plus", "+").replace("minus", "-").replace("−", "-")
         text = re.sub(r"x|×|times|multiplied by", "*", text)
         assert eval(text) == int(problem.answer), problem
 
