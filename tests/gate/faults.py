@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from torch import Tensor
 
 from llada_exp import Engine, load_model
@@ -25,6 +26,7 @@ from llada_exp.gate.report import LiveTable, exact_table
 from llada_exp.gate.strata import STRATA, problems
 from llada_exp.gate.verdict import PASS, Limits, quality_verdict, verdicts
 from llada_exp.runs.statistics import proportion
+from llada_exp.settings import conf_dir
 from llada_exp.types import DecodingParams
 
 NUM_PADS = 24
@@ -84,7 +86,7 @@ FAULTS: dict[str, tuple[Callable[[], Engine], dict]] = {
 SOUND = {
     "dual": {"cache": "dual"},
     "dual_threshold_0.99": {"cache": "dual", "rule": "threshold", "threshold": 0.99},
-    "fast": {"cache": "dual", "refresh": "window", "rule": "credit", "threshold": 0.999, "suffix_window": 32},
+    **yaml.safe_load((conf_dir() / "settings" / "fast.yaml").read_text()),  # the server's preset
 }
 LIMITS = Limits()
 
