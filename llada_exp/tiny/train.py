@@ -158,8 +158,8 @@ def train(run: Run, stop: Stop) -> None:
     saved_at, shown_at, first = run.seconds, time.monotonic(), run.learner.num_steps
     began_s = run.seconds
     measures: dict[str, list[tuple[float, float]]] = {}
-    with tqdm(total=100, unit="%", desc="training", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
-        bar.update(min(100.0, 100 * run.progress))
+    done, form = min(100.0, 100 * run.progress), "{l_bar}{bar}| {elapsed}<{remaining}"
+    with tqdm(total=100, initial=done, unit="%", desc="training", bar_format=form) as bar:
         while run.progress < 1 and not stop.reason:
             report = run.step()
             if run.learner.num_steps == first + TIMED_STEPS and run.args.steps is not None:
