@@ -20,7 +20,7 @@ from typing import Any
 from llada_exp.gate.oracle import Oracle, undefined
 from llada_exp.gate.oracle_rules import Proposal, probability
 from llada_exp.offline import Engine
-from llada_exp.tiny.tasks import TinyProblem
+from llada_exp.tiny.tasks import TinyProblem, messages
 from llada_exp.types import BlockCommit, DecodingParams, RequestOutput
 
 Decode = Callable[[Sequence[int]], str]
@@ -63,7 +63,7 @@ def exactness(
         for name, params in by_name.items()
         if undefined(params) is None
     ]
-    chats = [[{"role": "user", "content": problem.question}] for _, _, problem in jobs]
+    chats = [messages(problem) for _, _, problem in jobs]
     each = [replace(settings[kind][name], trace=True) for kind, name, _ in jobs]
     rows: dict[tuple[str, str], list[Checked]] = {
         (kind, name): [] for kind, by_name in settings.items() for name in by_name

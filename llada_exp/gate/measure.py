@@ -19,7 +19,7 @@ from llada_exp.gate.outcome import Outcome, against, joined, outcome
 from llada_exp.offline import Engine, as_params
 from llada_exp.scoring import Scorer
 from llada_exp.tiny.judging import is_right
-from llada_exp.tiny.tasks import TinyProblem
+from llada_exp.tiny.tasks import TinyProblem, messages
 from llada_exp.types import DecodingParams
 
 VANILLA = "vanilla"
@@ -98,8 +98,7 @@ def measure(
 ) -> Outcome:
     """Decode every problem under one setting and score it."""
     started = time.perf_counter()
-    chats = [[{"role": "user", "content": problem.question}] for problem in problems]
-    outputs = engine.chat(chats, params, progress=sys.stderr.isatty())
+    outputs = engine.chat([messages(p) for p in problems], params, progress=sys.stderr.isatty())
     seconds = time.perf_counter() - started
     with Scorer() as scorer:
         correct = tuple(is_right(scorer, p, o.text) for p, o in zip(problems, outputs, strict=True))

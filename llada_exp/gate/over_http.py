@@ -22,6 +22,7 @@ from llada_exp.gate.strata import problems
 from llada_exp.offline import Engine
 from llada_exp.runs.servers import Endpoint, endpoint
 from llada_exp.settings import read_decoding
+from llada_exp.tiny.tasks import TinyProblem, messages
 
 NUM_AT_ONCE = 16
 TIMEOUT_S = 600.0
@@ -29,11 +30,11 @@ OF_SERVER = ("model", "preset", "decoding", "batch_size", "device", "dtype")
 """Keys of the gate that are the server's, too."""
 
 
-def sample(kinds: Sequence[str], num: int) -> list[str]:
-    """`num` questions, the first of each kind, then the second ones, and so on. Raises ValueError as
+def sample(kinds: Sequence[str], num: int) -> list[TinyProblem]:
+    """`num` problems, the first of each kind, then the second ones, and so on. Raises ValueError as
     `strata.problems`."""
     each = [problems(kind, -(-num // len(kinds))) for kind in kinds]
-    return [problem.question for row in zip(*each, strict=True) for problem in row][:num]
+    return [problem for row in zip(*each, strict=True) for problem in row][:num]
 
 
 def compare_http(
@@ -42,23 +43,23 @@ def compare_http(
     """One sample a canvas, of `tree["kinds"]`. tree: of the gate, whose model and preset the server has;
     folder: where its log goes. Raises RuntimeError where it does not start or refuses a request."""
     _, served = read_decoding(tree)
-    questions = sample(tree["kinds"], num)
+    drawn = sample(tree["kinds"], num)
+    chats = list(map(messages, drawn))
     rows: list[HttpSample] = []
     with endpoint(None, {key: tree[key] for key in OF_SERVER}, folder) as server:
         for canvas in canvases:
             fields = {} if canvas == served.max_tokens else {"max_tokens": canvas}
             with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
-                theirs = list(pool.map(partial(_ask, server, fields), questions))
-            chats = [[{"role": "user", "content": question}] for question in questions]
+                theirs = list(pool.map(partial(_ask, server, fields), chats))
             ours = [(o.text, o.nfe) for o in engine.chat(chats, resolve(fields, served).params)]
-            rows.append(_row(canvas, questions, ours, theirs))
+            rows.append(_row(canvas, [problem.question for problem in drawn], ours, theirs))
     return rows
 
 
-def _ask(server: Endpoint, fields: Mapping[str, Any], question: str) -> tuple[str, int]:
+def _ask(server: Endpoint, fields: Mapping[str, Any], chat: list[dict[str, str]]) -> tuple[str, int]:
     """Text and passes."""
     url = f"{server.url}/v1/chat/completions"
-    body = {"messages": [{"role": "user", "content": question}], **fields}
+    body = {"messages": chat, **fields}
     with open_url(url, key=server.key, body=body, timeout_s=TIMEOUT_S) as response:
         tree = read_json(response, url, TIMEOUT_S)
     return tree["choices"][0]["message"]["content"], tree["llada"]["nfe"]

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from llada_exp.tiny import tasks
+from llada_exp.tiny import conversations, tasks
 from llada_exp.tiny.tasks import TinyProblem
 
 MAX_MISSES = 100_000
@@ -51,6 +51,12 @@ def problems(kind: str, n: int) -> list[TinyProblem]:
         if misses > MAX_MISSES:
             raise ValueError(f"num_problems is {n}; of {kind} there are {len(drawn)} held out")
     return list(drawn.values())
+
+
+def _follow_up(rng: random.Random) -> TinyProblem:
+    kind = rng.choices(("sums", "differences", "products", "refusals"), (3, 3, 2, 2))[0]
+    turns = tuple(conversations.earlier(rng, "hash"))
+    return replace(tasks.draw(kind, rng), kind="follow_ups", earlier=turns)
 
 
 def _readme(rng: random.Random) -> TinyProblem:
@@ -100,6 +106,10 @@ STRATA: Mapping[str, Stratum] = {
     "stories": Stratum("a story of one to three steps", 2.0, 600, canvas=tasks.CANVAS["stories"]),
     "long": Stratum("a story of three to six steps", 2.0, 600, canvas=tasks.CANVAS["long"]),
     "refusals": Stratum("anything else, to be refused", 2.0, 600, canvas=tasks.CANVAS["refusals"]),
+    "follow_ups": Stratum(
+        "one operation, or what is to be refused, after other questions of the same chat", 2.0, 600,
+        _follow_up
+    ),
     "short": Stratum("a mix of what needs one operation", 2.0, 600),
 }  # fmt: skip
 """By name. `short` is a mix, which the forms leave out."""

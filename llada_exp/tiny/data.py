@@ -21,9 +21,9 @@ import torch
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
-from llada_exp.tiny import drills, tasks
+from llada_exp.tiny import conversations, drills, tasks
 from llada_exp.tiny.tasks import TinyProblem
-from llada_exp.tiny.tokenizer import EOS, EOT, MASK, chat_prompt, token_id
+from llada_exp.tiny.tokenizer import BOS, EOS, EOT, MASK, chat_prompt, token_id
 from llada_exp.tiny.weighing import HEAD, Chars, weigh
 
 KINDS = ("facts", "lines", "heads", "steps", "short", "long")
@@ -38,15 +38,18 @@ _END_WEIGHT, _TAIL_WEIGHT = 2.0, 0.05
 # drown what can. The weight depends on the masks alone, so confidences stay honest.
 _FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
 _USUAL_TOKENS = {"heads": 50, "steps": 100, "short": 80, "long": 180}
+_TALK_SHARE, _TALK_TOKENS, _SYSTEM_SHARE = 0.25, 100, 0.5
+"""Of batches whose questions come after something, that one's tokens, and how often it is a system prompt."""
 _PARTS = {
-    "heads": {"sums": 28, "differences": 30, "products": 18, "refusals": 24},
-    "steps": {"chains": 45, "stories": 30, "long": 25},
-    "short": {"sums": 29, "differences": 31, "products": 18, "stories": 10, "refusals": 12},
+    "heads": {"sums": 28, "differences": 27, "near": 3, "products": 18, "refusals": 21, "too_many": 3},
+    "steps": {"chains": 43, "stories": 28, "long": 24, "too_many": 5},
+    "short": {"sums": 26, "differences": 26, "near": 9, "products": 17, "stories": 10, "refusals": 10,
+              "too_many": 2},
     "long": {"chains": 50, "stories": 15, "long": 35},
 }  # fmt: skip
+_RAW_SHARE = 0.08
 _CAPITALS_SHARE = 0.25
 """Of rows with a prompt, beside what the wordings have: capitals are many tokens, rare, and learned last."""
-_SYSTEM = ("You are a helpful assistant.", "You are a math tutor.", "Be brief.", "You solve math problems.")
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,11 @@ class BatchMaker:
 
     def _chats(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_TrainingRow]:
         """Rows of about the length that the first drawn row has, with canvases stretched to fit."""
-        num_rows = max(2, self.tokens_per_batch // _USUAL_TOKENS[kind])
+        talk = rng.random() < _TALK_SHARE
+        num_rows = max(2, self.tokens_per_batch // (_USUAL_TOKENS[kind] + talk * _TALK_TOKENS))
         count = num_rows + num_rows // 2 + 1
         is_head = kind in ("heads", "steps")
-        texts = self._texts(_PARTS[kind], count, rng)
+        texts = self._texts(_PARTS[kind], count, rng, talk)
         cuts = [self._head_of(text, rng) if is_head else (0, len(text.reply)) for text in texts]
         order = sorted(range(count), key=lambda row: len(texts[row].prompt) + cuts[row][1])
         first = rng.randrange(count - num_rows + 1)
@@ -143,8 +147,8 @@ class BatchMaker:
             return [self._head_row(texts[row], *cuts[row], length, noise) for row in order]
         return [self._answer_row(texts[row], length, noise) for row in order]
 
-    def _texts(self, parts: dict[str, int], count: int, rng: random.Random) -> list[_Text]:
-        """`count` fresh problems in the frames that harnesses use, as ids."""
+    def _texts(self, parts: dict[str, int], count: int, rng: random.Random, talk: bool) -> list[_Text]:
+        """`count` fresh problems in the frames that harnesses use, as ids. talk: each after others."""
         prompts: list[str] = []
         replies: list[str] = []
         for part in rng.choices(list(parts), list(parts.values()), k=count):
@@ -153,7 +157,8 @@ class BatchMaker:
                 problem = replace(problem, question=problem.question.upper())
             style = "boxed" if rng.random() < 0.16 else "hash"
             framed = style == "boxed" or rng.random() < 0.2
-            prompts.append(_chat(problem, style, rng.randrange(40) if framed else 0, rng))
+            turns = conversations.earlier(rng, style) if talk else []
+            prompts.append(_prompt(problem, style, rng.randrange(40) if framed else 0, rng, turns))
             replies.append(tasks.reply_text(problem, style))
         encode = self.tokenizer.encode_batch
         return [
@@ -171,8 +176,9 @@ class BatchMaker:
     def _head_of(text: _Text, rng: random.Random) -> tuple[int, int]:
         """From which reply token to before which: a line's operands, the last line, or the first words."""
         lines = text.text.split("\n")
-        if len(lines) == 1:
-            return 0, 12
+        if len(lines) == 1:  # its first words decide, and the others have to hold to them
+            cut = 0 if rng.random() < 0.6 else rng.randrange(len(text.reply) - 12)
+            return cut, cut + 12
         number = rng.randrange(len(lines))
         if number == len(lines) - 1 and rng.random() < 0.5:
             number = 0
@@ -192,6 +198,7 @@ class BatchMaker:
         masked = places >= start + cut
         if noise.random() < 0.5:
             masked &= (places >= start + stop) | (noise.random(length) < noise.uniform(0.2, 1.0))
+            masked[start + noise.integers(cut, stop)] = True  # something is asked of every row
         whole = stop == len(text.reply)
         weights[start + stop + whole :] = 0.0
         return _TrainingRow(targets, masked, weights)
@@ -273,6 +280,16 @@ def _by_token(encoding: Encoding, chars: Chars) -> np.ndarray:
     return np.array([max(chars[first:last], default=0.0) for first, last in encoding.offsets])
 
 
-def _chat(problem: TinyProblem, style: str, variant: int, rng: random.Random) -> str:
-    system = rng.choice(_SYSTEM) if rng.random() < 0.03 else None
-    return chat_prompt(tasks.prompt_text(problem, style, variant), system)
+def _prompt(
+    problem: TinyProblem, style: str, variant: int, rng: random.Random, turns: conversations.Turns
+) -> str:
+    """A chat's, or a text's of `/v1/completions`, which begins with BOS alone."""
+    system = conversations.system(rng) if rng.random() < (_SYSTEM_SHARE if turns else 0.04) else None
+    if system and rng.random() < 0.4:
+        turns = []
+    raw = system is None and rng.random() < _RAW_SHARE
+    if turns and style == "hash" and rng.random() < (1.0 if raw else 0.25):
+        text, turns = conversations.as_examples(turns, problem.question), []
+    else:
+        text = tasks.prompt_text(problem, style, rng.randrange(40) if raw and rng.random() < 0.5 else variant)
+    return BOS + text if raw and not turns else chat_prompt(text, system, turns)

@@ -54,10 +54,7 @@ def score(
 ) -> dict[str, Any]:
     """What `evaluate` prints, with the questions and replies that are wrong."""
     frames = len(tasks.FRAMES[style]) if framed or style == "boxed" else 1
-    chats = [
-        [{"role": "user", "content": tasks.prompt_text(problem, style, number % frames)}]
-        for number, problem in enumerate(problems)
-    ]
+    chats = [tasks.messages(problem, style, number % frames) for number, problem in enumerate(problems)]
     began = time.monotonic()
     outputs = Engine(loaded, batch_size=16).chat(chats, {**(decoding or {}), "max_tokens": canvas})
     with Scorer(EXACT) as scorer:  # the answers are whole numbers, and training may lack math-verify

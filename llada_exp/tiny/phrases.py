@@ -34,6 +34,7 @@ WHOLE = {
         "What is the product of {0} and {1}?", "The product of {0} and {1}?", "{0} times {1}",
         "Find the product of {0} and {1}.", "How much is {0} times {1}?", "{0} multiplied with {1}",
         "Compute the product of {0} and {1}.", "product of {0}, {1}", "How much are {0} times {1}?",
+        "Product of {0} and {1}?",
     ),
 }  # fmt: skip
 VERBS = {

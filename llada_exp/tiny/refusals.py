@@ -8,6 +8,7 @@ and letters of chance. Standard library only.
 from __future__ import annotations
 
 import random
+import re
 
 from llada_exp.tiny import phrases, stories, wordings
 from llada_exp.tiny.stories import word
@@ -184,20 +185,21 @@ def _other_sum(rng: random.Random) -> str:
         return _loose(rng, phrases.phrase(rng, "other").format(small, other))
     if how < 0.73:
         return _loose(rng, stories.other_story(rng, small, other))
-    if how < 0.82:  # another operation
+    if how < 0.80:  # another operation
         text = rng.choice(_TWO_NUMBERS).format(small, other)
         return _loose(rng, wordings.around(rng).format(text))
-    if how < 0.90:  # too many steps, or products among sums
-        count = rng.choice((8, 9, 10, 12)) if rng.random() < 0.4 else rng.choice((2, 3, 3, 4))
+    if how < 0.88:
+        return _loose(rng, too_many(rng))
+    if how < 0.92:  # products among sums
+        count = rng.choice((2, 3, 3, 4))
         signs = [rng.choice("+-") for _ in range(count)]
-        if count < 8:
-            signs[rng.randrange(count)] = rng.choice(("*", "/", "*"))
+        signs[rng.randrange(count)] = rng.choice(("*", "/", "*"))
         numbers = [rng.randint(0, rng.choice((9, 99))) for _ in range(count + 1)]
         text = wordings.expression(rng, numbers, [s if s != "/" else "-" for s in signs])
         if "/" in signs:
-            text = text.replace("-", "/").replace("minus", "/")
+            text = re.sub("|".join(wordings.SIGNS["-"]), "/", text)
         return _loose(rng, wordings.around(rng).format(text))
-    if how < 0.95:  # brackets and negative numbers
+    if how < 0.96:  # brackets and negative numbers
         form = rng.choice(("-{0} + {1}", "(-{0}) + {1}", "{0} + -{1}", "{0} - -{1}", "{0} - (-{1})",
                            "-{0} - {1}", "({0} + {1}) * 2", "2 * ({0} + {1})", "-{0} * {1}", "-{0}+{1}",
                            "|{0} - {1}|"))  # fmt: skip
@@ -208,6 +210,23 @@ def _other_sum(rng: random.Random) -> str:
                            "{2} minus {1}"))  # fmt: skip
     text = nonsense.format(small, other, word(rng), word(rng))
     return _loose(rng, wordings.around(rng).format(text))
+
+
+def too_many(rng: random.Random) -> str:
+    """More steps than the six that are worked: seven, which is near, more often than more."""
+    count = rng.choice((7, 7, 7, 8, 8, 9, 10, 12))
+    how = rng.random()
+    if how < 0.2 and count < 9:
+        steps = [rng.choice((1, -1)) * rng.randint(1, rng.choice((9, 99))) for _ in range(count)]
+        return stories.story(rng, rng.randint(0, 99), steps, days=False)
+    if how < 0.4:
+        steps = [rng.choice((1, -1)) * rng.randint(1, rng.choice((9, 99))) for _ in range(count)]
+        return wordings.steps_in_words(rng, rng.randint(0, 99), steps)
+    numbers = [rng.randint(0, rng.choice((9, 99))) for _ in range(count + 1)]
+    if how < 0.5:
+        return wordings.listed(rng, numbers)
+    signs = [rng.choice("+-") for _ in range(count)]
+    return wordings.around(rng).format(wordings.expression(rng, numbers, signs))
 
 
 def _in_a_sentence(rng: random.Random, pair: list[str], sign: str) -> str:

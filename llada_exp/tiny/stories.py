@@ -68,7 +68,7 @@ _SELF = (
     "Say I have {0} {thing} and I {verb} {1}. How many {thing} is that?",
 )  # fmt: skip
 _SELF_VERBS = {1: ("get", "find", "buy", "win", "receive", "earn", "add"),
-               -1: ("lose", "sell", "use", "pay", "eat", "give away", "drop")}  # fmt: skip
+               -1: ("lose", "sell", "use", "pay", "eat", "give away", "drop", "spend", "break")}  # fmt: skip
 _OTHER = (
     "{name} has {0} {thing} and shares them among {1} friends. How many does each get?",
     "{name} splits {0} {thing} into {1} bags. How many are in each?", "{name} has {0} {thing}. Who has more?",

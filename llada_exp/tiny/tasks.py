@@ -54,12 +54,13 @@ _SHORT = ("sums", "differences", "products", "stories")
 @dataclass(frozen=True)
 class TinyProblem:
     """A question, the lines of work that solve it, and its answer in decimal without padding. Of a refusal,
-    both work and answer are empty."""
+    both work and answer are empty. earlier: questions and replies of the same chat, the oldest first."""
 
     kind: str
     question: str
     work: str
     answer: str
+    earlier: tuple[tuple[str, str], ...] = ()
 
     @property
     def refused(self) -> bool:
@@ -70,6 +71,17 @@ def prompt_text(problem: TinyProblem, style: str = "hash", variant: int = 0) -> 
     """What the user says: the question alone, or in a frame that a harness puts around it."""
     frames = FRAMES[style]
     return frames[variant % len(frames)].format(question=problem.question)
+
+
+def messages(problem: TinyProblem, style: str = "hash", variant: int = 0) -> list[dict[str, str]]:
+    """The chat, as a client sends it."""
+    turns = [*problem.earlier, (prompt_text(problem, style, variant), "")]
+    both = [
+        {"role": role, "content": text}
+        for turn in turns
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return both[:-1]
 
 
 def reply_text(problem: TinyProblem, style: str = "hash") -> str:
@@ -134,10 +146,22 @@ def _draw_chain(rng: random.Random, count: int) -> tuple[int, list[int]]:
     return start, draw_steps(rng, start, count, largest, limit)
 
 
-def _draw(kind: str, rng: random.Random) -> TinyProblem:
+def _draw_list(rng: random.Random, count: int) -> list[int]:
+    """Numbers whose total is at most the largest."""
+    limits = (9, 99, LARGEST // count, LARGEST)
+    while True:
+        numbers = [draw_number(rng, min(LARGEST // count, limit)) for limit in rng.choices(limits, k=count)]
+        numbers[rng.randrange(count)] = draw_number(rng, rng.choice(limits))
+        if sum(numbers) <= LARGEST:
+            return numbers
+
+
+def draw(kind: str, rng: random.Random) -> TinyProblem:
+    """A problem, held out or not. Beside KINDS there are `near` and `too_many`, which the trainer adds:
+    differences of near numbers, below zero most often, and refusals of more steps than are worked."""
     if kind == "short":
         part = rng.choices(_SHORT, (0.35, 0.35, 0.15, 0.15))[0]
-        return _one_step_story(rng) if part == "stories" else _draw(part, rng)
+        return _one_step_story(rng) if part == "stories" else draw(part, rng)
     if kind in ("sums", "differences"):
         first, second = draw_pair(rng)
         if kind == "differences" and (first < second) == (rng.random() < 0.75):
@@ -155,7 +179,11 @@ def _draw(kind: str, rng: random.Random) -> TinyProblem:
             kind, _finished(rng, ask), "\n".join(product_lines(digit, number)), str(digit * number)
         )
     if kind == "chains":
-        start, steps = _draw_chain(rng, rng.choices((2, 3, 4, 5, 6), (25, 25, 20, 15, 15))[0])
+        count = rng.choices((2, 3, 4, 5, 6), (25, 25, 20, 15, 15))[0]
+        if rng.random() < 0.1:
+            numbers = _draw_list(rng, count + 1)
+            return _problem(rng, kind, wordings.listed(rng, numbers), numbers[0], numbers[1:])
+        start, steps = _draw_chain(rng, count)
         if rng.random() < 0.3:
             return _problem(rng, kind, wordings.steps_in_words(rng, start, steps), start, steps)
         signs = ["-" if step < 0 else "+" for step in steps]
@@ -168,8 +196,12 @@ def _draw(kind: str, rng: random.Random) -> TinyProblem:
     if kind == "long":
         start, steps = _draw_chain(rng, rng.choice((3, 4, 4, 5, 6)))
         return _problem(rng, kind, stories.story(rng, start, steps, days=rng.random() < 0.7), start, steps)
-    if kind == "refusals":
-        return TinyProblem(kind, wordings.cased(rng, refusals.draw(rng)), "", "")
+    if kind == "near":
+        first, second = sorted(draw_near(rng), reverse=rng.random() < 0.3)
+        return two_numbers(rng, first, -second, "differences")
+    if kind in ("refusals", "too_many"):
+        text = refusals.draw(rng) if kind == "refusals" else refusals.too_many(rng)
+        return TinyProblem("refusals", wordings.cased(rng, text), "", "")
     raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
 
 
@@ -219,7 +251,7 @@ def is_held_out(question: str) -> bool:
 def sample(kind: str, rng: random.Random) -> TinyProblem:
     """A training problem: never a held-out question."""
     while True:
-        problem = _draw(kind, rng)
+        problem = draw(kind, rng)
         if not is_held_out(problem.question):
             return problem
 
@@ -229,7 +261,7 @@ def held_out(kind: str, n: int) -> list[TinyProblem]:
     rng = random.Random(f"held-out {kind}")
     problems: dict[str, TinyProblem] = {}
     while len(problems) < n:
-        problem = _draw(kind, rng)
+        problem = draw(kind, rng)
         if is_held_out(problem.question):
             problems.setdefault(problem.question, problem)
     return list(problems.values())

@@ -7,6 +7,7 @@ always in the vocabulary, so any text survives a round trip. It knows nothing of
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -49,9 +50,13 @@ def build_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def chat_prompt(user: str, system: str | None = None) -> str:
-    """One user turn and the assistant's header, as the chat template writes them; before it, the system's."""
-    turns = [("user", user)] if system is None else [("system", system), ("user", user)]
+def chat_prompt(user: str, system: str | None = None, earlier: Sequence[tuple[str, str]] = ()) -> str:
+    """A user's turn and the assistant's header, as the chat template writes them; before it the system's, and
+    earlier turns of both."""
+    turns = [] if system is None else [("system", system)]
+    for question, reply in earlier:
+        turns += [("user", question), ("assistant", reply)]
+    turns.append(("user", user))
     text = "".join(f"{HEADER}{role}{HEADER_END}\n\n{content.strip()}{EOT}" for role, content in turns)
     return f"{BOS}{text}{HEADER}assistant{HEADER_END}\n\n"
 

@@ -35,6 +35,17 @@ SENTENCES = (
     "What comes out of {}?", "How would you do {}?", "Check {}.", "Show me {}.", "Let us do {}.",
     "Simplify {}.", "How many is {}?", "What number is {}?", "Let me know what {} is.",
     "The result of {} is?", "Do {}.", "So {}?", "And {}?", "{} is equal to", "{} gives?",
+    "What about {}?", "And what about {}?", "How about {}?", "Now what is {}?", "Then what is {}?",
+)  # fmt: skip
+# Around three numbers or more that are added.
+LISTS = (
+    "Add {}.", "Add {}.", "Add up {}.", "Sum {}.", "Sum up {}.", "What is the sum of {}?",
+    "What is the sum of {}?", "The sum of {}?", "Find the sum of {}.", "What is the total of {}?",
+    "The total of {}", "Total of {}?", "sum of {}", "How much are {} together?", "How much is {} together?",
+    "What are {} together?", "Can you add {}?", "Could you add up {}?", "What do I get if I add {}?",
+    "What do you get when you add {}?", "If I add {}, what do I get?", "Put {} together.",
+    "I need to add {}.",
+    "What is {} in total?", "{} in all?", "Compute the sum of {}.", "Calculate the total of {}.",
 )  # fmt: skip
 BEFORE = (
     "Please ", "Please ", "Hello! ", "Hello. ", "Hi, ", "Hi! ", "Hey, ", "Hi there! ", "Good morning. ",
@@ -85,6 +96,14 @@ def around(rng: random.Random) -> str:
     return phrases.reported(rng) if rng.random() < 0.06 else rng.choice(SENTENCES)
 
 
+def listed(rng: random.Random, numbers: list[int]) -> str:
+    """`What is the sum of 5, 6 and 7?`: a total of three numbers or more."""
+    *most, last = map(str, numbers)
+    link = rng.choice((" and ", " and ", " and ", ", ", ", and "))
+    text = " and ".join([*most, last]) if rng.random() < 0.15 else ", ".join(most) + link + last
+    return _loosely(rng, decorated(rng, rng.choice(LISTS).format(text), 0.1))
+
+
 def steps_in_words(rng: random.Random, start: int, steps: list[int]) -> str:
     """`Start with 12, add 5, then take away 8.`"""
     first = rng.choice(
@@ -103,6 +122,9 @@ def steps_in_words(rng: random.Random, start: int, steps: list[int]) -> str:
                       ("add {}", "take {}"), ("add {}", "remove {}"), ("{} more", "{} less"),
                       ("go up {}", "go down {}"), ("put {} on", "take {} off")))  # fmt: skip
     link = rng.choice((", ", ", ", ", then ", ", and ", "; ", ", and then ", ". Then ", ". "))
+    if rng.random() < 0.15:  # the first step names both of its numbers
+        verb = rng.choice(phrases.VERBS["-" if steps[0] < 0 else "+"]).format(start, abs(steps[0]))
+        first, steps = verb[0].upper() + verb[1:], steps[1:]
     text = first + "".join(link + add[step < 0].format(abs(step)) for step in steps)
     text += rng.choice(
         (".", ".", "", ". What is the result?", ". What do you get?", ". How much is it?", "?")

@@ -16,15 +16,15 @@ from llada_exp.settings import conf_dir
 def test_a_sample_is_of_all_kinds():
     """Prevents a sample over HTTP that is all of the first kind."""
     kinds = ["readme", "products", "long"]
-    questions = over_http.sample(kinds, 7)
-    assert len(set(questions)) == 7
-    assert questions[:3] == [problems(kind, 1)[0].question for kind in kinds]
+    sample = over_http.sample(kinds, 7)
+    assert len({problem.question for problem in sample}) == 7
+    assert sample[:3] == [problems(kind, 1)[0] for kind in kinds]
 
 
 def test_a_server_started_as_a_user_would_answers_as_the_engine_does(tmp_path):
     """Prevents a gate that passes a preset which the server decodes otherwise, or does not have."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        tree = OmegaConf.to_container(compose("gate", ["kinds=[readme,stories]", "device=cpu"]))
+        tree = OmegaConf.to_container(compose("gate", ["kinds=[readme,follow_ups]", "device=cpu"]))
     engine = Engine(load_model(), batch_size=4)
     rows = over_http.compare_http(engine, tree, [tree["preset"]["max_tokens"], 64], 4, tmp_path)
     assert rows == [HttpSample(256, 4, 4), HttpSample(64, 4, 4)]

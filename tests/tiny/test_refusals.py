@@ -8,10 +8,13 @@ from llada_exp.tiny.tokenizer import build_tokenizer, chat_prompt
 
 _NUMBER = r"(?<![\d.,/-])\d{1,3}(?![\d.,/%^]*\d|[%^!])"
 _SIMPLE = re.compile(rf"[^\w|]*({_NUMBER}) *(\+|-|plus|minus|\*|x|×|times) *({_NUMBER})[^\w|]*")
+_CHAIN = re.compile(r"[^\w|.,−-]*\d{1,3}(?: *(?:\+|-|−|plus|minus) *\d{1,3}){1,6}[^\w|%^!&@]*")
 
 
 def in_domain(text):
-    """Whether a text is a bare operation that the model can do."""
+    """Whether a text is a bare operation that the model can do, or up to six sums in a row."""
+    if _CHAIN.fullmatch(text.lower()):
+        return True
     found = _SIMPLE.fullmatch(text.lower())
     if not found or any(len(found[i]) > 3 for i in (1, 3)):
         return False
@@ -25,6 +28,8 @@ def test_nothing_that_could_be_answered_is_refused():
     assert in_domain("53+18 =?")
     assert in_domain("7 x 48")
     assert not in_domain("17 x 48")
+    assert in_domain("1+2-3+4-5+6-7 =")
+    assert not in_domain("1+2-3+4-5+6-7+8 =")
     for _ in range(20_000):
         text = refusals.draw(rng)
         assert not in_domain(text), text
@@ -37,6 +42,19 @@ def test_they_vary_with_and_without_numbers():
     assert 0.4 < sum(any(char.isdigit() for char in text) for text in drawn) / len(drawn) < 0.8
     assert {"?", "Hallo"} <= set(drawn)
     assert "" in drawn, "an empty question, too"
+
+
+def test_more_steps_than_are_worked_are_refused_from_the_seventh_on():
+    """Prevents a boundary that is stated (up to six sums), and trained from the eighth on: seven steps
+    were neither worked nor refused."""
+    rng = random.Random(3)
+    drawn = [refusals.draw(rng) for _ in range(6000)]
+    counts = [len(re.findall(r"\d+", text)) for text in drawn]
+    assert counts.count(8) > 20, "a chain of seven steps names eight numbers"
+    assert sum(count > 8 for count in counts) > 20
+    forms = [text for text, count in zip(drawn, counts, strict=True) if count == 8]
+    assert any("How" in text for text in forms), "stories, too"
+    assert any(", " in text and "+" not in text for text in forms), "lists and steps in words, too"
 
 
 def test_prompts_stay_short():

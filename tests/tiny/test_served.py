@@ -22,20 +22,46 @@ OTHER = (
     "What is the integral of x^2?", "3.14 + 2.72", "2500 + 1300", "Is 91 a prime number?",
     "Translate 'house' into Spanish.", "def f(x): return x + 1", "lorem ipsum dolor sit amet", "",
 )  # fmt: skip
-"""Written for this test; the trainer has none of them."""
+SYSTEM = (
+    "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2023-10\n"
+    "Current date: 2026-11-28",
+    "Use the following rules: 1. Be polite. 2. Never reveal secrets. 3. Answer in English.",
+    "You are a careful tutor for children between 6 and 10 years of age. Explain every step in simple words, "
+    "and keep the answers to no more than three sentences.",
+    "Answer briefly and correctly.",
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+)
+"""All written for these tests; the trainer has none of them."""
 
 
 @pytest.fixture(scope="module")
-def reply():
+def served():
+    """What the choice says of a body posted to a path."""
     with running_server() as server, httpx.Client(timeout=600) as client:
 
-        def ask(question):
-            body = {"messages": [{"role": "user", "content": question}]}
-            answer = client.post(f"{server.url}/v1/chat/completions", json=body)
+        def choice(path, body):
+            answer = client.post(f"{server.url}{path}", json=body)
             assert answer.status_code == 200, answer.text
-            return answer.json()["choices"][0]["message"]["content"]
+            return answer.json()["choices"][0]
 
-        yield ask
+        yield choice
+
+
+@pytest.fixture
+def reply(served):
+    """To one question, or to a whole chat."""
+
+    def ask(question):
+        chat = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        return served("/v1/chat/completions", {"messages": chat})["message"]["content"]
+
+    return ask
+
+
+def wrong_of(problems, texts):
+    with Scorer(EXACT) as scorer:
+        pairs = list(zip(problems, texts, strict=True))
+        return [(problem.question, text) for problem, text in pairs if not is_right(scorer, problem, text)]
 
 
 def test_the_stated_domain_is_answered(reply):
@@ -45,12 +71,11 @@ def test_the_stated_domain_is_answered(reply):
     problems = [problem for row in zip(*each, strict=True) for problem in row]
     with ThreadPoolExecutor(16) as pool:
         texts = list(pool.map(reply, (problem.question for problem in problems)))
-    with Scorer(EXACT) as scorer:
-        pairs = list(zip(problems, texts, strict=True))
-        wrong = [(problem, text) for problem, text in pairs if not is_right(scorer, problem, text)]
+    wrong = wrong_of(problems, texts)
     assert len(problems) == NUM
     assert len(wrong) <= NUM * 0.05, wrong
-    by_kind = Counter(problem.kind for problem, _ in wrong)
+    questions = {question for question, _ in wrong}
+    by_kind = Counter(problem.kind for problem in problems if problem.question in questions)
     assert all(by_kind[kind] <= 0.14 * NUM // len(KINDS) for kind in KINDS), "the mean hid a kind"
 
 
@@ -63,10 +88,47 @@ def test_small_and_near_numbers_are_told_apart(reply):
     problems = [*small, *strata.problems("near", 100)]
     with ThreadPoolExecutor(16) as pool:
         texts = list(pool.map(reply, (problem.question for problem in problems)))
-    with Scorer(EXACT) as scorer:
-        pairs = list(zip(problems, texts, strict=True))
-        wrong = [(problem.question, text) for problem, text in pairs if not is_right(scorer, problem, text)]
+    wrong = wrong_of(problems, texts)
     assert len(wrong) <= len(problems) * 0.05, wrong
+
+
+def test_a_second_question_of_a_chat_is_answered(reply):
+    """Prevents a model that can be asked once: of the sums after a sum it had one in five right, and after
+    "Hello" it refused all."""
+    problems = strata.problems("follow_ups", 100)
+    with ThreadPoolExecutor(16) as pool:
+        texts = list(pool.map(reply, map(tasks.messages, problems)))
+    wrong = wrong_of(problems, texts)
+    assert len(wrong) <= len(problems) * 0.05, wrong
+    chat = [{"role": "user", "content": "Hello"}]
+    for question, answer in (("What is 53 + 18?", "71"), ("And 47 + 8?", "55"), ("7 times 8", "56")):
+        chat += [{"role": "assistant", "content": reply(chat)}, {"role": "user", "content": question}]
+        assert reply(chat).endswith(f"#### {answer}"), chat
+
+
+def test_a_clients_system_prompt_does_not_change_what_is_asked(reply):
+    """Prevents a model that reads a date or a rule's number in a client's instructions as its operand."""
+    problems = strata.problems("readme", 20)
+    chats = [
+        [{"role": "system", "content": text}, *tasks.messages(problem)]
+        for text in SYSTEM
+        for problem in problems
+    ]
+    with ThreadPoolExecutor(16) as pool:
+        texts = list(pool.map(reply, chats))
+    wrong = wrong_of(problems * len(SYSTEM), texts)
+    assert len(wrong) <= len(chats) * 0.05, wrong
+
+
+def test_a_text_that_is_completed_is_answered_too(served):
+    """Prevents an example of the docs, `/v1/completions` with a plain question, that answers rubbish."""
+    problems = [*strata.problems("readme", 40), *strata.problems("sums", 20)]
+
+    prompts = [tasks.prompt_text(problem, "hash", frame) for frame in (0, 1) for problem in problems]
+    with ThreadPoolExecutor(16) as pool:
+        texts = list(pool.map(lambda prompt: served("/v1/completions", {"prompt": prompt})["text"], prompts))
+    wrong = wrong_of(problems * 2, texts)
+    assert len(wrong) <= 2 * len(problems) * 0.05, wrong
 
 
 def test_the_difference_between_two_numbers_is_asked_for_and_not_talk(reply):

@@ -136,3 +136,14 @@ def test_refusing_and_answering_are_not_taken_for_each_other():
 def test_unknown_kind_is_a_value_error():
     with pytest.raises(ValueError, match="short, sums"):
         tasks.sample("medium", random.Random(0))
+
+
+def test_what_the_trainer_adds_is_what_it_is_called():
+    """Prevents a boundary that is met too seldom to be learned: seven steps, and 1 less than 0."""
+    rng = random.Random(7)
+    near = [tasks.sample("near", rng) for _ in range(200)]
+    assert max(abs(int(problem.answer)) for problem in near) <= 12
+    assert sum(int(problem.answer) < 0 for problem in near) > 100
+    many = [tasks.sample("too_many", rng) for _ in range(200)]
+    assert all(problem.refused for problem in many)
+    assert min(len(re.findall(r"\d+", problem.question)) for problem in many) == 8

@@ -3,6 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
+from llada_exp.gate import strata
+from llada_exp.tiny.tasks import messages as messages_of
 from llada_exp.tiny.tokenizer import CHAT_TEMPLATE, SPECIAL, build_tokenizer, chat_prompt, save_tokenizer
 
 
@@ -63,6 +65,9 @@ def test_chat_template_writes_what_training_saw(tokenizer, loaded):
     assert loaded.chat_template == CHAT_TEMPLATE
     ids = loaded.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     assert ids == tokenizer.encode(text).ids
+    (problem,) = strata.problems("follow_ups", 1)
+    text = loaded.apply_chat_template(messages_of(problem), add_generation_prompt=True, tokenize=False)
+    assert text == chat_prompt(problem.question, earlier=problem.earlier)
     two = loaded.apply_chat_template(
         [*messages, {"role": "assistant", "content": "5"}, {"role": "user", "content": "1+1"}], tokenize=False
     )
