@@ -226,7 +226,7 @@ class BatchMaker:
         far[stop:] = _FAR_WEIGHT
         weights[near:] = np.minimum(weights, far)[near:]
         weights[end + 2 :] *= (noise.random(max(0, length - end - 2)) < _TAIL_SHARE) / _TAIL_SHARE
-        if not masked.any():
+        if not weights[masked].any():  # of the tail, most places weigh nothing
             masked[start + noise.integers(end - start)] = True
         return _TrainingRow(targets, masked, weights)
 

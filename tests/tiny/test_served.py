@@ -31,7 +31,8 @@ SYSTEM = (
     "Answer briefly and correctly.",
     "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
 )
-"""All written for these tests; the trainer has none of them."""
+"""All written for these tests. The trainer has none of OTHER; of SYSTEM it has forms of some sentences (a
+date, a cutoff, a helpful assistant) among others, with other numbers, and no whole text."""
 
 
 @pytest.fixture(scope="module")
