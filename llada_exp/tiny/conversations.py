@@ -18,6 +18,7 @@ Turns = list[tuple[str, str]]
 _KINDS = {"sums": 25, "differences": 22, "products": 15, "refusals": 18, "chains": 10, "stories": 10}
 _NUM_TURNS = {1: 48, 2: 25, 3: 13, 5: 8, 7: 6}
 _MAX_CHARS = 800
+_MANY_TURNS, _MANY_CHARS = range(5, 25), 2000
 _ADJECTIVES = (
     "helpful", "careful", "friendly", "expert", "honest", "patient", "concise", "large", "polite", "clever",
     "harmless", "professional", "small", "kind", "precise",
@@ -42,15 +43,19 @@ _DUTIES = (
 )  # fmt: skip
 
 
-def earlier(rng: random.Random, style: str) -> Turns:
-    """One to seven turns, at most about four hundred tokens long, and one at least whatever its length."""
+def earlier(rng: random.Random, style: str, many: bool = False) -> Turns:
+    """One to seven turns, at most about four hundred tokens long, and one at least whatever its length.
+
+    many: 5 to 24, of at most about a thousand tokens.
+    """
     turns: Turns = []
     (num_turns,) = rng.choices(list(_NUM_TURNS), list(_NUM_TURNS.values()))
+    num_turns, max_chars = (rng.choice(_MANY_TURNS), _MANY_CHARS) if many else (num_turns, _MAX_CHARS)
     for kind in rng.choices(list(_KINDS), list(_KINDS.values()), k=num_turns):
         problem = tasks.sample(kind, rng)
         framed = rng.randrange(40) if style == "boxed" else 0
         turn = (tasks.prompt_text(problem, style, framed), tasks.reply_text(problem, style))
-        if not turns or sum(map(len, (*sum(turns, ()), *turn))) <= _MAX_CHARS:
+        if not turns or sum(map(len, (*sum(turns, ()), *turn))) <= max_chars:
             turns.append(turn)
     return turns
 

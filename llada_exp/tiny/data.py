@@ -34,12 +34,14 @@ _ROUND = 16  # row lengths are rounded up to it, so that rows of one length are 
 _TAIL_SHARE = 0.2  # of the tail's places that are asked, in place of all: they cost time
 _DRILL_CHARS, _DRILL_TOKENS = 200, 118
 _END_WEIGHT, _TAIL_WEIGHT = 2.0, 0.05
-# What stands further than a line behind the cut cannot be known yet; it weighs little, for it would
-# drown what can. The weight depends on the masks alone, so confidences stay honest.
-_FAR_WEIGHT, _NEAR_PLACES = 0.1, 20
+# What stands further than a line behind the cut cannot be known yet: digits, their number, and so where all
+# else stands. It weighs less, for it would drown what can be, but enough that it is not guessed too surely
+# (by 0.1 it was). The weight depends on the masks alone, so confidences stay honest.
+_NEAR_PLACES, _FAR_DIGIT, _FAR_FORM, _BEYOND_WEIGHT = 20, 0.4, 0.7, 0.1
 _USUAL_TOKENS = {"heads": 50, "steps": 100, "short": 80, "long": 180}
-_TALK_SHARE, _TALK_TOKENS, _SYSTEM_SHARE = 0.25, 100, 0.5
-"""Of batches whose questions come after something, that one's tokens, and how often it is a system prompt."""
+_TALK_SHARE, _MANY_SHARE, _SYSTEM_SHARE = 0.25, 0.3, 0.5
+"""Of batches whose questions come after something, of those after much, how often that is instructions."""
+_TALK_TOKENS = (0, 100, 500)  # before the question: of none, a few, many turns
 _PARTS = {
     "heads": {"sums": 28, "differences": 27, "near": 3, "products": 18, "refusals": 21, "too_many": 3},
     "steps": {"chains": 43, "stories": 28, "long": 24, "too_many": 5},
@@ -124,8 +126,8 @@ class BatchMaker:
 
     def _chats(self, kind: str, rng: random.Random, noise: np.random.Generator) -> list[_TrainingRow]:
         """Rows of about the length that the first drawn row has, with canvases stretched to fit."""
-        talk = rng.random() < _TALK_SHARE
-        num_rows = max(2, self.tokens_per_batch // (_USUAL_TOKENS[kind] + talk * _TALK_TOKENS))
+        talk = 0 if rng.random() >= _TALK_SHARE else 1 if rng.random() >= _MANY_SHARE else 2
+        num_rows = max(2, self.tokens_per_batch // (_USUAL_TOKENS[kind] + _TALK_TOKENS[talk]))
         count = num_rows + num_rows // 2 + 1
         is_head = kind in ("heads", "steps")
         texts = self._texts(_PARTS[kind], count, rng, talk)
@@ -147,8 +149,8 @@ class BatchMaker:
             return [self._head_row(texts[row], *cuts[row], length, noise) for row in order]
         return [self._answer_row(texts[row], length, noise) for row in order]
 
-    def _texts(self, parts: dict[str, int], count: int, rng: random.Random, talk: bool) -> list[_Text]:
-        """`count` fresh problems in the frames that harnesses use, as ids. talk: each after others."""
+    def _texts(self, parts: dict[str, int], count: int, rng: random.Random, talk: int) -> list[_Text]:
+        """`count` fresh problems in the frames that harnesses use, as ids. talk: after none, a few, many."""
         prompts: list[str] = []
         replies: list[str] = []
         for part in rng.choices(list(parts), list(parts.values()), k=count):
@@ -157,7 +159,7 @@ class BatchMaker:
                 problem = replace(problem, question=problem.question.upper())
             style = "boxed" if rng.random() < 0.16 else "hash"
             framed = style == "boxed" or rng.random() < 0.2
-            turns = conversations.earlier(rng, style) if talk else []
+            turns = conversations.earlier(rng, style, many=talk == 2) if talk else []
             prompts.append(_prompt(problem, style, rng.randrange(40) if framed else 0, rng, turns))
             replies.append(tasks.reply_text(problem, style))
         encode = self.tokenizer.encode_batch
@@ -222,8 +224,8 @@ class BatchMaker:
             weights[start:end] *= np.where(text.weights == HEAD, 1.0, 0.05)  # the next line shows the results
         else:
             masked, near, stop = self._mask_answer(start, end, digit, noise)
-        far = np.where(digit, _FAR_WEIGHT, 0.4)  # the form of the block can be known
-        far[stop:] = _FAR_WEIGHT
+        far = np.where(digit, _FAR_DIGIT, _FAR_FORM)
+        far[stop:] = _BEYOND_WEIGHT
         weights[near:] = np.minimum(weights, far)[near:]
         weights[end + 2 :] *= (noise.random(max(0, length - end - 2)) < _TAIL_SHARE) / _TAIL_SHARE
         if not weights[masked].any():  # of the tail, most places weigh nothing

@@ -17,6 +17,16 @@ def test_turns_are_questions_with_their_right_replies_and_never_held_out():
     assert max(len("".join(a + b for a, b in turns)) for turns in drawn if len(turns) > 1) <= 800
 
 
+def test_a_chat_goes_on_for_as_long_as_people_talk():
+    """Prevents a model that is right seven times, and then wrong half of the time."""
+    rng = random.Random(0)
+    drawn = [conversations.earlier(rng, "hash", many=True) for _ in range(300)]
+    lengths = sorted(map(len, drawn))
+    assert lengths[150] >= 8
+    assert lengths[-1] >= 16
+    assert max(len("".join(a + b for a, b in turns)) for turns in drawn if len(turns) > 1) <= 2000
+
+
 def test_a_chat_alternates_and_ends_with_the_question():
     problem = tasks.TinyProblem("sums", "And 1 + 2?", "01 + 02: ...", "3", (("Hello", REFUSAL), ("2+2", "4")))
     chat = tasks.messages(problem)
