@@ -18,6 +18,7 @@ from llada_exp.tiny.tasks import TinyProblem
 
 MAX_MISSES = 100_000
 """Draws in a row that bring no new problem: then there are no more."""
+_LONG_CHATS = 0.3
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def problems(kind: str, n: int) -> list[TinyProblem]:
 
 def _follow_up(rng: random.Random) -> TinyProblem:
     kind = rng.choices(("sums", "differences", "products", "refusals"), (3, 3, 2, 2))[0]
-    turns = tuple(conversations.earlier(rng, "hash"))
+    turns = tuple(conversations.earlier(rng, "hash", many=rng.random() < _LONG_CHATS))
     return replace(tasks.draw(kind, rng), kind="follow_ups", earlier=turns)
 
 

@@ -18,7 +18,7 @@ Turns = list[tuple[str, str]]
 _KINDS = {"sums": 25, "differences": 22, "products": 15, "refusals": 18, "chains": 10, "stories": 10}
 _NUM_TURNS = {1: 48, 2: 25, 3: 13, 5: 8, 7: 6}
 _MAX_CHARS = 800
-_MANY_TURNS, _MANY_CHARS = range(5, 25), 2000
+_MANY_TURNS, _MANY_CHARS = range(5, 41), 4000
 _ADJECTIVES = (
     "helpful", "careful", "friendly", "expert", "honest", "patient", "concise", "large", "polite", "clever",
     "harmless", "professional", "small", "kind", "precise",
@@ -46,7 +46,7 @@ _DUTIES = (
 def earlier(rng: random.Random, style: str, many: bool = False) -> Turns:
     """One to seven turns, at most about four hundred tokens long, and one at least whatever its length.
 
-    many: 5 to 24, of at most about a thousand tokens.
+    many: 5 to 40, of at most about two thousand tokens.
     """
     turns: Turns = []
     (num_turns,) = rng.choices(list(_NUM_TURNS), list(_NUM_TURNS.values()))

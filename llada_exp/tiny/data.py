@@ -39,9 +39,9 @@ _END_WEIGHT, _TAIL_WEIGHT = 2.0, 0.05
 # (by 0.1 it was). The weight depends on the masks alone, so confidences stay honest.
 _NEAR_PLACES, _FAR_DIGIT, _FAR_FORM, _BEYOND_WEIGHT = 20, 0.4, 0.7, 0.1
 _USUAL_TOKENS = {"heads": 50, "steps": 100, "short": 80, "long": 180}
-_TALK_SHARE, _MANY_SHARE, _SYSTEM_SHARE = 0.25, 0.3, 0.5
+_TALK_SHARE, _MANY_SHARE, _SYSTEM_SHARE = 0.25, 0.12, 0.5
 """Of batches whose questions come after something, of those after much, how often that is instructions."""
-_TALK_TOKENS = (0, 100, 500)  # before the question: of none, a few, many turns
+_TALK_TOKENS = (0, 100, 900)  # before the question: of none, a few, many turns
 _PARTS = {
     "heads": {"sums": 28, "differences": 27, "near": 3, "products": 18, "refusals": 21, "too_many": 3},
     "steps": {"chains": 43, "stories": 28, "long": 24, "too_many": 5},
@@ -286,7 +286,7 @@ def _prompt(
     problem: TinyProblem, style: str, variant: int, rng: random.Random, turns: conversations.Turns
 ) -> str:
     """A chat's, or a text's of `/v1/completions`, which begins with BOS alone."""
-    system = conversations.system(rng) if rng.random() < (_SYSTEM_SHARE if turns else 0.04) else None
+    system = conversations.system(rng) if rng.random() < (_SYSTEM_SHARE if turns else 0.08) else None
     if system and rng.random() < 0.4:
         turns = []
     raw = system is None and rng.random() < _RAW_SHARE

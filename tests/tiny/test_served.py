@@ -107,6 +107,16 @@ def test_a_second_question_of_a_chat_is_answered(reply):
         assert reply(chat).endswith(f"#### {answer}"), chat
 
 
+def test_a_chat_may_go_on(reply):
+    """Prevents a model that is right seven times in a conversation, and then every other time."""
+    problems = [p for p in strata.problems("follow_ups", 200) if len(p.earlier) > 7]
+    with ThreadPoolExecutor(16) as pool:
+        texts = list(pool.map(reply, map(tasks.messages, problems)))
+    assert len(problems) >= 40
+    wrong = wrong_of(problems, texts)
+    assert len(wrong) <= len(problems) * 0.08, wrong
+
+
 def test_a_clients_system_prompt_does_not_change_what_is_asked(reply):
     """Prevents a model that reads a date or a rule's number in a client's instructions as its operand."""
     problems = strata.problems("readme", 20)
