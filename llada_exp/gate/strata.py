@@ -108,7 +108,7 @@ STRATA: Mapping[str, Stratum] = {
     "long": Stratum("a story of three to six steps", 2.0, 600, canvas=tasks.CANVAS["long"]),
     "refusals": Stratum("anything else, to be refused", 2.0, 600, canvas=tasks.CANVAS["refusals"]),
     "follow_ups": Stratum(
-        "one operation, or what is to be refused, after other questions of the same chat", 2.0, 600,
+        "one operation, or what is to be refused, after 1 to 40 others of the same chat", 2.0, 600,
         _follow_up
     ),
     "short": Stratum("a mix of what needs one operation", 2.0, 600),
