@@ -35,12 +35,12 @@ _TAIL_SHARE = 0.2  # of the tail's places that are asked, in place of all: they 
 _DRILL_CHARS, _DRILL_TOKENS = 200, 118
 _END_WEIGHT, _TAIL_WEIGHT = 2.0, 0.05
 # What stands further than a line behind the cut cannot be known yet: digits, their number, and so where all
-# else stands. It weighs less, for it would drown what can be, but enough that it is not guessed too surely
-# (by 0.1 it was). The weight depends on the masks alone, so confidences stay honest.
+# else stands. It weighs less, for it would drown what can be, but not so little (0.1) that later lines stand
+# early and wrong, as in some answers of `long`. It depends on the masks alone, so confidences stay honest.
 _NEAR_PLACES, _FAR_DIGIT, _FAR_FORM, _BEYOND_WEIGHT = 20, 0.4, 0.7, 0.1
 _USUAL_TOKENS = {"heads": 50, "steps": 100, "short": 80, "long": 180}
 _TALK_SHARE, _MANY_SHARE, _SYSTEM_SHARE = 0.25, 0.12, 0.5
-"""Of batches whose questions come after something, of those after much, how often that is instructions."""
+"""Of batches with turns before the question, of those with many, and of system prompts before turns."""
 _TALK_TOKENS = (0, 100, 900)  # before the question: of none, a few, many turns
 _PARTS = {
     "heads": {"sums": 28, "differences": 27, "near": 3, "products": 18, "refusals": 21, "too_many": 3},
